@@ -1,0 +1,1 @@
+"""One folder a stage; a stage is a pure function behind a thin handler."""

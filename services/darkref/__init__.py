@@ -1,0 +1,1 @@
+"""A complete exposure set -> dark reference file."""

@@ -1,0 +1,63 @@
+"""The facts of darkref's product ``reference``, as its manifest carries them."""
+
+from pydantic import BaseModel
+
+from shared.configuration import ConfigurationKey
+
+#: Object beside the reference: N of measurements used per (group, y, x), uint16 FITS image "NMEAS".
+CONTRIBUTIONS = "contributions.fits"
+
+
+class ReferenceFacts(BaseModel):
+    """A dark reference file and what it says.
+
+    Attributes
+    ----------
+    file : str
+        Name of the DarkModel object in the product.
+    dark_current_e_per_ks, dark_current_error_e_per_ks : float
+        Slope of the mean ramp times the gain over science pixels, hot pixels out; 1 sigma.
+    expected_e_per_ks, expected_sigma_e_per_ks : float
+        NRC-09's table for the channel.
+    dark_current_by_integration : list of float
+        e- per 1000 s for each integration, in time order.
+    integration_mjd : list of float
+        Start of each of those integrations, MJD UTC.
+    amplifier_dark_current_e_per_ks : list of float
+    mean_ramp_dn : list of float
+        Median over science pixels of SCI, per group, DN.
+    hot_pixels : int
+        Science pixels left out of the dark current as hot.
+    unmeasured : int
+        (group, pixel) places for which no measurement was left.
+    clipped_fraction : float
+        Part of the measurements that the sigma clip took out.
+    groups_per_window, rows_per_window : int
+        How the memory bound was kept.
+    """
+
+    configuration: str
+    key: ConfigurationKey
+    set_id: str
+    mode: str
+    file: str
+    exposures: list[str]
+    integrations: int
+    gain: float
+    pedigree: str
+    simulated: bool
+    dark_current_e_per_ks: float
+    dark_current_error_e_per_ks: float
+    expected_e_per_ks: float
+    expected_sigma_e_per_ks: float
+    verdict: str
+    dark_current_by_integration: list[float]
+    integration_mjd: list[float]
+    amplifier_dark_current_e_per_ks: list[float]
+    mean_ramp_dn: list[float]
+    group_time: float
+    hot_pixels: int
+    unmeasured: int
+    clipped_fraction: float
+    groups_per_window: int
+    rows_per_window: int

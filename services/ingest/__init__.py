@@ -1,0 +1,1 @@
+"""Announced exposure -> validated, calibrated, jump-flagged ramp in the store."""

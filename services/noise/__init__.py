@@ -1,0 +1,1 @@
+"""An exposure -> jump statistics; a complete set -> effective noise and stability."""

@@ -1,0 +1,1 @@
+"""Brokers: the Protocol, the embedded default, RabbitMQ."""

@@ -1,0 +1,196 @@
+"""A product and its manifest: the commit point, and the outbox.
+
+Data objects first, then ``manifest.json`` by a conditional put. Readers trust only manifests, so a
+product is there wholly or not at all, and a redelivered message finds the work already done.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.messages import Envelope
+from shared.store.base import Store
+
+MANIFEST = "manifest.json"
+
+
+class InputDigest(BaseModel):
+    """One thing a product was made from."""
+
+    role: str
+    uri: str
+    sha256: str
+
+
+class ObjectEntry(BaseModel):
+    """One data object of a product."""
+
+    name: str
+    key: str
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What a product is, what it was made from, and what is to be announced about it.
+
+    Attributes
+    ----------
+    product : str
+        ``"ramp"``, ``"rejection"``, ``"persistence"``, ``"reference"``, ``"exposure-noise"`` or
+        ``"set-noise"``.
+    path : str
+        Key prefix of the product in the store; the objects and this manifest lie under it.
+    facts : dict
+        The product's headline facts; the stage's ``products.py`` has the model.
+    timings : dict
+        Seconds by name.
+    messages : list of Envelope
+        The outbox: published after the commit, and again at every redelivery.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    version: str = "1.0"
+    product: str
+    path: str
+    inputs: list[InputDigest]
+    parameters: dict[str, Any]
+    versions: dict[str, str]
+    objects: list[ObjectEntry]
+    facts: dict[str, Any]
+    timings: dict[str, float] = Field(default_factory=dict)
+    messages: list[Envelope] = Field(default_factory=list)
+    created: datetime
+
+    def object(self, name: str) -> ObjectEntry:
+        """Return the entry of the object called `name`.
+
+        Raises
+        ------
+        KeyError
+            If the product has no such object.
+        """
+        for entry in self.objects:
+            if entry.name == name:
+                return entry
+        raise KeyError(f"{self.path} has no object {name!r}")
+
+
+def product_key(inputs: list[InputDigest], parameters: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """Return the key of a product: the same inputs, parameters and versions give the same one.
+
+    Where an input lies does not count, only what its bytes are and the part it plays.
+
+    Parameters
+    ----------
+    inputs : list of InputDigest
+    parameters : mapping
+        What the result depends on; nothing that only changes how fast it is made.
+    versions : mapping of str to str
+        Algorithm version, jwst version, CRDS context.
+
+    Returns
+    -------
+    str
+        First 32 hex digits of a sha256.
+    """
+    said = json.dumps(
+        {
+            "inputs": sorted((i.role, i.sha256) for i in inputs),
+            "parameters": dict(parameters),
+            "versions": dict(versions),
+        },
+        sort_keys=True,
+        default=str,
+    )
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def find(store: Store, path: str) -> Manifest | None:
+    """Return the manifest of the product at `path`, or None if that product was never committed."""
+    try:
+        return Manifest.model_validate_json(store.get(f"{path}/{MANIFEST}"))
+    except KeyError:
+        return None
+
+
+def find_all(store: Store, prefix: str) -> Iterator[Manifest]:
+    """Yield every committed product whose path begins with `prefix`, ascending by key."""
+    for key in store.list(prefix):
+        if key.endswith("/" + MANIFEST):
+            yield Manifest.model_validate_json(store.get(key))
+
+
+class Draft:
+    """A product in the making: put its objects, then commit.
+
+    Parameters
+    ----------
+    store : Store
+    product : str
+        Kind of product, see `Manifest`.
+    path : str
+        Key prefix that ends in the product key.
+    inputs, parameters, versions
+        As in `product_key`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        product: str,
+        path: str,
+        inputs: list[InputDigest],
+        parameters: Mapping[str, Any],
+        versions: Mapping[str, str],
+    ) -> None:
+        self._store = store
+        self._product = product
+        self.path = path
+        self._inputs = inputs
+        self._parameters = dict(parameters)
+        self._versions = dict(versions)
+        self._objects: list[ObjectEntry] = []
+
+    def add(self, name: str, data: bytes | Path) -> ObjectEntry:
+        """Put one data object; a `Path` is a finished file, which the store may move away."""
+        key = f"{self.path}/{name}"
+        info = self._store.put(key, data) if isinstance(data, bytes) else self._store.put_file(key, data)
+        entry = ObjectEntry(name=name, key=key, size=info.size, sha256=info.sha256)
+        self._objects.append(entry)
+        return entry
+
+    def commit(
+        self,
+        facts: BaseModel,
+        messages: list[Envelope] | None = None,
+        timings: Mapping[str, float] | None = None,
+    ) -> Manifest:
+        """Put the manifest where none is yet; return the one that stands.
+
+        A second worker that made the same product loses the race and returns the winner's manifest,
+        so both publish the same messages.
+        """
+        manifest = Manifest(
+            product=self._product,
+            path=self.path,
+            inputs=self._inputs,
+            parameters=self._parameters,
+            versions=self._versions,
+            objects=self._objects,
+            facts=facts.model_dump(mode="json"),
+            timings=dict(timings or {}),
+            messages=messages or [],
+            created=datetime.now(UTC),
+        )
+        body = manifest.model_dump_json(indent=1).encode()
+        if self._store.put_if_absent(f"{self.path}/{MANIFEST}", body):
+            return manifest
+        standing = find(self._store, self.path)
+        return standing if standing is not None else manifest
