@@ -1,6 +1,7 @@
 """The configuration key: which exposures may be combined into one dark reference."""
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -83,11 +84,12 @@ class ConfigurationKey(BaseModel):
                     f"{where}: the primary header has no {keyword}, which its configuration needs; "
                     "fetch the file again from the archive, or add the keyword",
                 )
-            wanted = cls.model_fields[field].annotation
             try:
-                values[field] = wanted(value.strip()) if isinstance(value, str) else wanted(value)  # type: ignore[misc]
-            except (TypeError, ValueError) as error:
-                raise BadInput(keyword, f"{where}: {keyword} = {value!r} is not a valid value") from error
+                values[field] = _of_type(cls.model_fields[field].annotation, value)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise BadInput(
+                    keyword, f"{where}: {keyword} = {value!r} is not a valid value; correct the keyword"
+                ) from error
         return cls(**values)
 
     @property
@@ -128,3 +130,22 @@ def require_same(members: Sequence[tuple[str, ConfigurationKey]]) -> Configurati
                     "exposures of different configurations are never combined"
                 )
     return first
+
+
+def _of_type(wanted: Any, value: object) -> str | int | float:
+    """Return `value` as the type wanted; `ValueError` where that would change what it says."""
+    said = str(value).strip()
+    if wanted is str:
+        if not isinstance(value, str) or not said:
+            raise ValueError("text is wanted")
+        return said
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted")
+    number = float(said)
+    if not math.isfinite(number):
+        raise ValueError("a finite number is wanted")
+    if wanted is float:
+        return number
+    if number != int(number):
+        raise ValueError("a whole number is wanted")
+    return int(number)

@@ -1,5 +1,7 @@
 """Where the reference pixels and the amplifiers of a subarray lie."""
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ def amplifiers(key: ConfigurationKey) -> list[slice]:
     """
     width = key.subsize1 // key.noutputs
     edges = [n * width for n in range(key.noutputs)] + [key.subsize1]
-    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def _inside(start: int, size: int) -> NDArray[np.bool_]:

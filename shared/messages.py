@@ -87,6 +87,8 @@ class SetCheck(_Data):
     ----------
     final : bool
         True if the sender knows that no exposure is still to come.
+    exposure_ids : list of str or None
+        Only these exposures make up the sets; None: every one in the store.
     scheduled_at : datetime
         An exposure that came after this has a check of its own on the way.
     """
@@ -94,6 +96,7 @@ class SetCheck(_Data):
     configuration: str
     scheduled_at: datetime
     final: bool = False
+    exposure_ids: list[str] | None = None
 
 
 class ReferenceBuilt(_Data):
@@ -147,7 +150,8 @@ class Envelope(BaseModel):
         The body; `content` gives it as its model.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    # JSON has no NaN; "NaN" is read back as one, where null would not be.
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="strings")
 
     schema_name: str = Field(alias="schema", serialization_alias="schema")
     version: str = VERSION
@@ -191,7 +195,7 @@ class Envelope(BaseModel):
         try:
             return SCHEMAS[self.schema_name].model_validate(self.data)
         except ValidationError as error:
-            raise BadMessage(f"message {self.id} ({self.schema_name}): {_first_fault(error)}") from error
+            raise _bad({"id": self.id, "schema": self.schema_name}, _first_fault(error)) from error
 
     def encode(self) -> bytes:
         """Return the JSON body."""
@@ -215,19 +219,26 @@ def parse(body: bytes) -> Envelope:
         raise BadMessage("the message is not a JSON object")
     name = raw.get("schema")
     if not isinstance(name, str) or name not in SCHEMAS:
-        raise BadMessage(f"message {raw.get('id')}: unknown schema {name!r}; known: {', '.join(SCHEMAS)}")
+        raise _bad(raw, f"unknown schema {name!r}; known: {', '.join(SCHEMAS)}")
     version = str(raw.get("version", ""))
     if version.split(".")[0] != VERSION.split(".")[0]:
-        raise BadMessage(
-            f"message {raw.get('id')} ({name}): version {version!r} has another major than {VERSION}; "
-            "upgrade this service, then replay the message"
+        raise _bad(
+            raw,
+            f"version {version!r} has another major than {VERSION}; "
+            "upgrade this service, then replay the message",
         )
     try:
         envelope = Envelope.model_validate(raw)
     except ValidationError as error:
-        raise BadMessage(f"message {raw.get('id')} ({name}): {_first_fault(error)}") from error
+        raise _bad(raw, _first_fault(error)) from error
     _ = envelope.content
     return envelope
+
+
+def _bad(raw: dict[str, Any], fault: str) -> BadMessage:
+    # What a stranger wrote is quoted, in one line of bounded length.
+    said = f"message {raw.get('id')} ({raw.get('schema')}): "
+    return BadMessage(" ".join(said.split())[:150] + f" {' '.join(fault.split())[:400]}")
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -19,8 +19,15 @@ from shared.store.base import ObjectReader
 
 _BLOCK = 2880
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-#: (BITPIX, BZERO) by which FITS says that integers are unsigned -> the unsigned type.
-_UNSIGNED = {(16, 1 << 15): np.uint16, (32, 1 << 31): np.uint32, (64, 1 << 63): np.uint64}
+#: (BITPIX, BZERO) by which FITS says that integers are of the other sign -> their type.
+_SHIFTED = {
+    (8, -128.0): np.int8,
+    (16, 2.0**15): np.uint16,
+    (32, 2.0**31): np.uint32,
+    (64, 2.0**63): np.uint64,
+}
+#: Blocks; a header without END in as much is no header.
+_LONGEST_HEADER = 1000
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,8 @@ class _Array:
     offset: int
     shape: tuple[int, ...]
     bitpix: int
-    bzero: float
     bscale: float
+    bzero: float
 
 
 class Ramp:
@@ -61,54 +68,68 @@ class Ramp:
         self.headers: dict[str, fits.Header] = {}
         self._arrays: dict[str, _Array] = {}
         offset = 0
-        first = True
-        while offset < reader.size:
-            header, data_at = self._header(offset)
-            if first:
+        while (found := self._header(offset)) is not None:
+            header, data_at = found
+            if offset == 0:
                 self.primary = header
-            name = header.get("EXTNAME", "PRIMARY" if first else f"HDU{len(self.headers)}").strip().upper()
-            first = False
-            shape = tuple(header[f"NAXIS{n}"] for n in range(header["NAXIS"], 0, -1))
-            bits = abs(header["BITPIX"]) * header.get("GCOUNT", 1)
-            size = bits // 8 * (header.get("PCOUNT", 0) + math.prod(shape)) if shape else 0
-            if data_at + size > reader.size:
+            name, array, size = self._described(header, offset, data_at)
+            end = data_at + math.ceil(size / _BLOCK) * _BLOCK
+            if end > reader.size:
                 raise BadInput(
                     "truncated",
-                    f"{where}: truncated: HDU {name} should end at byte {data_at + size}, "
+                    f"{where}: truncated: HDU {name} should end at byte {end}, "
                     f"but the file has {reader.size}; fetch it again",
                 )
             # Of two HDUs with one name the first counts, as in astropy.
             self.headers.setdefault(name, header)
-            self._arrays.setdefault(
-                name,
-                _Array(data_at, shape, header["BITPIX"], header.get("BZERO", 0), header.get("BSCALE", 1)),
-            )
-            offset = data_at + math.ceil(size / _BLOCK) * _BLOCK
-        if first:
-            raise BadInput("FITS", f"{where}: the file is empty; fetch it again")
+            if array is not None:
+                self._arrays.setdefault(name, array)
+            offset = end
 
-    def _header(self, offset: int) -> tuple[fits.Header, int]:
-        text = b""
-        while True:
-            at = offset + len(text)
-            if at + _BLOCK > self._reader.size:
-                if offset == 0 and not text.startswith(b"SIMPLE"):
-                    raise BadInput("FITS", f"{self.where}: not a FITS file: it does not begin with SIMPLE")
+    def _header(self, offset: int) -> tuple[fits.Header, int] | None:
+        """Return the header at `offset` and where its data begin; None if there is no further HDU."""
+        start = self._reader.read(offset, min(8, self._reader.size - offset))
+        if offset == 0 and start[:6] != b"SIMPLE":
+            hint = "gzip-compressed, gunzip it" if start[:2] == b"\x1f\x8b" else "fetch it again"
+            raise BadInput("FITS", f"{self.where}: not a FITS file: it does not begin with SIMPLE; {hint}")
+        if offset > 0 and not (start and b"XTENSION".startswith(start)):
+            # The standard lets other records follow the last extension.
+            return None
+        blocks: list[bytes] = []
+        while not blocks or not _ends(blocks[-1]):
+            at = offset + len(blocks) * _BLOCK
+            if at + _BLOCK > self._reader.size or len(blocks) == _LONGEST_HEADER:
                 raise BadInput(
                     "truncated",
-                    f"{self.where}: truncated in the header at byte {offset}: the file has "
-                    f"{self._reader.size} bytes; fetch it again",
+                    f"{self.where}: truncated: the header at byte {offset} has no END before byte {at} of "
+                    f"{self._reader.size}; fetch it again",
                 )
-            text += self._reader.read(at, _BLOCK)
-            if offset == 0 and not text.startswith(b"SIMPLE"):
-                raise BadInput("FITS", f"{self.where}: not a FITS file: it does not begin with SIMPLE")
-            last = text[-_BLOCK:]
-            if any(last[card : card + 8] == b"END     " for card in range(0, _BLOCK, 80)):
-                break
+            blocks.append(self._reader.read(at, _BLOCK))
         try:
-            return fits.Header.fromstring(text), offset + len(text)
-        except Exception as error:  # whatever astropy makes of broken cards
-            raise BadInput("FITS", f"{self.where}: unreadable header at byte {offset}: {error}") from error
+            return fits.Header.fromstring(b"".join(blocks)), offset + len(blocks) * _BLOCK
+        except Exception as error:
+            raise self._unreadable(offset, error) from error
+
+    def _described(self, header: fits.Header, offset: int, data_at: int) -> tuple[str, _Array | None, int]:
+        """Return an HDU's name, its array if it is an image, and its data's size in bytes."""
+        try:
+            shape = tuple(int(header[f"NAXIS{n}"]) for n in range(header["NAXIS"], 0, -1))
+            bitpix = int(header["BITPIX"])
+            items = header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + math.prod(shape)) if shape else 0
+            size = abs(bitpix) // 8 * int(items)
+            scale = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
+            name = str(header.get("EXTNAME", f"HDU{len(self.headers)}" if offset else "PRIMARY"))
+            is_image = str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE"
+        except Exception as error:
+            raise self._unreadable(offset, error) from error
+        if bitpix not in _DTYPES or size < 0 or min(shape, default=0) < 0:
+            raise self._unreadable(offset, f"BITPIX {bitpix} with axes {shape}")
+        array = _Array(data_at, shape, bitpix, *scale) if is_image else None
+        return name.strip().upper(), array, size
+
+    def _unreadable(self, offset: int, why: object) -> BadInput:
+        said = " ".join(str(why).split())
+        return BadInput("FITS", f"{self.where}: unreadable header at byte {offset}: {said}; fetch it again")
 
     def has(self, extension: str) -> bool:
         """Say whether there is an extension of that name."""
@@ -128,9 +149,11 @@ class Ramp:
         try:
             return self._arrays[extension]
         except KeyError:
-            raise BadInput(
-                extension, f"{self.where}: no {extension} extension (has {', '.join(self._arrays)})"
-            ) from None
+            if extension in self.headers:
+                fault = f"{extension} is a table, not an image; if it is compressed, uncompress it (funpack)"
+            else:
+                fault = f"no {extension} extension (has {', '.join(self.headers)})"
+            raise BadInput(extension, f"{self.where}: {fault}") from None
 
     def read(
         self,
@@ -161,8 +184,7 @@ class Ramp:
         nints, ngroups, ny, nx = array.shape
         if not 0 <= integration < nints:
             raise IndexError(f"{self.where}: integration {integration} of {nints}")
-        g0, g1, _ = groups.indices(ngroups)
-        r0, r1, _ = rows.indices(ny)
+        (g0, g1), (r0, r1) = _window(groups, ngroups), _window(rows, ny)
         planes, height = max(g1 - g0, 0), max(r1 - r0, 0)
         start = ((integration * ngroups + g0) * ny + r0) * nx
         if height == ny:
@@ -183,7 +205,7 @@ class Ramp:
         if len(array.shape) != 2:
             raise BadInput("shape", f"{self.where}: {extension} has {len(array.shape)} axes, not 2")
         ny, nx = array.shape
-        r0, r1, _ = rows.indices(ny)
+        r0, r1 = _window(rows, ny)
         height = max(r1 - r0, 0)
         return self._values(array, r0 * nx, height * nx).reshape(height, nx)
 
@@ -192,14 +214,17 @@ class Ramp:
         raw = self._reader.read(array.offset + start * dtype.itemsize, count * dtype.itemsize)
         stored = np.frombuffer(raw, dtype=dtype)
         native = stored.astype(dtype.newbyteorder("="))
-        unsigned = _UNSIGNED.get((array.bitpix, int(array.bzero)))
-        if unsigned is not None and array.bscale == 1:
+        if array.bscale == 1 and array.bzero == 0:
+            return native
+        shifted = _SHIFTED.get((array.bitpix, array.bzero))
+        if shifted is not None and array.bscale == 1:
             # Adding 2**(n-1) modulo 2**n is flipping the highest bit.
-            flipped: NDArray[Any] = native.view(unsigned) ^ unsigned(1 << (array.bitpix - 1))
+            flipped: NDArray[Any] = native.view(shifted) ^ np.array(1 << (array.bitpix - 1)).astype(shifted)
             return flipped
-        if array.bzero or array.bscale != 1:
-            return native * array.bscale + array.bzero
-        return native
+        # float32 holds every 16-bit integer; astropy scales to the same types.
+        wide = np.float32 if array.bitpix in (8, 16, -32) else np.float64
+        scaled: NDArray[Any] = (native.astype(np.float64) * array.bscale + array.bzero).astype(wide)
+        return scaled
 
     def close(self) -> None:
         """Close the file."""
@@ -212,3 +237,14 @@ class Ramp:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _ends(block: bytes) -> bool:
+    return any(block[card : card + 8] == b"END     " for card in range(0, _BLOCK, 80))
+
+
+def _window(wanted: slice, length: int) -> tuple[int, int]:
+    start, stop, step = wanted.indices(length)
+    if step != 1:
+        raise ValueError(f"{wanted}: a window is contiguous and ascending")
+    return start, stop

@@ -50,3 +50,12 @@ class StageSettings(BaseSettings):
     )
     author: str = Field(default="nircam-darks", description="AUTHOR of reference files")
     descrip: str | None = Field(default=None, max_length=65, description="DESCRIP of reference files")
+
+
+def settings_table() -> str:
+    """Return the table of docs/settings.md: one row a setting, as Markdown."""
+    rows = ["| environment | default | meaning |", "|---|---|---|"]
+    for name, entry in StageSettings.model_fields.items():
+        default = "required" if entry.is_required() else repr(entry.get_default(call_default_factory=True))
+        rows.append(f"| `DARKS_{name.upper()}` | `{default}` | {entry.description} |")
+    return "\n".join(rows)

@@ -86,3 +86,7 @@ class Store(Protocol):
         and what a killed process left is removed by the next one that opens the store.
         """
         ...
+
+    def close(self) -> None:
+        """Let go of the store; this process's scratch directory is removed."""
+        ...

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,7 +29,7 @@ class InputDigest(BaseModel):
 
 
 class ObjectEntry(BaseModel):
-    """One data object of a product."""
+    """One data object of a product: its name for people, and its key in the store."""
 
     name: str
     key: str
@@ -54,7 +55,8 @@ class Manifest(BaseModel):
         The outbox: published after the commit, and again at every redelivery.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    # JSON has no NaN; "NaN" is read back as one, where null would not be.
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="strings")
 
     version: str = "1.0"
     product: str
@@ -157,10 +159,13 @@ class Draft:
         self._parameters = dict(parameters)
         self._versions = dict(versions)
         self._objects: list[ObjectEntry] = []
+        # Two workers may make one product at once, and their files differ in a date: each writes where
+        # the other does not, so what the winner's manifest names is what the winner wrote.
+        self._folder = f"{path}/{uuid4().hex[:8]}"
 
     def add(self, name: str, data: bytes | Path) -> ObjectEntry:
         """Put one data object; a `Path` is a finished file, which the store may move away."""
-        key = f"{self.path}/{name}"
+        key = f"{self._folder}/{name}"
         info = self._store.put(key, data) if isinstance(data, bytes) else self._store.put_file(key, data)
         entry = ObjectEntry(name=name, key=key, size=info.size, sha256=info.sha256)
         self._objects.append(entry)
@@ -189,7 +194,7 @@ class Draft:
             messages=messages or [],
             created=datetime.now(UTC),
         )
-        body = manifest.model_dump_json(indent=1).encode()
+        body = manifest.model_dump_json(indent=1, by_alias=True).encode()
         if self._store.put_if_absent(f"{self.path}/{MANIFEST}", body):
             return manifest
         standing = find(self._store, self.path)

@@ -1,0 +1,269 @@
+"""The embedded broker: queues in this process's memory, which obey and misbehave as a real one's do.
+
+What a crash would lose here is not lost: the store's manifests say what was done, and the next run
+announces the rest again.
+"""
+
+import heapq
+import itertools
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shared.broker.base import Delivery
+from shared.broker.faults import Faults
+from shared.errors import PublishFailed
+from shared.messages import Envelope
+from shared.topology import BINDINGS, DELIVERY_LIMIT, INFORMATIONAL, dead_letter_queue
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that was given up, and why."""
+
+    body: bytes
+    routing_key: str
+    queue: str
+    reason: str
+    attempts: int
+
+
+@dataclass
+class _Message:
+    body: bytes
+    routing_key: str
+    delivery_count: int = 0
+    redelivered: bool = False
+
+
+@dataclass
+class _Queue:
+    name: str
+    ready: deque[_Message] = field(default_factory=deque)
+    delayed: list[tuple[float, int, _Message]] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+
+    def ripen(self, now: float) -> None:
+        while self.delayed and self.delayed[0][0] <= now:
+            self.ready.append(heapq.heappop(self.delayed)[2])
+
+
+class MemoryBroker:
+    """A `shared.broker.base.Broker` within one process; any thread may use it.
+
+    Parameters
+    ----------
+    faults : Faults, optional
+        How it is to misbehave; not at all by default.
+    delivery_limit : int
+        Attempts of one message before it is dead-lettered.
+    """
+
+    def __init__(self, faults: Faults | None = None, delivery_limit: int = DELIVERY_LIMIT) -> None:
+        self.faults = faults or Faults()
+        self._limit = delivery_limit
+        self._queues = {name: _Queue(name) for name in BINDINGS}
+        self._consumers: list[MemoryConsumer] = []
+        self._listeners: list[tuple[re.Pattern[str], Callable[[Envelope], None]]] = []
+        self._changed = threading.Condition()
+        self._order = itertools.count()
+        self._closed = False
+
+    def consume(self, queue: str, prefetch: int = 1) -> "MemoryConsumer":
+        """Attach a consumer to one of the queues of `shared.topology`."""
+        with self._changed:
+            consumer = MemoryConsumer(self, self._queues[queue], prefetch)
+            self._consumers.append(consumer)
+            return consumer
+
+    def publish(self, message: Envelope, delay: float = 0.0) -> None:
+        """Publish and wait for the confirm; `PublishFailed` without one."""
+        self.publish_body(message.schema_name, message.encode(), delay)
+        for pattern, callback in list(self._listeners):
+            if pattern.fullmatch(message.schema_name):
+                callback(message)
+
+    def publish_body(self, routing_key: str, body: bytes, delay: float = 0.0) -> None:
+        """Publish any bytes, as a foreign publisher may."""
+        if self.faults.confirm_seconds:
+            time.sleep(self.faults.confirm_seconds)
+        with self._changed:
+            if self._closed:
+                raise PublishFailed(f"{routing_key} was not published: the embedded broker is closed")
+            queues = [queue for queue in self._queues.values() if routing_key in BINDINGS[queue.name]]
+            if not queues and routing_key not in INFORMATIONAL:
+                raise PublishFailed(
+                    f"{routing_key} was not published: no queue is bound to it; "
+                    "add it to BINDINGS in shared/topology.py"
+                )
+            fault = self.faults.of_publish()
+            if fault != "lost":
+                for queue in queues:
+                    for _ in range(self.faults.copies()):
+                        self._enqueue(queue, _Message(body, routing_key), delay)
+            if fault:
+                raise PublishFailed(f"{routing_key} was not confirmed by the embedded broker ({fault})")
+
+    def listen(self, pattern: str, callback: Callable[[Envelope], None]) -> None:
+        """Call `callback` with each message accepted from now on whose routing key fits `pattern`.
+
+        Parameters
+        ----------
+        pattern : str
+            Routing key, in which ``*`` stands for one word and ``#`` for any words.
+        callback : callable
+            Called in the publisher's thread.
+        """
+        words = re.escape(pattern).replace(r"\#", ".*").replace(r"\*", r"[^.]+")
+        self._listeners.append((re.compile(words), callback))
+
+    def dead_letters(self, queue: str) -> list[DeadLetter]:
+        """Return what was given up on `queue`, oldest first."""
+        with self._changed:
+            return list(self._queues[queue].dead)
+
+    def idle(self, *queues: str) -> bool:
+        """Return True if no message is ready, delayed or held in `queues`, or anywhere.
+
+        Dead letters do not count.
+        """
+        names = queues or tuple(self._queues)
+        with self._changed:
+            waiting = any(self._queues[name].ready or self._queues[name].delayed for name in names)
+            held = any(consumer.held for consumer in self._consumers if consumer.queue.name in names)
+            return not waiting and not held
+
+    def drop_consumers(self) -> None:
+        """Cut every consumer's connection; each attaches again by itself at its next poll."""
+        with self._changed:
+            for consumer in self._consumers:
+                self._lose(consumer)
+
+    def close(self) -> None:
+        """End every consumer; nothing can be published any more."""
+        with self._changed:
+            self._closed = True
+            for consumer in list(self._consumers):
+                consumer.close()
+
+    def _enqueue(self, queue: _Queue, message: _Message, delay: float) -> None:
+        if delay > 0:
+            heapq.heappush(queue.delayed, (time.monotonic() + delay, next(self._order), message))
+        else:
+            queue.ready.append(message)
+        self._changed.notify_all()
+
+    def _bury(self, queue: _Queue, message: _Message, reason: str) -> None:
+        queue.dead.append(
+            DeadLetter(
+                message.body,
+                message.routing_key,
+                dead_letter_queue(queue.name),
+                reason,
+                message.delivery_count + 1,
+            )
+        )
+        self._changed.notify_all()
+
+    def _failed(self, queue: _Queue, message: _Message, reason: str, delay: float) -> None:
+        if message.delivery_count + 1 >= self._limit:
+            self._bury(queue, message, reason)
+            return
+        message.delivery_count += 1
+        message.redelivered = True
+        self._enqueue(queue, message, delay)
+
+    def _lose(self, consumer: "MemoryConsumer") -> None:
+        # A lost connection counts as an attempt: a message that kills its worker must not do so for ever.
+        for message in consumer.held.values():
+            self._failed(consumer.queue, message, "its consumer was lost at each delivery", 0.0)
+        consumer.held.clear()
+
+
+class MemoryConsumer:
+    """A `shared.broker.base.Consumer` of one queue of a `MemoryBroker`."""
+
+    def __init__(self, broker: MemoryBroker, queue: _Queue, prefetch: int) -> None:
+        self._broker = broker
+        self._prefetch = prefetch
+        self._changed = broker._changed
+        self._taking = True
+        self.queue = queue
+        self.held: dict[int, _Message] = {}
+
+    def poll(self, timeout: float) -> Delivery | None:
+        """Return the next delivery; None if none came within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            if self.held and self._broker.faults.drops():
+                self._broker._lose(self)
+            while True:
+                now = time.monotonic()
+                self.queue.ripen(now)
+                if self._taking and self.queue.ready and len(self.held) < self._prefetch:
+                    return self._take()
+                if now >= deadline:
+                    return None
+                ripe = self.queue.delayed[0][0] if self.queue.delayed else deadline
+                self._changed.wait(max(min(ripe, deadline) - now, 0.0))
+
+    def _take(self) -> Delivery:
+        at = self._broker.faults.choose(len(self.queue.ready))
+        message = self.queue.ready[at]
+        del self.queue.ready[at]
+        # Never used again by this broker, so what was lost with a connection cannot be settled twice.
+        tag = next(self._broker._order)
+        self.held[tag] = message
+        return Delivery(
+            body=message.body,
+            routing_key=message.routing_key,
+            queue=self.queue.name,
+            tag=tag,
+            delivery_count=message.delivery_count,
+            redelivered=message.redelivered,
+        )
+
+    def ack(self, delivery: Delivery) -> None:
+        """Forget the message."""
+        with self._changed:
+            self.held.pop(delivery.tag, None)
+            self._changed.notify_all()
+
+    def retry(self, delivery: Delivery, reason: str, delay: float) -> None:
+        """Deliver again after `delay` seconds, its count raised; at the limit, dead-letter it."""
+        with self._changed:
+            message = self.held.pop(delivery.tag, None)
+            if message is not None:
+                self._broker._failed(self.queue, message, reason, delay)
+
+    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+        """Move it to the queue's dead letters."""
+        with self._changed:
+            message = self.held.pop(delivery.tag, None)
+            if message is not None:
+                self._broker._bury(self.queue, message, reason)
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Back to the front of the queue, its count not raised."""
+        with self._changed:
+            message = self.held.pop(delivery.tag, None)
+            if message is not None:
+                message.redelivered = True
+                self.queue.ready.appendleft(message)
+                self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Take no more deliveries; what is held stays held until it is settled."""
+        with self._changed:
+            self._taking = False
+
+    def close(self) -> None:
+        """Let go; what is still held goes back to the queue."""
+        with self._changed:
+            self._taking = False
+            self._broker._lose(self)
+            if self in self._broker._consumers:
+                self._broker._consumers.remove(self)

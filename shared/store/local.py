@@ -1,0 +1,265 @@
+"""The embedded store: objects are files under a folder of this machine's disk."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from shared.errors import StoreUnavailable
+from shared.store.base import ObjectInfo, ObjectReader
+from shared.store.faults import fault_of
+from shared.store.scratch import ScratchFolders
+
+# What `link` answers on file systems without hard links (exFAT, many network mounts).
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+class LocalReader:
+    """Ranged reads of one file.
+
+    What was opened stays readable and whole even if the object is replaced meanwhile.
+    """
+
+    def __init__(self, root: Path, key: str, path: Path) -> None:
+        self._root = root
+        self._key = key
+        self._fd = os.open(path, os.O_RDONLY)
+        self._size = os.fstat(self._fd).st_size
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the object ends before that, or the disk fails.
+        """
+        if offset < 0 or length < 0:
+            raise ValueError(f"{self._key}: a range of {length} bytes from byte {offset} is none")
+        parts: list[bytes] = []
+        have = 0
+        with _store_faults(self._root):
+            # One call gives at most 2 GiB.
+            while have < length and (part := os.pread(self._fd, length - have, offset + have)):
+                parts.append(part)
+                have += len(part)
+        if have < length:
+            raise StoreUnavailable(
+                f"{self._key} in {self._root}: {length} bytes were asked from byte {offset}, {have} came "
+                f"(the object has {self._size}); if this stays so, delete its product's folder and run again"
+            )
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LocalStore:
+    """A `shared.store.base.Store` on a folder.
+
+    A key is a path under `root`. An object is written under ``root/.scratch``, brought to the disk
+    (fsync) and only then given its name, so a reader sees all of it or none, through a crash too.
+
+    Parameters
+    ----------
+    root : Path
+        Made at the first write if it is not there. May be used by several processes at once.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).absolute()
+        self._scratch = ScratchFolders(self.root / ".scratch")
+        self._lock = threading.Lock()
+        with contextlib.suppress(OSError):
+            # Whoever may only read here has nothing to tidy.
+            self._scratch.sweep()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (LocalStore, (self.root,))
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        """Write `data` under `key`, replacing what is there."""
+        target = self._path(key)
+        with _store_faults(self.root, len(data)), self._finished(data) as source:
+            self._name(source, target)
+        return ObjectInfo(len(data), hashlib.sha256(data).hexdigest())
+
+    def put_file(self, key: str, path: Path) -> ObjectInfo:
+        """Take the finished file at `path` in as `key`; it is moved where it is on this file system."""
+        target = self._path(key)
+        size = path.stat().st_size
+        with _store_faults(self.root, size):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+            try:
+                if path.is_symlink():
+                    raise OSError(errno.EXDEV, "a link is not the file")
+                self._name(path, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                with self._finished(path) as source:
+                    self._name(source, target)
+                path.unlink()
+        return ObjectInfo(size, digest)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write only where nothing is there yet; False if something was. One of many at once wins."""
+        target = self._path(key)
+        if target.is_file():
+            return False
+        with _store_faults(self.root, len(data)), self._finished(data) as source:
+            _make_folder(target.parent)
+            try:
+                os.link(source, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with self._scratch.locked():
+                    if target.exists():
+                        return False
+                    source.rename(target)
+            _sync_folder(target.parent)
+        return True
+
+    def get(self, key: str) -> bytes:
+        """Return the whole object; `KeyError` if there is none."""
+        with self.open(key) as reader:
+            return reader.read(0, reader.size)
+
+    def open(self, key: str) -> ObjectReader:
+        """Open an object for ranged reads; `KeyError` if there is none."""
+        path = self._path(key)
+        with _store_faults(self.root):
+            if path.is_dir():
+                raise KeyError(key)
+            try:
+                return LocalReader(self.root, key, path)
+            except (FileNotFoundError, NotADirectoryError):
+                raise KeyError(key) from None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, in ascending order, a folder at a time."""
+        folder, _, _ = prefix.rpartition("/")
+        if folder:
+            self._path(folder)
+        with _store_faults(self.root):
+            yield from self._walk(f"{folder}/" if folder else "", prefix)
+
+    def uri(self, key: str) -> str:
+        """Return the object's ``file://`` address."""
+        return self._path(key).as_uri()
+
+    def scratch(self) -> Path:
+        """Return this process's own folder on the store's file system, for files in the making."""
+        with _store_faults(self.root), self._lock:
+            return self._scratch.own()
+
+    def close(self) -> None:
+        """Remove this process's scratch folder."""
+        with self._lock:
+            self._scratch.remove_own()
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if any(part in {"", ".", ".."} for part in parts) or "\\" in key or "\0" in key:
+            raise ValueError(
+                f"{key!r} is not a key: no empty part, '.', '..', backslash or NUL, no '/' in front"
+            )
+        if parts[0] == self._scratch.folder.name:
+            raise ValueError(f"{key!r} is not a key: {parts[0]} is the store's own")
+        return self.root.joinpath(*parts)
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[str]:
+        try:
+            with os.scandir(self.root / folder) as entries:
+                # "a-b" comes before "a/b": a folder sorts with its slash.
+                names = sorted(entry.name + "/" if entry.is_dir() else entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in names:
+            key = folder + name
+            if key == f"{self._scratch.folder.name}/":
+                continue
+            if not name.endswith("/"):
+                if key.startswith(prefix):
+                    yield key
+            elif key.startswith(prefix) or prefix.startswith(key):
+                yield from self._walk(key, prefix)
+
+    @contextlib.contextmanager
+    def _finished(self, content: bytes | Path) -> Iterator[Path]:
+        """Give a scratch file that holds `content` and is on the disk; remove it if it is still there."""
+        path = self.scratch() / f"put-{uuid4().hex}"
+        try:
+            with path.open("xb") as file:
+                if isinstance(content, Path):
+                    with content.open("rb") as source:
+                        shutil.copyfileobj(source, file, 1 << 20)
+                else:
+                    file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _name(self, source: Path, target: Path) -> None:
+        _make_folder(target.parent)
+        source.replace(target)
+        _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _store_faults(root: Path, needed: int | None = None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fault = fault_of(error, root, needed)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A new name is only safe from a power cut once its folder is on the disk.
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

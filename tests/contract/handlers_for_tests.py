@@ -1,0 +1,149 @@
+"""A stage small enough to see through, which misbehaves as the announced URI says.
+
+Job processes import it by name; it lies on their sys.path because pytest puts this folder on its own.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from shared.configuration import ConfigurationKey
+from shared.errors import BadInput, StoreUnavailable, TransientError
+from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, ObjectRef, SetMember
+from shared.stage import Outgoing, StageContext
+from shared.store.manifest import Draft, InputDigest, find, product_key
+
+HANDLERS = {"ingest": "handlers_for_tests:handle", "noise": "handlers_for_tests:none"}
+
+KEY = ConfigurationKey(
+    detector="NRCA1",
+    subarray="SUB64P",
+    substrt1=1,
+    substrt2=1,
+    subsize1=64,
+    subsize2=64,
+    noutputs=1,
+    readpatt="RAPID",
+    nframes=1,
+    groupgap=0,
+    tframe=0.05,
+    ngroups=5,
+    exp_type="NRC_DARK",
+)
+
+
+class Facts(BaseModel):
+    exposure_id: str
+
+
+def announcement(exposure_id: str, does: str = "work") -> Envelope:
+    """Return an announcement that makes the handler do `does`."""
+    return Envelope.of(ExposureAnnounced(exposure_id=exposure_id, uri=f"test:{does}"), identity=exposure_id)
+
+
+def attempts(folder: Path, exposure_id: str) -> int:
+    """Say how often the handler began with an exposure."""
+    try:
+        return (folder / f"{exposure_id}.attempts").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def computations(folder: Path, exposure_id: str) -> int:
+    """Say how often the handler computed it, having found no manifest."""
+    try:
+        return (folder / f"{exposure_id}.computed").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
+    said = message.content
+    folder = context.settings.store.parent
+    _, _, what = said.uri.partition(":")
+    does, _, argument = what.partition("=")
+    _mark(folder / f"{said.exposure_id}.attempts")
+    first = attempts(folder, said.exposure_id) == 1
+    _misbehave(does, argument, attempts(folder, said.exposure_id))
+
+    inputs = [InputDigest(role="exposure", uri=said.uri, sha256=said.exposure_id)]
+    key = product_key(inputs, {}, {"algorithm": "1"})
+    path = f"ingest/{KEY.slug}/{said.exposure_id}/{key}"
+    standing = find(context.store, path)
+    if standing is not None:
+        return [Outgoing(m) for m in standing.messages]
+    _mark(folder / f"{said.exposure_id}.computed")
+    context.progress(1, 2, "groups")
+    draft = Draft(context.store, "ramp", path, inputs, {}, {"algorithm": "1"})
+    entry = draft.add("ramp.fits", said.exposure_id.encode())
+    if does == "die-before-commit" and first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    member = SetMember(
+        exposure_id=said.exposure_id,
+        manifest=f"{path}/manifest.json",
+        ramp=ObjectRef(key=entry.key, size=entry.size, sha256=entry.sha256),
+        integrations=1,
+        start_mjd=60000.0,
+        end_mjd=60000.01,
+    )
+    outgoing = ExposureIngested(
+        configuration=KEY.slug, key=KEY, member=member, gain=2.0, simulated=True, versions={}
+    )
+    manifest = draft.commit(
+        Facts(exposure_id=said.exposure_id), [Envelope.of(outgoing, identity=key, cause=message)]
+    )
+    if does == "die-after-commit" and first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    context.progress(2, 2, "groups")
+    return [Outgoing(m) for m in manifest.messages]
+
+
+def none(message: Envelope, context: StageContext) -> list[Outgoing]:
+    return []
+
+
+def _misbehave(does: str, argument: str, attempt: int) -> None:
+    if does == "sleep":
+        time.sleep(float(argument))
+    elif does == "hang-once" and attempt == 1:
+        time.sleep(600)
+    elif does == "transient-until" and attempt < int(argument):
+        raise TransientError(f"CRDS did not answer at attempt {attempt}")
+    elif does == "store-down-until" and attempt < int(argument):
+        raise StoreUnavailable(f"the store did not answer at attempt {attempt}")
+    elif does == "reject":
+        raise BadInput("shape", "x.fits: 3-D data\nin two lines")
+    elif does == "bug":
+        raise KeyError("no such keyword")
+    elif does == "exit":
+        sys.exit("CRDS_PATH is not set")
+    elif does == "out-of-memory":
+        np.empty(1 << 60, dtype=np.uint8)
+    elif does == "grow":
+        kept = [np.ones(1 << 22) for _ in range(int(argument))]
+        time.sleep(60)
+        del kept
+    elif does == "disk-full":
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            raise OSError("Not enough space on disk: requested 10, available 0.") from None
+    elif does == "code":
+        os._exit(int(argument))
+    elif does == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif does == "noise":
+        print("printed by the handler")
+        logging.getLogger("stpipe.step").warning("logged by stpipe")
+        os.write(2, b"written by compiled code\n")
+
+
+def _mark(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b".")

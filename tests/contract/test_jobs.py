@@ -1,0 +1,302 @@
+"""Job processes: what a handler does wrong stays in its process and comes back as a line."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from handlers_for_tests import HANDLERS, announcement, attempts
+
+from shared.errors import JobCrashed
+from shared.jobs import Done, Failed, JobProcesses, JobProgress, RunningJob
+from shared.messages import Envelope
+from shared.settings import StageSettings
+
+LONG = 60.0
+
+
+def outcome(job: RunningJob | None) -> Done | Failed:
+    assert job is not None
+    deadline = time.monotonic() + LONG
+    while time.monotonic() < deadline:
+        report = job.poll(0.5)
+        if isinstance(report, Done | Failed):
+            assert job.poll(0.0) is report
+            return report
+    raise AssertionError("the job never ended")
+
+
+_numbers = itertools.count()
+
+
+def job_for(does: str = "work") -> Envelope:
+    """Return an announcement of an exposure that no other test has."""
+    return announcement(f"e{next(_numbers)}", does)
+
+
+def exposure(message: Envelope) -> str:
+    return str(message.content.exposure_id)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> StageSettings:
+    return StageSettings(store=tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
+
+
+@pytest.fixture(scope="module")
+def jobs(folder: Path) -> Iterator[JobProcesses]:
+    """Processes that the tests share: what one test does to them must not show in the next."""
+    with JobProcesses(
+        2, HANDLERS, StageSettings(store=folder / "store"), log_file=folder / "run.log"
+    ) as jobs:
+        yield jobs
+
+
+@pytest.fixture
+def run(jobs: JobProcesses) -> Callable[[str], Done | Failed]:
+    return lambda does: outcome(jobs.start("ingest", job_for(does)))
+
+
+def test_a_job_reports_progress_and_what_to_publish(jobs: JobProcesses) -> None:
+    message = job_for()
+    job = jobs.start("ingest", message)
+    assert job is not None
+    reports: list[Any] = []
+    while not isinstance(reports[-1] if reports else None, Done):
+        reports.append(job.poll(LONG))
+    assert reports[:-1] == [JobProgress(1, 2, "groups"), JobProgress(2, 2, "groups")]
+    [outgoing] = reports[-1].outgoing
+    assert outgoing.message.content.member.exposure_id == exposure(message)
+    assert outgoing.delay == 0.0
+
+
+def test_a_process_serves_many_jobs(jobs: JobProcesses) -> None:
+    pids = set()
+    for _ in range(3):
+        job = jobs.start("ingest", job_for())
+        assert job is not None
+        pids.add(job.pid)
+        assert isinstance(outcome(job), Done)
+    assert len(pids) == 1
+
+
+@pytest.mark.parametrize(
+    ("does", "transient", "error", "words"),
+    [
+        ("reject", False, "BadInput", ["x.fits: 3-D data in two lines"]),
+        ("bug", False, "KeyError", ["KeyError", "no such keyword"]),
+        ("exit", False, "EnvironmentFault", ["CRDS_PATH is not set", "CRDS_CONTEXT"]),
+        ("transient-until=9", True, "TransientError", ["CRDS did not answer"]),
+        ("store-down-until=9", True, "StoreUnavailable", ["the store did not answer"]),
+        ("out-of-memory", True, "MemoryError", ["out of memory", "lower --jobs or --max-memory"]),
+        ("disk-full", True, "StoreUnavailable", ["no space left on", "make room and run again"]),
+        ("die-before-commit", True, "JobCrashed", ["signal 9 (SIGKILL)", "out of memory?", "--max-memory"]),
+        ("segfault", True, "JobCrashed", ["signal 11 (SIGSEGV)", "compiled code"]),
+        ("code=3", True, "JobCrashed", ["exit code 3"]),
+    ],
+)
+def test_each_failure_has_its_kind_and_one_line(
+    run: Callable[[str], Done | Failed], does: str, transient: bool, error: str, words: list[str]
+) -> None:
+    # When a handler fails
+    failed = run(does)
+    # Then the worker is told of which kind, in one line that says what to do
+    assert isinstance(failed, Failed)
+    assert (failed.transient, failed.error) == (transient, error)
+    assert failed.store_down == (error == "StoreUnavailable")
+    for word in words:
+        assert word in failed.message
+    assert "\n" not in failed.message
+    assert ("Traceback" in failed.traceback) == (does in {"bug", "exit", "out-of-memory"})
+    # And the next job runs
+    assert isinstance(run("work"), Done)
+
+
+def test_a_job_past_its_time_limit_is_killed(settings: StageSettings) -> None:
+    with JobProcesses(1, HANDLERS, settings, time_limit=1.0) as jobs:
+        job = jobs.start("ingest", announcement("e", "hang-once"))
+        assert job is not None
+        failed = outcome(job)
+        assert isinstance(failed, Failed)
+        assert (failed.transient, failed.error) == (True, "JobCrashed")
+        assert "time limit of 1 s" in failed.message
+        assert not psutil.pid_exists(job.pid)
+        assert isinstance(outcome(jobs.start("ingest", announcement("e", "hang-once"))), Done)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
+def test_a_job_past_its_memory_limit_is_killed(settings: StageSettings) -> None:
+    with JobProcesses(1, HANDLERS, settings, memory_limit=300 << 20) as jobs:
+        failed = outcome(jobs.start("ingest", announcement("e", "grow=10")))
+        assert isinstance(failed, Failed)
+        assert "where 314572800 are allowed" in failed.message
+        assert isinstance(outcome(jobs.start("ingest", announcement("e2"))), Done)
+
+
+def test_all_busy_is_told_and_a_freed_place_wakes_the_one_who_waits(settings: StageSettings) -> None:
+    with JobProcesses(1, HANDLERS, settings) as jobs:
+        first = jobs.start("ingest", announcement("first", "sleep=0.5"))
+        assert jobs.start("ingest", announcement("second")) is None
+        started: list[RunningJob | None] = []
+        waiter = threading.Thread(
+            target=lambda: started.append(jobs.start("ingest", announcement("second"), timeout=LONG))
+        )
+        waiter.start()
+        assert isinstance(outcome(first), Done)
+        waiter.join(LONG)
+        assert isinstance(outcome(started[0]), Done)
+
+
+def test_those_who_wait_are_served_in_turn(settings: StageSettings) -> None:
+    # Given one place, taken, and four that wait for it, one after the other
+    with JobProcesses(1, HANDLERS, settings) as jobs:
+        first = jobs.start("ingest", announcement("first", "sleep=1"))
+        order: list[int] = []
+
+        def wait(which: int) -> None:
+            job = jobs.start("ingest", announcement(f"e{which}"), timeout=LONG)
+            order.append(which)
+            outcome(job)
+
+        waiters = [threading.Thread(target=wait, args=(n,)) for n in range(4)]
+        for waiter in waiters:
+            waiter.start()
+            time.sleep(0.05)
+        outcome(first)
+        for waiter in waiters:
+            waiter.join(LONG)
+        assert order == [0, 1, 2, 3]
+
+
+def test_a_process_killed_while_idle_is_replaced(jobs: JobProcesses) -> None:
+    job = jobs.start("ingest", job_for())
+    assert job is not None
+    outcome(job)
+    os.kill(job.pid, signal.SIGKILL)
+    psutil.Process(job.pid).wait(LONG) if psutil.pid_exists(job.pid) else None
+    results = [outcome(jobs.start("ingest", job_for())) for _ in range(2)]
+    # At worst the word to the dead one got out before it was known to be dead: a crash, to be retried.
+    assert isinstance(results[1], Done)
+    assert isinstance(results[0], Done) or results[0].error == "JobCrashed"
+
+
+def test_stop_kills_the_job(jobs: JobProcesses) -> None:
+    job = jobs.start("ingest", job_for("sleep=600"))
+    assert job is not None
+    assert job.poll(0.5) is None
+    job.stop()
+    failed = outcome(job)
+    assert isinstance(failed, Failed)
+    assert "was stopped" in failed.message
+    assert not psutil.pid_exists(job.pid)
+
+
+def test_close_ends_every_process_and_starts_none(settings: StageSettings) -> None:
+    jobs = JobProcesses(2, HANDLERS, settings)
+    idle = jobs.start("ingest", announcement("e"))
+    busy = jobs.start("ingest", announcement("b", "sleep=600"))
+    assert idle is not None
+    assert busy is not None
+    outcome(idle)
+    jobs.close(grace=2.0)
+    assert not psutil.pid_exists(idle.pid)
+    assert not psutil.pid_exists(busy.pid)
+    assert isinstance(outcome(busy), Failed)
+    with pytest.raises(JobCrashed, match="closed"):
+        jobs.start("ingest", announcement("e"))
+
+
+def test_ctrl_c_does_not_reach_a_job(jobs: JobProcesses, folder: Path) -> None:
+    message = job_for("sleep=1")
+    job = jobs.start("ingest", message)
+    assert job is not None
+    while attempts(folder, exposure(message)) == 0:
+        assert job.poll(0.05) is None
+    os.kill(job.pid, signal.SIGINT)
+    assert os.getpgid(job.pid) != os.getpgid(0)
+    assert isinstance(outcome(job), Done)
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from handlers_for_tests import HANDLERS, announcement
+from shared.jobs import JobProcesses
+from shared.settings import StageSettings
+jobs = JobProcesses(2, HANDLERS, StageSettings(store=Path({store!r})))
+idle = jobs.start("ingest", announcement("e"))
+while type(idle.poll(30)).__name__ != "Done":
+    pass
+busy = jobs.start("ingest", announcement("b", "sleep=600"))
+other = jobs.start("ingest", announcement("c", "sleep=600"))
+print(busy.pid, other.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
+    # Given a program without a main guard, with jobs at work in two processes
+    code = PARENT.format(here=str(Path(__file__).parent), store=str(tmp_path / "store"))
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    while attempts(tmp_path, "c") == 0:
+        time.sleep(0.05)
+    # When it is killed, Then they are gone soon
+    parent.kill()
+    parent.communicate()
+    gone, alive = psutil.wait_procs(children, timeout=LONG)
+    assert (len(gone), alive) == (2, [])
+
+
+def test_what_a_job_prints_and_logs_stands_in_the_log_under_its_message(
+    jobs: JobProcesses, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    message = job_for("noise")
+    outcome(jobs.start("ingest", message))
+    # A line is flushed after the answer was sent, so the next job's answer is waited for.
+    outcome(jobs.start("ingest", job_for()))
+    log = (folder / "run.log").read_text()
+    assert f"[ingest {message.id}] printed by the handler" in log
+    assert f"[ingest {message.id}] WARNING stpipe.step: logged by stpipe" in log
+    assert "written by compiled code" in log
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_environment_is_handed_on(settings: StageSettings, tmp_path: Path) -> None:
+    with JobProcesses(1, HANDLERS, settings, environment={"CRDS_PATH": "/nowhere/else"}) as jobs:
+        job = jobs.start("ingest", announcement("e", "sleep=0.2"))
+        assert job is not None
+        environment = psutil.Process(job.pid).environ()
+        assert environment["CRDS_PATH"] == "/nowhere/else"
+        assert environment["PATH"] == os.environ["PATH"]
+        outcome(job)
+
+
+def test_an_unknown_handler_says_its_name(settings: StageSettings) -> None:
+    with JobProcesses(1, {"ingest": "services.nothing.handler:handle"}, settings) as jobs:
+        failed = outcome(jobs.start("ingest", announcement("e")))
+        assert isinstance(failed, Failed)
+        assert not failed.transient
+        assert "services.nothing.handler:handle" in failed.message
+
+
+def test_a_job_leaves_no_scratch_behind(settings: StageSettings, tmp_path: Path) -> None:
+    with JobProcesses(1, HANDLERS, settings) as jobs:
+        outcome(jobs.start("ingest", job_for()))
+        outcome(jobs.start("ingest", job_for("reject")))
+        assert [f.name for f in (tmp_path / "store" / ".scratch").iterdir()] == ["lock"]
