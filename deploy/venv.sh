@@ -1,12 +1,11 @@
 #!/bin/sh
 # Makes .venv with the machine's own python3 and exactly the locked packages.
 #   deploy/venv.sh LOCKFILE
-# Fast when nothing changed: .venv/.lock-<name> keeps the digest of the lock it was made from.
+# Fast when nothing changed: .venv/.installed keeps the digests of the locks that were installed.
 set -eu
 lock=$1
 stamp=.venv/.installed
 want=$(cat "$lock" pyproject.toml | sha256sum | cut -d' ' -f1)
-# The larger (test) lock holds all of the smaller one, so either stamp serves `make demo`.
 if [ -f "$stamp" ] && grep -q "$want" "$stamp"; then exit 0; fi
 
 python=
@@ -34,8 +33,7 @@ else
             exit 2
         fi
     fi
-    # -s -m pip: the machine's own pip, whatever its user site holds.
-    .venv/bin/python -s -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"
-    .venv/bin/python -s -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+    .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"
+    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 fi
 echo "$want" >>"$stamp"

@@ -1,0 +1,39 @@
+# Two commands on a fresh machine: `make demo` and `make test`. `make help` lists the rest.
+PY := .venv/bin/python
+# CI=true runs the slow tests too; a laptop runs them with `make test-slow`.
+SELECT := $(if $(filter true,$(CI)),,-m "not slow")
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check env env-test lock clean
+
+help: ## list what can be made
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+demo: env ## simulate a small campaign, run it, end with the path of the report
+	@sh deploy/demo.sh
+
+test: check ## style, types and tests (the slow ones too when CI=true)
+	$(PY) -m pytest -n 2 --dist loadgroup $(SELECT)
+
+test-slow: env-test ## only the tests marked slow
+	$(PY) -m pytest -m slow
+
+check: env-test ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+env:
+	@sh deploy/venv.sh requirements.lock
+
+env-test:
+	@sh deploy/venv.sh requirements-test.lock
+
+lock: ## make both lock files anew from pyproject.toml (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --extra build pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --all-extras -c requirements.lock pyproject.toml -o requirements-test.lock
+
+clean: ## remove the demo and what tools left
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
