@@ -27,16 +27,16 @@ class ReadySet:
 def set_id(members: Iterable[SetMember]) -> str:
     """Return the name of a set: the first 16 hex digits of the sha256 of its sorted members.
 
-    Only which exposures they are and what their ramps' bytes are counts.
+    Only which exposures they are and what their ramps were made from counts.
     """
-    said = "\n".join(sorted(f"{member.exposure_id} {member.ramp.sha256}" for member in members))
+    said = "\n".join(sorted(f"{member.exposure_id} {member.product}" for member in members))
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def unique_members(members: Iterable[SetMember]) -> list[SetMember]:
     """Return one member an exposure, in time order.
 
-    Of two ramps of one exposure the one whose sha256 sorts first counts, so that everybody takes
+    Of two ramps of one exposure the one whose product key sorts first counts, so that everybody takes
     the same.
     """
     chosen: dict[str, SetMember] = {}
@@ -150,4 +150,4 @@ def _all_came(split: Sequence[Sequence[SetMember]], rejected: int, expected: int
 
 
 def _identity(member: SetMember) -> tuple[str, float, float, str]:
-    return (member.ramp.sha256, member.start_mjd, member.end_mjd, member.manifest)
+    return (member.product, member.start_mjd, member.end_mjd, member.manifest)

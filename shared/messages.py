@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any, Self
 from uuid import UUID, uuid4, uuid5
 
@@ -46,6 +47,15 @@ class SetMember(_Data):
     integrations: int = Field(ge=1)
     start_mjd: float
     end_mjd: float
+
+    @property
+    def product(self) -> str:
+        """The ramp's product key, which its manifest's folder is called by.
+
+        It says what the ramp was made from. Its bytes also hold when it was made, so they differ from
+        one making to the next.
+        """
+        return PurePosixPath(self.manifest).parent.name
 
 
 class ExposureIngested(_Data):

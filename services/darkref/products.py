@@ -6,6 +6,10 @@ from shared.configuration import ConfigurationKey
 
 #: Object beside the reference: N of measurements used per (group, y, x), uint16 FITS image "NMEAS".
 CONTRIBUTIONS = "contributions.fits"
+#: Dark current of every pixel, e- per 1000 s: float32 FITS image "DARKCURR" (y, x).
+DARK_CURRENT_MAP = "dark_current_map.fits"
+#: Role of the member ramps among the manifest's inputs.
+INPUT_ROLE = "ramp"
 
 
 class ReferenceFacts(BaseModel):
@@ -20,18 +24,24 @@ class ReferenceFacts(BaseModel):
     expected_e_per_ks, expected_sigma_e_per_ks : float
         NRC-09's table for the channel.
     dark_current_by_integration : list of float
-        e- per 1000 s for each integration, in time order.
+        e- per 1000 s for each integration, in time order; one in which every usable pixel was hit is
+        left out.
     integration_mjd : list of float
         Start of each of those integrations, MJD UTC.
-    amplifier_dark_current_e_per_ks : list of float
+    amplifier_dark_current_e_per_ks : list of float or None
+        One an output; None where it has no usable pixel.
     mean_ramp_dn : list of float
         Median over science pixels of SCI, per group, DN.
+    mean_ramp_error_dn : list of float or None
+        Median over science pixels of ERR, per group, DN; the report draws it where it is given.
     hot_pixels : int
         Science pixels left out of the dark current as hot.
     unmeasured : int
         (group, pixel) places for which no measurement was left.
     clipped_fraction : float
         Part of the measurements that the sigma clip took out.
+    ramps : list of str
+        Store keys of the ramps it was made from, in the order of `exposures`.
     groups_per_window, rows_per_window : int
         How the memory bound was kept.
     """
@@ -53,11 +63,13 @@ class ReferenceFacts(BaseModel):
     verdict: str
     dark_current_by_integration: list[float]
     integration_mjd: list[float]
-    amplifier_dark_current_e_per_ks: list[float]
+    amplifier_dark_current_e_per_ks: list[float | None]
     mean_ramp_dn: list[float]
+    mean_ramp_error_dn: list[float] | None = None
     group_time: float
     hot_pixels: int
     unmeasured: int
     clipped_fraction: float
     groups_per_window: int
     rows_per_window: int
+    ramps: list[str]

@@ -28,6 +28,11 @@ class RampFacts(BaseModel):
         Median of the gain reference over science pixels, e-/DN.
     persistence_from : str or None
         Exposure whose persistence state was carried in; None if there was none.
+    gain_source : str
+        ``"reference"``, or ``"table"`` (`shared.detectors`) where no gain reference was to be had.
+    persistence_pixels : int
+        Pixels that were still in a persistence window when the exposure began; only with some of them
+        does the ramp depend on the exposure in `persistence_from`.
     flagged_fraction : float
         Part of the science pixels that PIXELDQ marks DO_NOT_USE.
     pedigree : str
@@ -52,6 +57,8 @@ class RampFacts(BaseModel):
     flagged_fraction: float
     jwst_version: str
     crds_context: str
+    gain_source: Literal["reference", "table"] = "reference"
+    persistence_pixels: int = 0
 
 
 class RejectionFacts(BaseModel):
@@ -66,11 +73,21 @@ class RejectionFacts(BaseModel):
 
 
 class PersistenceFacts(BaseModel):
-    """The persistence state of a detector when an exposure ended (product ``persistence``)."""
+    """The persistence state of a detector when an exposure ended (product ``persistence``).
+
+    Attributes
+    ----------
+    persistence_time : int
+        Window in s; a state serves only exposures that are calibrated with the same one.
+    pixels : int
+        How many pixels are in a window.
+    """
 
     detector: str
     exposure_id: str
     end_mjd: float
+    persistence_time: int
+    pixels: int
 
 
 def configuration_prefix(configuration: str) -> str:

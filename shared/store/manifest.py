@@ -21,11 +21,21 @@ MANIFEST = "manifest.json"
 
 
 class InputDigest(BaseModel):
-    """One thing a product was made from."""
+    """One thing a product was made from.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of its bytes.
+    product : str or None
+        Its product key, where it is a product itself. That stands for it in `product_key`: a ramp made
+        again from the same exposure differs in the dates it holds, not in what it says.
+    """
 
     role: str
     uri: str
     sha256: str
+    product: str | None = None
 
 
 class ObjectEntry(BaseModel):
@@ -87,7 +97,7 @@ class Manifest(BaseModel):
 def product_key(inputs: list[InputDigest], parameters: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     """Return the key of a product: the same inputs, parameters and versions give the same one.
 
-    Where an input lies does not count, only what its bytes are and the part it plays.
+    Where an input lies does not count, only what it is (its product key, else its bytes) and its part.
 
     Parameters
     ----------
@@ -104,7 +114,7 @@ def product_key(inputs: list[InputDigest], parameters: Mapping[str, Any], versio
     """
     said = json.dumps(
         {
-            "inputs": sorted((i.role, i.sha256) for i in inputs),
+            "inputs": sorted((i.role, i.product or i.sha256) for i in inputs),
             "parameters": dict(parameters),
             "versions": dict(versions),
         },

@@ -1,0 +1,266 @@
+"""The dark current of a detector, in e- per 1000 s, with an error that can be believed.
+
+Value: the median of the slopes of the mean ramp (SCI), times the gain, over the science pixels that are
+not hot. A pixel is out where its slope is more than `CLIP` robust sigmas (1.4826 MAD about the median,
+repeated until nothing changes) from the median of all; those above are counted as hot.
+
+Why the median of slopes. Hot and warm pixels, and cosmic rays too faint for the jump step (most of them
+neighbours of a hit, with the few electrons that crossed to them), all push one way. A mean takes in
+their full charge; the median moves only by their share of the pixels, about 1.25 sigma of the slopes per
+unit of it. It is a median of slopes and not a slope of medians: each reset leaves its own pedestal
+(kTC, ~37 e-) in every pixel, and beside that a warm pixel is no outlier of a single group, so a median
+over pixels of one group takes its excess in like a mean.
+
+Error (1 sigma), the root of the sum of squares of
+
+- the statistical one: the largest of four estimates that see different correlations.
+  Scatter of the integrations about each other, over sqrt(N): sees everything that differs between
+  integrations, 1/f drifts of the whole frame included; but few integrations may agree by chance.
+  Scatter of the frames of the mean ramp about its line: sees what moves whole frames from group to
+  group, with as many degrees of freedom as there are groups. Both with Student's factor.
+  Scatter of the medians of blocks of the mean image (amplifier x band of rows, in several sizes): all
+  that one integration can give; sees 1/f noise that correlates rows, and real structure.
+  Scatter of the pixels as if they were independent: the floor.
+- the tail's: the distance between mean and median of the pixels that were kept, which is as much as
+  undetected hits and warm pixels below the clip can have moved the median.
+
+The gain's own error is not in it: it scales the expectation's measurement likewise.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from shared.detectors import Expected
+
+#: A pixel this many robust sigmas from the median is not used.
+CLIP = 5.0
+#: Deviation, in sigmas of measurement and expectation together, up to which a value is within.
+WITHIN = 2.0
+#: Deviation from which a value is off however large its own error.
+SURELY_OFF = 3.0
+#: An error above so many widths of the expectation says nothing about it.
+TOO_UNCERTAIN = 2.0
+#: Bands of rows that each amplifier is cut into for the blocks' scatter.
+_BANDS = (1, 2, 4, 8, 16, 32)
+_FEWEST_IN_BLOCK = 30
+_FEWEST_BLOCKS = 4
+_SIGMA_PER_MAD = 1 / float(stats.norm.ppf(0.75))
+_MEDIAN_TO_MEAN_ERROR = math.sqrt(math.pi / 2)
+
+#: e- per 1000 s in one e-/s.
+_PER_KS = 1000.0
+
+
+@dataclass(frozen=True)
+class DarkCurrent:
+    """Dark current of one detector and subarray; every rate in e- per 1000 s.
+
+    Attributes
+    ----------
+    value, error : float
+        As the module says; `error` is 1 sigma. `value` is NaN where no pixel could be used.
+    by_integration : list of float
+        One an integration; NaN for one without a pixel that was never hit.
+    by_amplifier : list of float
+        NaN for an output without a usable pixel.
+    hot_pixels : int
+        Science pixels left out as hot.
+    image : ndarray of float32, 2D (y, x)
+        Of every pixel; NaN where it was measured in fewer than two groups.
+    """
+
+    value: float
+    error: float
+    by_integration: list[float]
+    by_amplifier: list[float]
+    hot_pixels: int
+    image: NDArray[np.float32]
+
+
+def measure(
+    slope: NDArray[np.float32],
+    integration_slope: Callable[[int], NDArray[np.float32]],
+    integrations: int,
+    frames: Sequence[Callable[[], NDArray[np.float32]]],
+    complete: NDArray[np.bool_],
+    science: NDArray[np.bool_],
+    amplifiers: list[slice],
+    gain: float,
+    group_time: float,
+) -> DarkCurrent:
+    """Measure the dark current.
+
+    Parameters
+    ----------
+    slope : ndarray of float32, 2D (y, x)
+        Slope of the mean ramp, DN per group; NaN where there is none.
+    integration_slope : callable
+        Gives one integration's slopes (the same shape and unit; NaN where hit), by its index, so that
+        only one is in memory.
+    integrations : int
+    frames : sequence of callable
+        Each gives one group of the mean ramp (SCI), the same shape, DN; only one is in memory.
+    complete : ndarray of bool, 2D (y, x)
+        Pixels that were hit in no integration, whose mean ramp has no steps.
+    science : ndarray of bool, 2D (y, x)
+    amplifiers : list of slice
+        Columns of each output.
+    gain : float
+        e-/DN.
+    group_time : float
+        s from group to group.
+    """
+    scale = gain / group_time * _PER_KS
+    image = slope * np.float32(scale)
+    good, hot = usable_pixels(image, science)
+    values = image[good]
+    if not values.size:
+        return DarkCurrent(
+            math.nan, math.nan, [math.nan] * integrations, [math.nan] * len(amplifiers), hot, image
+        )
+    by_integration = []
+    for index in range(integrations):
+        one = integration_slope(index)[good]
+        by_integration.append(_median(one[np.isfinite(one)]) * scale)
+    value = _median(values)
+    pixels = _MEDIAN_TO_MEAN_ERROR * float(np.std(values, dtype=np.float64)) / math.sqrt(values.size)
+    statistical = max(
+        pixels,
+        _integrations_error(by_integration),
+        frames_error(frames, good & complete) * scale,
+        blocks_error(image, good, amplifiers),
+    )
+    tail = float(np.mean(values, dtype=np.float64)) - value
+    return DarkCurrent(
+        value=value,
+        error=math.hypot(statistical, tail),
+        by_integration=by_integration,
+        by_amplifier=[_median(image[:, columns][good[:, columns]]) for columns in amplifiers],
+        hot_pixels=hot,
+        image=image,
+    )
+
+
+def usable_pixels(image: NDArray[np.float32], science: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+    """Return which pixels the dark current is measured on, and how many are out as hot.
+
+    Parameters
+    ----------
+    image : ndarray of float32, 2D (y, x)
+        Rate in any unit; NaN where there is none.
+    science : ndarray of bool, 2D (y, x)
+    """
+    candidates = science & np.isfinite(image)
+    good = candidates
+    low, high = -math.inf, math.inf
+    while True:
+        values = image[good]
+        if not values.size:
+            break
+        centre = _median(values)
+        width = CLIP * _SIGMA_PER_MAD * _median(np.abs(values - np.float32(centre)))
+        low, high = centre - width, centre + width
+        inside = good & (image >= np.float32(low)) & (image <= np.float32(high))
+        if np.count_nonzero(inside) == values.size:
+            break
+        good = inside
+    return good, int(np.count_nonzero(candidates & (image > np.float32(high))))
+
+
+def blocks_error(image: NDArray[np.float32], good: NDArray[np.bool_], amplifiers: list[slice]) -> float:
+    """Return the error of the mean as blocks of pixels show it; 0 where there are too few blocks.
+
+    Noise that correlates neighbours makes blocks scatter more than their pixels' number allows. The
+    size that shows most counts (block averaging; Flyvbjerg and Petersen 1989, J. Chem. Phys. 91, 461).
+    """
+    errors = [0.0]
+    for bands in _BANDS:
+        edges = np.linspace(0, len(image), bands + 1).astype(int)
+        medians = []
+        for columns in amplifiers:
+            for top, bottom in itertools.pairwise(edges):
+                block = image[top:bottom, columns][good[top:bottom, columns]]
+                if block.size >= _FEWEST_IN_BLOCK:
+                    medians.append(_median(block))
+        if len(medians) >= _FEWEST_BLOCKS:
+            errors.append(_error_of_mean(medians))
+    return max(errors)
+
+
+def frames_error(frames: Sequence[Callable[[], NDArray[np.float32]]], pixels: NDArray[np.bool_]) -> float:
+    """Return the error of the slope, DN per group, from what moves whole frames; 0 if it cannot be known.
+
+    Each frame's offset is the median over pixels of its distance from the pixel's own line; offsets are
+    taken as independent from group to group.
+
+    Parameters
+    ----------
+    frames : sequence of callable
+        As in `measure`.
+    pixels : ndarray of bool, 2D (y, x)
+        Those to be used.
+    """
+    ngroups = len(frames)
+    if ngroups < 3 or np.count_nonzero(pixels) < _FEWEST_IN_BLOCK:
+        return 0.0
+    time = np.arange(ngroups) - (ngroups - 1) / 2
+    spread = float(np.sum(time**2))
+    centre, slope = np.zeros((2, np.count_nonzero(pixels)))
+    for t, frame in zip(time, frames, strict=True):
+        values = frame()[pixels]
+        centre += values / ngroups
+        slope += t / spread * values
+    offsets = [_median(frame()[pixels] - centre - slope * t) for t, frame in zip(time, frames, strict=True)]
+    freedom = ngroups - 2
+    return _student(freedom) * math.sqrt(sum(offset**2 for offset in offsets) / freedom / spread)
+
+
+def verdict(current: DarkCurrent, expected: Expected) -> str:
+    """Say how a dark current compares with what is expected, both in e- per 1000 s.
+
+    Returns
+    -------
+    str
+        ``"within (...)"``, ``"N.n sigma above expected (...)"``, ``"N.n sigma below expected (...)"``,
+        or ``"not enough data (...)"`` where the error is more than `TOO_UNCERTAIN` widths of the
+        expectation and the value is not off all the same.
+    """
+    if not (math.isfinite(current.value) and math.isfinite(current.error)):
+        return "not enough data (no usable pixel)"
+    off = (current.value - expected.value) / math.hypot(current.error, expected.sigma)
+    places = max(1 - math.floor(math.log10(current.error)), 0) if current.error > 0 else 2
+    said = (
+        f"({current.value:.{places}f} ± {current.error:.{places}f}, "
+        f"expected {expected.value:g} ± {expected.sigma:g})"
+    )
+    if abs(off) < SURELY_OFF and current.error > TOO_UNCERTAIN * expected.sigma:
+        return f"not enough data {said}"
+    if abs(off) <= WITHIN:
+        return f"within {said}"
+    return f"{abs(off):.1f} sigma {'above' if off > 0 else 'below'} expected {said}"
+
+
+def _integrations_error(rates: list[float]) -> float:
+    known = [rate for rate in rates if math.isfinite(rate)]
+    if len(known) < 2:
+        return 0.0
+    return _student(len(known) - 1) * _error_of_mean(known)
+
+
+def _student(freedom: int) -> float:
+    # As wide as 68 per cent of Student's distribution, where a Gaussian has 1.
+    return float(stats.t.ppf(stats.norm.cdf(1), freedom))
+
+
+def _error_of_mean(values: list[float]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def _median(values: NDArray[np.floating]) -> float:
+    return float(np.median(values)) if values.size else math.nan

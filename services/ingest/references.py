@@ -1,0 +1,244 @@
+"""Reference files: where each comes from, whether it fits, and what CRDS needs to be found."""
+
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from crds.core import log as crds_log
+from crds.core.exceptions import CrdsDownloadError, CrdsError, CrdsLookupError, CrdsNetworkError
+from stpipe import crds_client
+
+from services.ingest.steps import REFERENCE_TYPES
+from shared.configuration import ConfigurationKey
+from shared.errors import EnvironmentFault, TransientError
+from shared.geometry import science_pixels
+from shared.sources import sha256_of
+
+#: Every type of reference file that a step of ours may ask for.
+KNOWN_TYPES: tuple[str, ...] = tuple(dict.fromkeys(t for types in REFERENCE_TYPES.values() for t in types))
+_LOGGERS = ("jwst", "stcal", "stdatamodels", "stpipe", "CRDS", "py.warnings")
+_SET_UP = (
+    "set CRDS_PATH to a CRDS cache (it has config/jwst/server_config in it), or CRDS_SERVER_URL to a "
+    "server that answers; --override reftype=path replaces single references, not the cache"
+)
+
+
+def types_for(steps: Iterable[str]) -> list[str]:
+    """Return the types of reference files that these steps ask for."""
+    return list(dict.fromkeys(t for step in steps for t in REFERENCE_TYPES[step]))
+
+
+def crds_context() -> str:
+    """Return the CRDS context (``jwst_1234.pmap``) by which references are chosen.
+
+    Raises
+    ------
+    EnvironmentFault
+        If there is neither cache nor server.
+    """
+    with crds_faults("the CRDS context"), quiet():
+        return str(crds_client.get_context_used("jwst"))
+
+
+def override_digests(overrides: Mapping[str, Path], types: Iterable[str]) -> dict[str, str]:
+    """Return the sha256 of each override that one of `types` will be taken from.
+
+    Raises
+    ------
+    EnvironmentFault
+        If an override's type is unknown, or its file cannot be read.
+    """
+    unknown = sorted(set(overrides) - set(KNOWN_TYPES))
+    if unknown:
+        raise EnvironmentFault(
+            f"--override {unknown[0]}={overrides[unknown[0]]}: no step uses reference files of that type; "
+            f"known: {', '.join(KNOWN_TYPES)}"
+        )
+    digests = {}
+    for reftype in types:
+        if reftype in overrides:
+            path = overrides[reftype]
+            try:
+                state = path.stat()
+                digests[reftype] = _digest(path.absolute(), state.st_mtime_ns, state.st_size)
+            except OSError as error:
+                raise _unreadable(reftype, path, error) from error
+    return digests
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, mtime_ns: int, size: int) -> str:
+    return sha256_of(path)
+
+
+def find_references(
+    parameters: Mapping[str, Any], types: list[str], overrides: Mapping[str, Path], where: str
+) -> dict[str, Path]:
+    """Return the file of each type: the override, else what CRDS chooses for the exposure.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The exposure's metadata by its datamodel names, as CRDS matches on them.
+    types : list of str
+    overrides : mapping of str to Path
+    where : str
+        The exposure, for errors.
+
+    Raises
+    ------
+    EnvironmentFault
+        If CRDS is not set up, or has none of a type for this exposure.
+    TransientError
+        If the CRDS server does not answer.
+    """
+    found = {reftype: overrides[reftype].absolute() for reftype in types if reftype in overrides}
+    wanted = [reftype for reftype in types if reftype not in found]
+    if wanted:
+        with crds_faults(where), quiet():
+            chosen = crds_client.get_multiple_reference_paths(dict(parameters), wanted, "jwst")
+        for reftype in wanted:
+            path = chosen.get(reftype, "N/A")
+            if path == "N/A":
+                raise EnvironmentFault(
+                    f"{where}: CRDS has no {reftype.upper()} reference for this exposure; choose another "
+                    f"CRDS_CONTEXT, or give --override {reftype}=path"
+                )
+            found[reftype] = Path(path)
+    return found
+
+
+def check_reference(reftype: str, path: Path, key: ConfigurationKey, where: str) -> None:
+    """Check that a reference file can be read, and is for the exposure's detector and subarray.
+
+    Raises
+    ------
+    EnvironmentFault
+        Names the reference, the keyword and both values.
+    """
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            header = hdus[0].header
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreadable(reftype, path, error) from error
+    said = f"{where}: {reftype.upper()} reference {path}"
+    detector = header.get("DETECTOR")
+    if detector is not None and str(detector).strip() not in (key.detector, "ANY", "N/A"):
+        raise EnvironmentFault(
+            f"{said} is for another detector: DETECTOR = {str(detector).strip()!r}, the exposure's is "
+            f"{key.detector!r}; give the one for {key.detector}, or leave the override away"
+        )
+    place = [header.get(keyword) for keyword in ("SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2")]
+    if not all(isinstance(value, int) for value in place):
+        return
+    x0, y0, nx, ny = place
+    if (
+        key.substrt1 < x0
+        or key.substrt2 < y0
+        or key.substrt1 + key.subsize1 > x0 + nx
+        or key.substrt2 + key.subsize2 > y0 + ny
+    ):
+        raise EnvironmentFault(
+            f"{said} does not cover the exposure: SUBSTRT1,2 and SUBSIZE1,2 are {x0},{y0} and {nx},{ny}, the "
+            f"exposure's {key.substrt1},{key.substrt2} and {key.subsize1},{key.subsize2}"
+        )
+
+
+def median_gain(path: Path, key: ConfigurationKey) -> float:
+    """Return the median over the exposure's science pixels of a GAIN reference, e-/DN.
+
+    Raises
+    ------
+    EnvironmentFault
+        If no gain is to be had from the file.
+    """
+    try:
+        with fits.open(path, memmap=True) as hdus:
+            header = hdus[0].header
+            y = key.substrt2 - int(header.get("SUBSTRT2", 1))
+            x = key.substrt1 - int(header.get("SUBSTRT1", 1))
+            values = np.array(hdus["SCI"].section[y : y + key.subsize2, x : x + key.subsize1], np.float64)
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise _unreadable("gain", path, error) from error
+    if values.shape != (key.subsize2, key.subsize1):
+        raise EnvironmentFault(f"GAIN reference {path}: does not cover {key.subarray} of {key.detector}")
+    good = values[science_pixels(key) & np.isfinite(values) & (values > 0)]
+    if not good.size:
+        raise EnvironmentFault(f"GAIN reference {path}: no science pixel has a gain")
+    return float(np.median(good))
+
+
+@contextmanager
+def crds_faults(where: str) -> Iterator[None]:
+    """Turn every way in which CRDS gives up, SystemExit among them, into one line for its owner."""
+    try:
+        yield
+    except SystemExit as error:
+        raise EnvironmentFault(f"{where}: no CRDS cache and no CRDS server; {_SET_UP}") from error
+    except (CrdsDownloadError, CrdsNetworkError) as error:
+        server = os.environ.get("CRDS_SERVER_URL", "")
+        if server and "serverless" not in server:
+            raise TransientError(f"{where}: the CRDS server {server} failed: {_line(error)}") from error
+        raise EnvironmentFault(
+            f"{where}: the CRDS cache {os.environ.get('CRDS_PATH', '')} lacks files of the context "
+            f"{os.environ.get('CRDS_CONTEXT', '(its own)')}, and there is no CRDS_SERVER_URL to fetch them "
+            f"from: {_line(error)}"
+        ) from error
+    except CrdsLookupError as error:
+        raise EnvironmentFault(
+            f"{where}: CRDS has no reference for this exposure: {_line(error)}; choose another CRDS_CONTEXT, "
+            "or give --override reftype=path"
+        ) from error
+    except CrdsError as error:
+        raise EnvironmentFault(f"{where}: CRDS: {_line(error)}; {_SET_UP}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep jwst and CRDS from the console; their warnings still go to the root logger's handlers."""
+    handler = logging.NullHandler()
+    crds = logging.getLogger("CRDS")
+    level, propagate = crds.level, crds.propagate
+    had_console = crds_log.THE_LOGGER.console is not None
+    for name in _LOGGERS:
+        # With a handler of its own, a logger no longer falls back to stderr.
+        logging.getLogger(name).addHandler(handler)
+    if had_console:
+        crds_log.remove_console_handler()
+    crds.setLevel(logging.WARNING)
+    crds.propagate = True
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _log_warning
+            yield
+    finally:
+        crds.setLevel(level)
+        crds.propagate = propagate
+        if had_console:
+            crds_log.add_console_handler()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(handler)
+
+
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+) -> None:
+    logging.getLogger("py.warnings").warning("%s:%s: %s: %s", filename, lineno, category.__name__, message)
+
+
+def _unreadable(reftype: str, path: Path, error: Exception) -> EnvironmentFault:
+    why = "there is no such file" if isinstance(error, FileNotFoundError) else _line(error)
+    return EnvironmentFault(
+        f"{reftype.upper()} reference {path} cannot be read: {why}; check --override or CRDS_PATH"
+    )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,183 @@
+"""Correlated double sampling: the noise of the difference of two groups."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.noise.effective_noise import SampleSpread, corrected_variance
+from services.noise.moments import PixelVariance
+from services.noise.pixels import Pixels, Plane
+from services.noise.robust import gather, median, median_and_sigma
+from shared.ramps import Ramp
+
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True)
+class CdsSummary:
+    """A quick look at the first two groups of any up-the-ramp file, over all its pixels.
+
+    Attributes
+    ----------
+    group0_medians, cds_medians : list of float
+        Per integration, DN; of group 0, and of group 1 - group 0 (empty with a single group).
+    temporal_std_dn : float or None
+        Median over pixels of the standard deviation (ddof 1) over integrations of group 1 - group 0, DN;
+        None with a single integration or group.
+    temporal_std_median_removed_dn : float or None
+        The same after each integration's own median was taken away.
+    """
+
+    group0_medians: list[float]
+    cds_medians: list[float]
+    temporal_std_dn: float | None
+    temporal_std_median_removed_dn: float | None
+
+
+class CdsPairs:
+    """Differences of the pairs of groups (0, 1), (2, 3), .. of every ramp, one plane at a time.
+
+    Pairs do not overlap, so that their noise is independent; dark signal is the same in each, so it
+    does not widen them. A pair counts for a pixel that is unflagged up to its second group.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        (y, x) of the planes to come.
+    per_pixel : bool
+        Keep each pixel's variance too.
+    """
+
+    def __init__(self, shape: tuple[int, int], per_pixel: bool = True) -> None:
+        self._total = PixelVariance(shape) if per_pixel else None
+        self._removed = PixelVariance(shape) if per_pixel else None
+        self._ramp = -1
+        self._ramps: list[int] = []
+        self._spread: list[list[tuple[float, float]]] = []
+
+    def add(self, plane: Plane, pixels: Pixels) -> None:
+        """Add the next plane, groups and integrations ascending."""
+        if plane.group == 0:
+            self._ramp += 1
+        if plane.group % 2 == 0:
+            self._first = plane.signal
+            return
+        difference = plane.signal - self._first
+        use = plane.alive & pixels.active
+        parts = [gather(difference, use, columns) for columns in pixels.amplifiers]
+        self._ramps.append(self._ramp)
+        self._spread.append([median_and_sigma(_dithered(part)) for part in parts])
+        if self._total is None or self._removed is None:
+            return
+        self._total.add(difference, use)
+        self._removed.add(difference - difference.dtype.type(median(np.concatenate(parts))), use)
+
+    @property
+    def spread(self) -> SampleSpread:
+        """Median and robust sigma of each pair, over active pixels, DN.
+
+        Raw signals are whole numbers of DN, and so would be the MAD of their differences: a dither of
+        one DN breaks the steps, and its variance is taken off again.
+        """
+        both = np.array(self._spread)
+        return SampleSpread(both[..., 0], np.sqrt(np.maximum(both[..., 1] ** 2 - 1 / 12, 0.0)))
+
+    def by_ramp(self) -> list[float]:
+        """Return each ramp's CDS noise, DN: the root mean square over pairs and amplifiers.
+
+        From the robust sigma over pixels, so the pairs' own medians are out of it. NaN where a ramp has
+        no pair.
+        """
+        shown = self.spread.sigmas**2 if self._spread else np.empty((0, 1))
+        ramps = np.array(self._ramps, dtype=int)
+        noise = []
+        for ramp in range(self._ramp + 1):
+            mine = shown[ramps == ramp]
+            mine = mine[np.isfinite(mine)]
+            noise.append(float(np.sqrt(mine.mean())) if mine.size else float("nan"))
+        return noise
+
+    def by_amplifier(self, pixels: Pixels, removed: bool) -> NDArray[np.float64]:
+        """Return each amplifier's temporal CDS noise, DN: root of the median over pixels of the variance.
+
+        Corrected for the median of a sample variance, see `variance_median_factor`.
+
+        Parameters
+        ----------
+        pixels : Pixels
+        removed : bool
+            After each pair's median over active pixels was taken away; else in total.
+        """
+        pairs = self._kept(removed)
+        variance = corrected_variance(pairs.variance(), pairs.count, minimum=2)
+        known = np.isfinite(variance) & pixels.sky
+        return np.sqrt([median(gather(variance, known, columns)) for columns in pixels.amplifiers])
+
+    def per_pixel(self) -> NDArray[np.float32]:
+        """Return each pixel's CDS noise, DN: std (ddof 1) over pairs; NaN with fewer than two.
+
+        Returns
+        -------
+        ndarray of float32, 2D (y, x)
+        """
+        noise: NDArray[np.float32] = np.sqrt(self._kept(removed=False).variance()).astype(np.float32)
+        return noise
+
+    def _kept(self, removed: bool) -> PixelVariance:
+        kept = self._removed if removed else self._total
+        if kept is None:
+            raise ValueError("no variance per pixel was kept")
+        return kept
+
+
+def cds_summary(ramp: Ramp) -> CdsSummary:
+    """Look at the first two groups of a ramp of any instrument, one integration at a time.
+
+    Parameters
+    ----------
+    ramp : Ramp
+        SCI of shape (integrations, groups, y, x), raw or calibrated, DN. What is not finite takes no
+        part; a median of nothing is NaN.
+
+    Raises
+    ------
+    BadInput
+        If SCI is missing or is not 4-D.
+    """
+    shape = ramp.shape("SCI")
+    integrations = shape[0]
+    zeros: list[float] = []
+    medians: list[float] = []
+    raw, removed = PixelVariance(shape[-2:]), PixelVariance(shape[-2:])
+    for integration in range(integrations):
+        # Raw data are unsigned: their difference would wrap.
+        groups = ramp.read("SCI", integration, slice(0, 2)).astype(np.float64)
+        zeros.append(_finite_median(groups[0]))
+        if len(groups) < 2:
+            continue
+        difference = groups[1] - groups[0]
+        medians.append(_finite_median(difference))
+        finite = np.isfinite(difference)
+        raw.add(difference, finite)
+        removed.add(difference - medians[-1], finite)
+    measured = len(medians) > 1
+    return CdsSummary(
+        group0_medians=zeros,
+        cds_medians=medians,
+        temporal_std_dn=_finite_median(np.sqrt(raw.variance())) if measured else None,
+        temporal_std_median_removed_dn=_finite_median(np.sqrt(removed.variance())) if measured else None,
+    )
+
+
+def _dithered(values: NDArray[Any]) -> NDArray[np.float32]:
+    # Multiples of the golden ratio are spread evenly, and the same every time.
+    dither = np.arange(values.size) * _GOLDEN
+    dither -= np.floor(dither) + 0.5
+    dithered: NDArray[np.float32] = (values + dither).astype(np.float32)
+    return dithered
+
+
+def _finite_median(values: NDArray[Any]) -> float:
+    return median(values[np.isfinite(values)])

@@ -1,0 +1,213 @@
+"""``exposure.ingested`` and ``set.ready`` -> ``noise.measured``."""
+
+import io
+import time
+from collections.abc import Callable
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from services.noise.effective_noise import temporal_refusal
+from services.noise.facts import exposure_facts, set_facts
+from services.noise.measure_exposure import measure_exposure
+from services.noise.measure_set import measure_planes, temporal_sigmas
+from services.noise.memory import plan, resident
+from services.noise.products import CDS_MAP, PIXEL_RAMPS, PixelRamp, SetNoiseFacts
+from shared.configuration import ConfigurationKey
+from shared.errors import BadMessage, PermanentError
+from shared.messages import Envelope, ExposureIngested, NoiseMeasured, SetMember, SetReady
+from shared.ramps import Ramp
+from shared.stage import Outgoing, StageContext
+from shared.store.base import Store
+from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, product_key
+
+ALGORITHM_VERSION = "1"
+_VERSIONS = {"noise": ALGORITHM_VERSION}
+
+
+def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
+    """Measure the noise of an exposure or of a set, or find it measured.
+
+    Raises
+    ------
+    PermanentError
+        If no science pixel is usable, a chosen pixel is outside the exposure, the ramps have a single
+        group, or a ramp is not in the store or not of its configuration's shape.
+    EnvironmentFault
+        If the memory bound is too small for the configuration.
+    BadMessage
+        If the message is for another stage.
+    """
+    content = message.content
+    if isinstance(content, ExposureIngested):
+        return _exposure(content, message, context)
+    if isinstance(content, SetReady):
+        return _set(content, message, context)
+    raise BadMessage(
+        f"message {message.id}: noise does not handle {message.schema_name}; bind its queue as "
+        "shared/topology.py says"
+    )
+
+
+def _exposure(ingested: ExposureIngested, message: Envelope, context: StageContext) -> list[Outgoing]:
+    member, store = ingested.member, context.store
+    inputs = _inputs([member], store)
+    parameters = {"gain": ingested.gain, "pixels": context.settings.pixels}
+    identity = product_key(inputs, parameters, _VERSIONS)
+    path = f"noise/{ingested.configuration}/{member.exposure_id}/{identity}"
+    manifest = find(store, path)
+    if manifest is None:
+        start = time.perf_counter()
+        with _open(member, ingested.key, store) as ramp:
+            tick = _ticker(context, member.integrations * ingested.key.ngroups, "groups")
+            noise = measure_exposure(ramp, ingested.key, context.settings.pixels, tick)
+        facts = exposure_facts(ingested, noise)
+        draft = Draft(store, "exposure-noise", path, inputs, parameters, _VERSIONS)
+        draft.add(PIXEL_RAMPS, TypeAdapter(list[PixelRamp]).dump_json(noise.ramps))
+        said = NoiseMeasured(
+            configuration=ingested.configuration,
+            manifest=f"{path}/{MANIFEST}",
+            exposure_id=member.exposure_id,
+            headline={
+                "jump_flags": facts.jump_flags,
+                "jump_pixel_percent": facts.jump_pixel_percent,
+                "science_jump_pixel_percent": facts.science_jump_pixel_percent,
+            },
+            verdict=facts.jump_pixels_judged.verdict,
+        )
+        outbox = [Envelope.of(said, identity=identity, cause=message)]
+        manifest = draft.commit(facts, outbox, {"measure": time.perf_counter() - start})
+    return _outgoing(manifest)
+
+
+def _set(ready: SetReady, message: Envelope, context: StageContext) -> list[Outgoing]:
+    store, key = context.store, ready.key
+    # Sums of floating point depend on their order; members may come in any.
+    members = sorted(ready.members, key=lambda member: (member.start_mjd, member.exposure_id))
+    inputs = _inputs(members, store)
+    parameters = {"gain": ready.gain}
+    identity = product_key(inputs, parameters, _VERSIONS)
+    path = f"noise/{ready.configuration}/{ready.set_id}/{identity}"
+    manifest = find(store, path)
+    if manifest is None:
+        if key.ngroups < 2:
+            raise PermanentError(
+                f"set {ready.set_id} of {ready.configuration}: NGROUPS = {key.ngroups}; noise needs "
+                "2 groups or more: leave these exposures out"
+            )
+        timings: dict[str, float] = {}
+        facts, cds_map = _measure(ready, members, context, timings)
+        draft = Draft(store, "set-noise", path, inputs, parameters, _VERSIONS)
+        draft.add(CDS_MAP, _cds_file(cds_map, facts))
+        said = NoiseMeasured(
+            configuration=ready.configuration,
+            manifest=f"{path}/{MANIFEST}",
+            set_id=ready.set_id,
+            headline={
+                "cds_noise_e": facts.cds_noise.value,
+                "spatial_effective_noise_e": facts.spatial_effective_noise.value,
+                "temporal_effective_noise_e": facts.temporal_effective_noise.value,
+                "jump_flags": facts.jump_flags,
+                "jump_pixel_percent": facts.jump_pixel_percent.value,
+            },
+            verdict=facts.verdict,
+        )
+        manifest = draft.commit(facts, [Envelope.of(said, identity=identity, cause=message)], timings)
+    return _outgoing(manifest)
+
+
+def _measure(
+    ready: SetReady, members: list[SetMember], context: StageContext, timings: dict[str, float]
+) -> tuple[SetNoiseFacts, NDArray[np.float32]]:
+    key = ready.key
+    integrations = [member.integrations for member in members]
+    windows = plan(key, context.settings.max_memory, resident())
+    with_temporal = temporal_refusal(sum(integrations)) is None
+    groups = sum(integrations) * key.ngroups
+    blocks = -(-(key.ngroups - 1) // windows.slopes)
+    bands = -(-key.subsize2 // windows.rows)
+
+    def open_ramp(exposure: int) -> Ramp:
+        return _open(members[exposure], key, context.store)
+
+    start = time.perf_counter()
+    found = measure_planes(open_ramp, len(members), key, _ticker(context, groups, "groups"))
+    timings["planes"] = time.perf_counter() - start
+    cds_map = np.where(found.pixels.sky, found.pairs.per_pixel() * np.float32(ready.gain), np.nan)
+    temporal = None
+    if with_temporal:
+        start = time.perf_counter()
+        tick = _ticker(context, blocks * bands * len(members), "windows of all ramps")
+        temporal = temporal_sigmas(open_ramp, integrations, key, windows, tick)
+        timings["ramp to ramp"] = time.perf_counter() - start
+    return set_facts(ready, members, found, temporal), cds_map.astype(np.float32)
+
+
+def _inputs(members: list[SetMember], store: Store) -> list[InputDigest]:
+    return [
+        InputDigest(
+            role="ramp", uri=store.uri(member.ramp.key), sha256=member.ramp.sha256, product=member.product
+        )
+        for member in members
+    ]
+
+
+def _outgoing(manifest: Manifest) -> list[Outgoing]:
+    return [Outgoing(envelope) for envelope in manifest.messages]
+
+
+def _open(member: SetMember, key: ConfigurationKey, store: Store) -> Ramp:
+    where = f"{member.exposure_id} ({member.ramp.key})"
+    try:
+        ramp = Ramp(store.open(member.ramp.key), where)
+    except KeyError as error:
+        raise PermanentError(f"{where}: the ramp is not in the store; ingest the exposure again") from error
+    wanted = (member.integrations, key.ngroups, key.subsize2, key.subsize1)
+    for extension, shape in (("SCI", wanted), ("GROUPDQ", wanted), ("PIXELDQ", wanted[2:])):
+        if ramp.shape(extension) != shape:
+            found = ramp.shape(extension)
+            ramp.close()
+            raise PermanentError(
+                f"{where}: {extension} has shape {found}, but NINTS, NGROUPS, SUBSIZE2, SUBSIZE1 say "
+                f"{shape}; ingest the exposure again"
+            )
+    return ramp
+
+
+def _ticker(context: StageContext, total: int, what: str) -> Callable[[], None]:
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        context.progress(done, total, what)
+
+    return tick
+
+
+def _cds_file(noise: NDArray[np.float32], facts: SetNoiseFacts) -> bytes:
+    key = facts.key
+    image = fits.ImageHDU(noise, name="CDSNOISE")
+    image.header["BUNIT"] = ("electron", "CDS noise: std (ddof 1) over pairs of groups")
+    primary = fits.PrimaryHDU()
+    primary.header["TELESCOP"] = "JWST"
+    primary.header["INSTRUME"] = "NIRCAM"
+    primary.header["PEDIGREE"] = "SIMULATION" if facts.simulated else "INFLIGHT"
+    for keyword, value in (
+        ("DETECTOR", key.detector),
+        ("SUBARRAY", key.subarray),
+        ("SUBSTRT1", key.substrt1),
+        ("SUBSTRT2", key.substrt2),
+        ("SUBSIZE1", key.subsize1),
+        ("SUBSIZE2", key.subsize2),
+        ("READPATT", key.readpatt),
+        ("NGROUPS", key.ngroups),
+    ):
+        primary.header[keyword] = value
+    primary.header["GAIN"] = (facts.gain, "[electron/DN] used")
+    primary.header["NRAMPS"] = (facts.ramps, "Integrations of the set")
+    written = io.BytesIO()
+    fits.HDUList([primary, image]).writeto(written)
+    return written.getvalue()

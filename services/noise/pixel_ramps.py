@@ -1,0 +1,116 @@
+"""The ramps of single pixels, for a person to look at."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from services.noise.jumps import first_jump
+from services.noise.products import PixelRamp
+from shared.errors import PermanentError
+
+_NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+
+
+def choose_pixel(
+    first_jumps: NDArray[np.int32], ngroups: int, science: NDArray[np.bool_]
+) -> tuple[int, int] | None:
+    """Choose the pixel whose ramp best shows a jump, the same one every time.
+
+    Of the science pixels with all eight neighbours, those first flagged after at least two groups and
+    before the last one, in a hit of middling size: one to five of its neighbours flagged first in the
+    same group. Where there is none, hits of any size. The most central of them; of equally central
+    ones the first, row by row.
+
+    Parameters
+    ----------
+    first_jumps : ndarray of int, 2D (y, x)
+        First flagged group in one integration; `ngroups` where there is none.
+    ngroups : int
+    science : ndarray of bool, 2D (y, x)
+
+    Returns
+    -------
+    (x, y) or None
+        0-based; None where no pixel is flagged so.
+    """
+    inner = ndimage.binary_erosion(science, np.ones((3, 3), np.bool_))
+    ys, xs = np.nonzero(inner & (first_jumps >= 2) & (first_jumps < ngroups - 1))
+    if not len(ys):
+        return None
+    here = first_jumps[ys, xs]
+    together = sum((first_jumps[ys + dy, xs + dx] == here).astype(np.int64) for dy, dx in _NEIGHBOURS)
+    middling = (together >= 1) & (together <= 5)
+    if middling.any():
+        ys, xs = ys[middling], xs[middling]
+    ny, nx = first_jumps.shape
+    best = int(np.argmin((2 * ys - ny + 1) ** 2 + (2 * xs - nx + 1) ** 2))
+    return int(xs[best]), int(ys[best])
+
+
+def central_pixel(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return (x, y) of the middle of a plane of (ny, nx) pixels, 0-based."""
+    return shape[1] // 2, shape[0] // 2
+
+
+def check_inside(pixel: tuple[int, int], shape: tuple[int, int], where: str) -> None:
+    """Refuse a pixel that the exposure does not have.
+
+    Raises
+    ------
+    PermanentError
+        Names the pixel and the exposure's size.
+    """
+    x, y = pixel
+    ny, nx = shape
+    if not (0 <= x < nx and 0 <= y < ny):
+        raise PermanentError(
+            f"{where}: pixel ({x}, {y}) is outside its {nx} x {ny} pixels; "
+            f"x runs from 0 to {nx - 1}, y from 0 to {ny - 1}: correct the list of pixels to plot"
+        )
+
+
+def grid_start(pixel: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    """Return (x, y) of the first pixel of the 3x3 grid around `pixel`, moved inwards at an edge."""
+    x, y = pixel
+    ny, nx = shape
+    return min(max(x - 1, 0), max(nx - 3, 0)), min(max(y - 1, 0), max(ny - 3, 0))
+
+
+def pixel_ramp(
+    pixel: tuple[int, int],
+    integration: int,
+    signal: NDArray[Any],
+    jumps: NDArray[np.bool_],
+    alive: NDArray[np.bool_],
+) -> PixelRamp:
+    """Return one pixel's ramp, with the least-squares line over the groups before its first jump.
+
+    Parameters
+    ----------
+    pixel : (int, int)
+        x, y; 0-based.
+    integration : int
+    signal : ndarray, 1D (groups)
+        DN.
+    jumps : ndarray of bool, 1D (groups)
+        GROUPDQ & JUMP_DET.
+    alive : ndarray of bool, 1D (groups)
+        False from the first group that is flagged for any reason.
+    """
+    good = min(first_jump(jumps), int(np.count_nonzero(alive)))
+    slope = intercept = None
+    if good > 1:
+        slope, intercept = (
+            float(part) for part in np.polyfit(np.arange(good), signal[:good].astype(float), 1)
+        )
+    return PixelRamp(
+        x=pixel[0],
+        y=pixel[1],
+        integration=integration,
+        signal_dn=[float(value) for value in signal],
+        jumps=np.flatnonzero(jumps).tolist(),
+        slope=slope,
+        intercept=intercept,
+    )

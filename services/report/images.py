@@ -1,0 +1,117 @@
+"""Images out of the store, small enough for a page."""
+
+import io
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from shared.store.base import ObjectReader, Store
+from shared.store.manifest import Manifest
+
+#: Longest side of an image on the page, in pixels; that of a strip, which takes the whole width.
+LONGEST_SIDE = 420
+LONGEST_STRIP = 900
+
+
+class _File(io.RawIOBase):
+    """An object of the store as the file that astropy wants to read."""
+
+    def __init__(self, reader: ObjectReader) -> None:
+        self._reader = reader
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._reader.size}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._reader.size - self._at, 0)
+        data = self._reader.read(self._at, left if size < 0 else min(size, left))
+        self._at += len(data)
+        return data
+
+
+def image(store: Store, manifest: Manifest, name: str) -> NDArray[np.float32] | None:
+    """Read an image of a product; of a cube its last plane, and no more than that.
+
+    Parameters
+    ----------
+    store : Store
+    manifest : Manifest
+    name : str
+        The object; the image is its first HDU that holds one.
+
+    Returns
+    -------
+    ndarray of float32, 2D (y, x), or None
+        None if the product has no such object.
+    """
+    try:
+        entry = manifest.object(name)
+    except KeyError:
+        return None
+    with store.open(entry.key) as reader, fits.open(_File(reader), memmap=False, lazy_load_hdus=True) as hdus:
+        for hdu in hdus:
+            if hdu.header.get("NAXIS", 0) == 3:
+                return np.asarray(hdu.section[-1], dtype=np.float32)
+            if hdu.header.get("NAXIS", 0) == 2 and hdu.is_image:
+                return np.asarray(hdu.data, dtype=np.float32)
+    return None
+
+
+def is_strip(shape: tuple[int, ...]) -> bool:
+    """Say whether an image (y, x) is so wide that it takes the page's whole width."""
+    return shape[1] >= 4 * shape[0]
+
+
+def for_page(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Average an image over square blocks until it fits the page.
+
+    Parameters
+    ----------
+    pixels : ndarray, 2D (y, x)
+
+    Returns
+    -------
+    ndarray, 2D
+        NaN where a block has no finite pixel.
+    int
+        Side of a block; 1 if nothing was averaged. What an uneven division leaves at the upper and
+        right edges is not shown.
+    """
+    block = -(-max(pixels.shape) // (LONGEST_STRIP if is_strip(pixels.shape) else LONGEST_SIDE))
+    block = min(block, *pixels.shape)
+    if block == 1:
+        return pixels, 1
+    height, width = (side // block * block for side in pixels.shape)
+    blocks = pixels[:height, :width].reshape(height // block, block, width // block, block)
+    good = np.isfinite(blocks)
+    total = np.where(good, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
+    counted = good.sum(axis=(1, 3))
+    mean = np.divide(total, counted, out=np.full(total.shape, np.nan), where=counted > 0)
+    return mean.astype(np.float32), block
+
+
+def robust_limits(pixels: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the values between which an image is shown; (0, 1) if it has no finite pixel.
+
+    The lowest per cent is left out, and as much above the median again as lies below it, half as far
+    again: hot pixels do not set the scale.
+    """
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
+        return 0.0, 1.0
+    bottom, middle, top = (float(v) for v in np.percentile(finite, [1.0, 50.0, 99.9]))
+    top = min(top, middle + 1.5 * (middle - bottom))
+    return (bottom, top) if top > bottom else (bottom - 0.5, bottom + 0.5)

@@ -1,0 +1,180 @@
+"""The pictures of one set's noise."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from services.noise.effective_noise import TABLE_SECONDS
+from services.noise.products import EffectiveNoiseCurve, SetNoiseFacts
+from services.report.images import for_page, robust_limits
+from services.report.plots_reference import averaged, expected_span, map_of, map_picture
+from services.report.style import (
+    AMPLIFIERS,
+    BLUE,
+    EXPECTED,
+    FULL,
+    GREEN,
+    INK,
+    RED,
+    Picture,
+    axes,
+    legend_below,
+    picture,
+)
+from services.report.wording import count, measured, number
+from shared.geometry import amplifiers, science_pixels
+
+
+def effective_noise(facts: SetNoiseFacts) -> Picture:
+    """Draw effective noise against the time a ramp lasts."""
+    curve, aim = facts.curve, facts.spatial_effective_noise
+    figure, plot = axes("Effective noise of a ramp, by its length", 4.2, FULL)
+    plot.set_title(plot.get_title(loc="left"), pad=30.0)
+    _by_amplifier(plot, curve, curve.spatial_by_amplifier, BLUE)
+    _by_amplifier(plot, curve, curve.temporal_by_amplifier, RED)
+    plot.plot(
+        curve.seconds,
+        curve.theory,
+        color=INK,
+        linewidth=1.2,
+        linestyle=(0, (5, 2)),
+        label="theory (Rauscher 2007)",
+    )
+    if aim.expected is not None:
+        plot.errorbar(
+            [TABLE_SECONDS],
+            [aim.expected],
+            [aim.expected_sigma or 0.0],
+            color=EXPECTED,
+            fmt="D",
+            capsize=4,
+            label=f"expected {measured(aim.expected, aim.expected_sigma)} e⁻",
+        )
+    plot.plot(curve.seconds, curve.spatial, color=BLUE, marker="o", markersize=3.5, label="spatial")
+    if curve.temporal is not None:
+        plot.plot(curve.seconds, curve.temporal, color=RED, marker="s", markersize=3.5, label="temporal")
+    if curve.reference_pixels is not None:
+        plot.plot(
+            curve.seconds,
+            curve.reference_pixels,
+            color=GREEN,
+            linewidth=1.2,
+            marker="^",
+            markersize=3.0,
+            label="reference pixels",
+        )
+    plot.set_xlabel("Time from first to last group used (s)")
+    plot.set_ylabel("Effective noise (e⁻)")
+    plot.set_ylim(bottom=0)
+    plot.margins(x=0.02)
+    if len(curve.groups) > 1:
+        _groups_above(plot, curve)
+    legend_below(plot, 5)
+    thin = "; thin lines are single amplifiers" if len(curve.spatial_by_amplifier) > 1 else ""
+    temporal = "temporal" if curve.temporal is not None else "no temporal"
+    return picture(
+        figure,
+        f"Effective noise in e⁻ against ramp length in s: spatial, {temporal}, and theory; at "
+        f"{curve.groups[-1]} groups spatial {_e(aim.value, aim.error)}, "
+        f"theory {number(curve.theory[-1])} e⁻.",
+        "Noise of the signal that a line fitted to the first groups of a ramp gives: spatial from pixel to "
+        f"pixel in one ramp, temporal from ramp to ramp in one pixel{thin}. The theory is that of the "
+        "channel, not fitted to this detector. A spatial curve above "
+        "the temporal one is structure that repeats in every ramp.",
+        place="wide",
+    )
+
+
+def cds_map(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
+    """Draw the CDS noise of each pixel."""
+    shown, block = for_page(pixels)
+    low, high = robust_limits(shown)
+    figure = map_of(shown, pixels.shape, "CDS noise of each pixel", "CDS noise (e⁻)", low, high)
+    return map_picture(
+        figure,
+        f"Map of the CDS noise over {facts.key.subarray}, {pixels.shape[1]} by {pixels.shape[0]} pixels, "
+        f"shown from {number(low)} to {number(high)} e⁻.",
+        f"Standard deviation of the difference of two successive groups in each pixel{averaged(block)}; the "
+        "colours leave out the farthest outliers. Bright columns or stripes are noisy readout, single "
+        "bright pixels are noisy themselves.",
+        pixels.shape,
+    )
+
+
+def cds_histogram(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
+    """Draw how CDS noise is spread over the pixels of each amplifier."""
+    science = science_pixels(facts.key)
+    stripes = amplifiers(facts.key)
+    low, high = robust_limits(np.where(science, pixels, np.nan))
+    # Beside the map it stands alone, or above the picture of the amplifiers.
+    several = len(stripes) > 1
+    title = "CDS noise: spread over pixels, by amplifier" if several else "CDS noise: spread over pixels"
+    figure, plot = axes(title, 2.9 if several else 4.9)
+    expected_span(plot, facts.cds_noise.expected, facts.cds_noise.expected_sigma, upright=True)
+    for amplifier, (columns, colour) in enumerate(zip(stripes, AMPLIFIERS, strict=False), start=1):
+        inside = pixels[:, columns][science[:, columns]]
+        finite = inside[np.isfinite(inside)]
+        plot.hist(
+            finite,
+            bins=min(90, max(20, finite.size // 60)),
+            range=(low, high),
+            histtype="step",
+            color=colour,
+            linewidth=1.4,
+            label=f"amplifier {amplifier}",
+        )
+    plot.set_xlabel("CDS noise (e⁻)")
+    plot.set_ylabel("Pixels")
+    plot.set_xlim(low, high)
+    plot.legend(loc="upper right")
+    return picture(
+        figure,
+        "Histogram of the CDS noise of science pixels, one line for each of "
+        f"{count(len(stripes), 'amplifier')}; in all {_e(facts.cds_noise.value, facts.cds_noise.error)}.",
+        ("Amplifiers whose peaks do not coincide differ in gain or in noise. " if several else "")
+        + "The tail to the right is pixels noisier than their neighbours.",
+    )
+
+
+def cds_by_amplifier(facts: SetNoiseFacts) -> Picture:
+    """Draw the CDS noise of each amplifier beside the expected one."""
+    values = facts.cds_noise_by_amplifier_e
+    places = np.arange(1, len(values) + 1)
+    figure, plot = axes("CDS noise by amplifier", 2.9)
+    expected_span(plot, facts.cds_noise.expected, facts.cds_noise.expected_sigma)
+    plot.scatter(places, values, s=70, color=AMPLIFIERS[: len(values)], zorder=3)
+    for place, value in zip(places, values, strict=True):
+        plot.annotate(number(value, 4), (place, value), (9, 0), textcoords="offset points", va="center")
+    plot.set_xlabel("Amplifier")
+    plot.set_ylabel("CDS noise (e⁻)")
+    plot.set_xlim(0.5, len(values) + 0.7)
+    plot.set_xticks(places)
+    plot.margins(y=0.3)
+    plot.grid(visible=False, axis="x")
+    legend_below(plot, 1)
+    return picture(
+        figure,
+        f"CDS noise in e⁻ of {count(len(values), 'amplifier')}: {', '.join(number(v, 4) for v in values)}.",
+        "Amplifiers of one detector should agree with each other and lie in the grey band. The scale does "
+        "not begin at zero.",
+    )
+
+
+def _groups_above(plot: Axes, curve: EffectiveNoiseCurve) -> None:
+    every = -(-len(curve.groups) // 12)
+    above = plot.secondary_xaxis("top")
+    above.set_xticks(curve.seconds[::every], labels=[str(n) for n in curve.groups[::every]])
+    above.set_xlabel("Groups used")
+
+
+def _by_amplifier(
+    plot: Axes, curve: EffectiveNoiseCurve, lines: list[list[float]] | None, colour: str
+) -> None:
+    if lines is None or len(lines) < 2:
+        return
+    for line in lines:
+        plot.plot(curve.seconds, line, color=colour, linewidth=0.7, alpha=0.35)
+
+
+def _e(value: float | None, error: float | None) -> str:
+    return f"{measured(value, error)} e⁻"

@@ -1,0 +1,215 @@
+"""What noise a configuration should show: measured on realisations of the read noise alone.
+
+After jwst's own reference pixel correction the 1/f noise that is left has no closed form, so it is
+established here from noise-only ramps that go through that correction; Poisson noise, the rounding of
+the converter and the scatter of the dark rate are added in closed form. Statistics are robust ones over
+science pixels (median and 1.4826 MAD), taken before rounding, since a MAD of whole numbers is itself
+a whole number.
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jwst.refpix.reference_pixels import correct_model
+from numpy.typing import NDArray
+from scipy import stats
+from stdatamodels.jwst.datamodels import RampModel, dqflags
+
+from services.simulation.detector import Pixels
+from services.simulation.exposure import clocking_of, frames_per_integration
+from services.simulation.noise import PINK, ReadNoise
+from services.simulation.plan import SimulationPlan
+
+_MAD_TO_SIGMA = 1 / float(stats.norm.ppf(0.75))
+#: Pixels x groups to draw, and ramps at least and at most. Reference pixel correction takes so much
+#: longer than drawing that fewer ramps go through it; of a full frame, one.
+_SAMPLES, _FEWEST, _MOST, _MOST_CORRECTED = 8_000_000, 4, 32, 8
+_PLENTY = 1_000_000
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A value and the 1-sigma uncertainty with which one set of ramps will show it."""
+
+    value: float
+    sigma: float
+
+
+@dataclass(frozen=True)
+class ExpectedNoise:
+    """Noise of a configuration, e-.
+
+    Attributes
+    ----------
+    cds : Predicted
+        Of the difference of neighbouring groups, per pixel in time: everything.
+    cds_median_removed : Predicted
+        The same after the median of each difference over science pixels was taken away.
+    spatial, temporal : Predicted
+        Effective noise at all groups: over the pixels of a ramp, and of a pixel over ramps.
+    pink_cds_variance : float
+        Part of ``cds`` squared that white noise and rounding do not make, e-^2.
+    """
+
+    cds: Predicted
+    cds_median_removed: Predicted
+    spatial: Predicted
+    temporal: Predicted
+    pink_cds_variance: float
+
+
+def expected_noise(
+    plan: SimulationPlan, pixels: Pixels, ramps: int, rng: np.random.Generator
+) -> ExpectedNoise:
+    """Predict what a set of `ramps` ramps of the plan's configuration will show.
+
+    Effective noise is sigma(slope) (n-1) t_g with n = NGROUPS. Its Poisson part, f T 6(n^2+1)/(5n(n+1)),
+    is Rauscher et al. 2007 (PASP 119, 768), equation 1.
+    """
+    differences, slopes = _rehearse(plan, pixels, rng)
+    n = plan.ngroups
+    rounding = pixels.gain**2 / 12
+    seconds = plan.tgroup * (n - 1)
+    rate = pixels.rate[pixels.science]
+    poisson_cds = pixels.bulk_rate * plan.tgroup
+    poisson_slope = pixels.bulk_rate * seconds * 6 * (n**2 + 1) / (5 * n * (n + 1))
+    fixed = (_spread(rate)[1] * seconds) ** 2
+    rounded_slope = rounding * 12 * (n - 1) / (n * (n + 1))
+
+    drift, within = differences[:, 0] ** 2, differences[:, 1] ** 2
+    slope_drift, slope_within = slopes[:, 0] ** 2, slopes[:, 1] ** 2
+    count = ramps * (n - 1)
+    white = float(np.median(pixels.white_noise[pixels.science])) ** 2 / plan.nframes
+    return ExpectedNoise(
+        cds=_root(drift + within, 2 * rounding + poisson_cds, count),
+        cds_median_removed=_root(within, 2 * rounding + poisson_cds, count),
+        spatial=_root(slope_within, rounded_slope + poisson_slope + fixed, ramps),
+        temporal=_root(slope_drift + slope_within, rounded_slope + poisson_slope, ramps),
+        pink_cds_variance=max(float(np.mean(drift + within)) - 2 * white, 0.0),
+    )
+
+
+def _rehearse(
+    plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (median, robust sigma) of every group difference and of every ramp's effective slope, e-."""
+    corrected = not pixels.science.all()
+    model = _model(plan, pixels) if corrected else None
+    at = np.arange(plan.ngroups) - (plan.ngroups - 1) / 2
+    # Least squares slope per group times the (n - 1) groups that it spans.
+    weights = at / np.sum(at**2) * (plan.ngroups - 1)
+    differences, slopes = [], []
+    for _ in range(_ramps(plan, corrected)):
+        previous: NDArray[np.float32] | None = None
+        slope = np.zeros(plan.shape, np.float32)
+        # It cancels in differences, but not in a median over reference pixels, which then is the noise of
+        # the one or two of them that lie in the middle.
+        reset = np.float32(pixels.ktc) * rng.standard_normal(plan.shape, dtype=np.float32)
+        for weight, group in zip(weights, _groups(plan, pixels, rng), strict=True):
+            if model is not None:
+                group = _corrected(model, group + reset)
+            slope += np.float32(weight) * group
+            if previous is not None:
+                differences.append(_spread((group - previous)[pixels.science]))
+            previous = group
+        slopes.append(_spread(slope[pixels.science]))
+    return np.array(differences), np.array(slopes)
+
+
+def _ramps(plan: SimulationPlan, corrected: bool) -> int:
+    if plan.geometry.name == "FULL":
+        return 1
+    rows, columns = plan.shape
+    enough = math.ceil(_SAMPLES / (plan.ngroups * rows * columns))
+    return min(max(enough, _FEWEST), _MOST_CORRECTED if corrected else _MOST)
+
+
+def _groups(plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
+    noise = ReadNoise(
+        clocking_of(plan),
+        pixels.white_noise,
+        PINK[plan.device.channel],
+        plan.nints * frames_per_integration(plan),
+        rng,
+    )
+    clock = 1
+    for _ in range(plan.ngroups):
+        total = np.zeros(plan.shape, np.float32)
+        for _ in range(plan.nframes):
+            total += noise.frame(clock)
+            clock += 1
+        clock += plan.groupgap
+        yield total / np.float32(plan.nframes)
+
+
+def _model(plan: SimulationPlan, pixels: Pixels) -> RampModel:
+    model = RampModel((1, 1, *plan.shape))
+    geometry = plan.geometry
+    model.meta.instrument.name = "NIRCAM"
+    model.meta.instrument.detector = plan.detector
+    model.meta.subarray.name = plan.subarray
+    model.meta.subarray.xstart = geometry.substrt1
+    model.meta.subarray.ystart = geometry.substrt2
+    model.meta.subarray.xsize = geometry.subsize1
+    model.meta.subarray.ysize = geometry.subsize2
+    model.meta.subarray.fastaxis = plan.device.fastaxis
+    model.meta.subarray.slowaxis = plan.device.slowaxis
+    model.meta.exposure.noutputs = plan.outputs
+    model.pixeldq = np.where(pixels.science, 0, dqflags.pixel["REFERENCE_PIXEL"]).astype(np.uint32)
+    return model
+
+
+def _corrected(model: RampModel, group: NDArray[np.float32]) -> NDArray[np.float32]:
+    model.data = group[None, None].copy()
+    with quiet("jwst"):
+        # The defaults of RefPixStep; the step itself would ask CRDS, which this machine may not have.
+        correct_model(
+            model,
+            odd_even_columns=True,
+            use_side_ref_pixels=True,
+            side_smoothing_length=11,
+            side_gain=1.0,
+            odd_even_rows=True,
+            conv_kernel_params={
+                "refpix_algorithm": "median",
+                "sirs_kernel_model": None,
+                "sigreject": 4.0,
+                "gaussmooth": 1.0,
+                "halfwidth": 30,
+            },
+            siglimit=3.0,
+        )
+    corrected: NDArray[np.float32] = np.array(model.data[0, 0])
+    return corrected
+
+
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Let only errors of the logger `name` through."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _spread(values: NDArray[np.float32]) -> tuple[float, float]:
+    # A prime stride, so that no column or row is favoured; half a million pixels are enough.
+    values = values[:: 7 if values.size > _PLENTY else 1]
+    median = float(np.median(values))
+    return median, _MAD_TO_SIGMA * float(np.median(np.abs(values - np.float32(median))))
+
+
+def _root(variances: NDArray[np.float64], added: float, count: int) -> Predicted:
+    """Return sqrt(mean + added); the scatter is that of a set of `count` and that of the rehearsal."""
+    variance = float(np.mean(variances)) + added
+    scatter = float(np.std(variances, ddof=1)) if variances.size > 1 else float(variances[0]) * 0.02
+    sigma_variance = scatter * math.sqrt(1 / count + 1 / variances.size)
+    value = math.sqrt(variance)
+    return Predicted(value, sigma_variance / (2 * value))

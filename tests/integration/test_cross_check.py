@@ -1,0 +1,123 @@
+"""cross-check: the reference that was built against jwst_reffiles, run as a user would."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from darkref_sets import commit_set, configuration, dark, write_ramp
+
+from services.cross_check import cross_check, equivalent_groups
+from services.darkref.handler import handle
+from services.darkref.products import ReferenceFacts
+from shared.errors import PermanentError
+from shared.settings import StageSettings
+from shared.stage import StageContext
+from shared.store.local import LocalStore
+from shared.store.manifest import find_all
+
+
+def _build(tmp_path, counts, ny=64, ngroups=5):
+    """A set with hits and a place of no measurement, and the reference made from it."""
+    rng = np.random.default_rng(12)
+    key = configuration(ny, ny, ngroups)
+    files = []
+    for n, count in enumerate(counts):
+        data, groupdq = dark(rng, key, count)
+        groupdq[:, -1, 7, 7] = 4
+        files.append(write_ramp(tmp_path / f"jw{n}_jump.fits", key, data, groupdq))
+    store = LocalStore(tmp_path / "store")
+    ready = commit_set(store, files, [key] * len(files), counts)
+    (outgoing,) = handle(ready, StageContext(store, StageSettings(store=tmp_path / "store")))
+    return tmp_path / "store" / outgoing.message.content.reference.key
+
+
+def test_agrees_on_the_very_ramps_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    # Given
+    reference = _build(tmp_path, [2, 2, 2])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    # When
+    result = cross_check(reference)
+    # Then
+    assert result.agrees
+    assert [one.name for one in result.differences] == ["SCI", "ERR"]
+    assert all(one.largest <= 1e-5 and one.above == 0 for one in result.differences)
+    assert all(one.places == 5 * 64 * 64 for one in result.differences)
+    assert result.contributions_differ == 0
+    assert "1 places have no measurement" in result.text()
+    assert "They agree." in result.text()
+    assert json.loads(json.dumps(result.to_dict()))["agrees"] is True
+    assert not list(elsewhere.iterdir())
+
+
+def test_says_that_nints_of_the_first_file_is_used_for_all(tmp_path):
+    # Given exposures of different numbers of integrations
+    reference = _build(tmp_path, [3, 1, 2])
+    # When
+    result = cross_check(reference)
+    # Then
+    assert not result.agrees
+    assert "so 3 of 6 integrations are missing from its mean" in result.text()
+    assert "report this as a defect" not in result.text()
+
+
+def test_finds_a_place_that_was_changed(tmp_path):
+    # Given
+    reference = _build(tmp_path, [2, 2])
+    with fits.open(reference, mode="update") as hdus:
+        hdus["SCI"].data[3, 20, 30] += 1
+    # When
+    result = cross_check(reference)
+    # Then
+    assert not result.agrees
+    assert result.differences[0].worst == (3, 20, 30)
+    assert result.differences[0].above == 1
+    assert "was changed since it was made" in result.text()
+    assert "1 places differ by more than rounding explains" in result.text()
+
+
+def test_refuses_a_ramp_that_is_not_the_one_it_was_made_from(tmp_path):
+    reference = _build(tmp_path, [2, 2])
+    ramps = [tmp_path / "jw0_jump.fits", tmp_path / "jw1_jump.fits"]
+    with fits.open(ramps[1], mode="update") as hdus:
+        hdus["SCI"].data[0, 0, 0, 0] += 1
+    with pytest.raises(PermanentError, match=r"jw1_jump\.fits is not a ramp"):
+        cross_check(reference, ramps)
+    with pytest.raises(PermanentError, match="2 ramps, 1 were given"):
+        cross_check(reference, ramps[:1])
+
+
+def test_takes_the_ramps_from_where_the_user_has_them(tmp_path):
+    reference = _build(tmp_path, [2, 2])
+    (tmp_path / "store" / "ingest").rename(tmp_path / "gone")
+    with pytest.raises(PermanentError, match="is gone"):
+        cross_check(reference)
+    assert cross_check(reference, [tmp_path / "jw0_jump.fits", tmp_path / "jw1_jump.fits"]).agrees
+
+
+def test_says_what_to_give_where_no_manifest_is(tmp_path):
+    lonely = tmp_path / "dark.fits"
+    with pytest.raises(PermanentError, match="there is no such file"):
+        cross_check(lonely)
+    lonely.write_bytes(b"")
+    with pytest.raises(PermanentError, match=r"no manifest\.json of a reference lies beside it"):
+        cross_check(lonely)
+
+
+@pytest.mark.parametrize(("ny", "files", "integrations"), [(64, 10, 10), (640, 10, 10), (2048, 10, 50)])
+def test_the_bound_keeps_jwst_reffiles_from_raising(tmp_path, ny, files, integrations):
+    # Given a set's facts
+    reference = _build(tmp_path, [1, 1])
+    manifest = next(find_all(LocalStore(tmp_path / "store"), "darkref/"))
+    facts = ReferenceFacts.model_validate(manifest.facts)
+    key = configuration(ny, ny, 20)
+    facts = facts.model_copy(update={"key": key})
+    assert reference.is_file()
+    # When
+    bound = equivalent_groups(facts, files, integrations)
+    # Then its own expression gives a group or more, and never much more than fits
+    groups = int(bound / int(2048 * 2048 / (ny * ny)) / files)
+    assert 1 <= groups <= 20
+    assert groups == 1 or groups * integrations * ny * ny * 4 <= 1 << 28

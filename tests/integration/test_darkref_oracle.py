@@ -1,0 +1,132 @@
+"""Reference mode against jwst_reffiles' own Dark, on sets written as FITS."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from darkref_sets import JUMP_DET, commit_set, configuration, dark, write_ramp
+from jwst_reffiles.dark_current.dark_reffile import Dark
+
+from services.darkref import handler
+from services.darkref.handler import handle
+from services.darkref.products import ReferenceFacts
+from services.darkref.windows import WindowPlan
+from shared.settings import StageSettings
+from shared.stage import StageContext
+from shared.store.local import LocalStore
+from shared.store.manifest import find_all
+
+
+def _reffiles(files, key, folder, monkeypatch):
+    """Mean, std and number of good signals from jwst_reffiles, which litters the current directory."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    # Only the plots are left out: they take longer than all the rest.
+    monkeypatch.setattr(Dark, "create_num_contributions_plots", lambda *_: None)
+    ratio = 2048**2 // (key.subsize1 * key.subsize2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Dark(
+            file_list=[str(file) for file in files],
+            max_equivalent_groups=ratio * len(files) * key.ngroups,
+            sigma_threshold=3,
+            pedigree="GROUND",
+            descrip="oracle",
+            author="test",
+            use_after="2022-01-01T00:00:00",
+            history="one string",
+            output_file=str(folder / "dark.fits"),
+        )
+    with fits.open(folder / "dark.fits") as hdus:
+        return (
+            hdus["SCI"].data.astype(float),
+            hdus["ERR"].data.astype(float),
+            fits.getdata(folder / "good_signals_per_group.fits"),
+        )
+
+
+def _ours(tmp_path, files, key, counts):
+    store = LocalStore(tmp_path / "store")
+    context = StageContext(store, StageSettings(store=tmp_path / "store", min_integrations=1))
+    (outgoing,) = handle(commit_set(store, files, [key] * len(files), counts), context)
+    built = outgoing.message.content
+    dark_file = tmp_path / "store" / built.reference.key
+    with fits.open(dark_file) as hdus, fits.open(dark_file.with_name("contributions.fits")) as nmeas:
+        return (
+            hdus["SCI"].data.astype(float),
+            hdus["ERR"].data.astype(float),
+            nmeas["NMEAS"].data.astype(int),
+            ReferenceFacts.model_validate(next(find_all(store, "darkref/")).facts),
+        )
+
+
+def _assert_equal(ours, theirs, integrations):
+    for name, one, other in zip(("SCI", "ERR"), ours, theirs, strict=False):
+        # jwst_reffiles sums in float32: where values cancel, their rounding is all that is left of them.
+        scatter = np.maximum(np.abs(theirs[0]), theirs[1])
+        rounding = 3e-7 * np.sqrt(integrations) * scatter
+        off = np.abs(one - other)
+        assert (off <= 1e-5 * np.abs(other) + rounding).all(), f"{name}: {off.max()}"
+        assert (off <= 1e-5 * scatter).all(), f"{name}: {(off / scatter).max()}"
+    np.testing.assert_array_equal(ours[2], theirs[2])
+
+
+CASES = [
+    # files, integrations each, rows, columns, groups
+    pytest.param(6, 1, 64, 64, 8, id="one integration a file"),
+    pytest.param(4, 3, 64, 64, 6, id="several integrations a file"),
+    pytest.param(1, 5, 160, 160, 4, id="one file"),
+    pytest.param(30, 1, 64, 64, 3, id="many files, where the clip repeats"),
+    pytest.param(10, 1, 640, 640, 3, id="SUB640", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("files", "nints", "ny", "nx", "ngroups"), CASES)
+def test_equals_jwst_reffiles(tmp_path, monkeypatch, files, nints, ny, nx, ngroups):
+    # Given a set with hits anywhere, at the first and the last group, in every integration
+    rng = np.random.default_rng(files * 1000 + nints)
+    key = configuration(ny, nx, ngroups)
+    paths = []
+    for n in range(files):
+        data, groupdq = dark(rng, key, nints, hits=0.03)
+        groupdq[:, 0, 3, 5] = JUMP_DET
+        groupdq[:, -1, 7, 8] = JUMP_DET | 1
+        groupdq[0, ngroups // 2, 9, 9] = JUMP_DET
+        groupdq[:, ngroups // 2 :, 10, 10] = JUMP_DET
+        # Other flags do not count in reference mode.
+        groupdq[:, :, 11, 11] = 2 | 1 | 32
+        # An outlier that no flag shows, for the clip to find.
+        data[0, ngroups // 3, 12, 12] += 5000 if n == 0 else 0
+        paths.append(write_ramp(tmp_path / f"jw{n:02d}_jump.fits", key, data, groupdq))
+    # When
+    ours = _ours(tmp_path, paths, key, [nints] * files)
+    theirs = _reffiles(paths, key, tmp_path / "reffiles", monkeypatch)
+    # Then
+    _assert_equal(ours, theirs, files * nints)
+    assert not ours[0][:, 3, 5].any()
+    assert not ours[1][:, 3, 5].any()
+    assert ours[2][:, 3, 5].max() == 0
+    assert ours[2][-1, 7, 8] == 0
+    assert ours[2][-2, 7, 8] > 0
+
+
+def test_the_result_does_not_depend_on_the_windows(tmp_path, monkeypatch):
+    # Given
+    rng = np.random.default_rng(9)
+    key = configuration(64, 64, 7)
+    paths = [write_ramp(tmp_path / f"jw{n}_jump.fits", key, *dark(rng, key, 2, hits=0.05)) for n in range(6)]
+    results = []
+    # When combined whole, a group at a time, and in windows of groups and of rows that divide neither
+    for groups, rows in ((7, 64), (1, 64), (3, 64), (2, 19), (7, 1)):
+        folder = tmp_path / f"groups{groups}rows{rows}"
+        folder.mkdir()
+        monkeypatch.setattr(handler, "plan", lambda *_, g=groups, r=rows: WindowPlan(g, r, 7, 64))
+        *arrays, facts = _ours(folder, paths, key, [2] * 6)
+        assert (facts.groups_per_window, facts.rows_per_window) == (groups, rows)
+        results.append((arrays, facts.model_dump(exclude={"groups_per_window", "rows_per_window", "ramps"})))
+    # Then every bit is the same, of the facts too
+    for arrays, facts in results[1:]:
+        for one, other in zip(results[0][0], arrays, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert facts == results[0][1]

@@ -1,0 +1,201 @@
+"""The dark current and its error against known truth: hot pixels, faint hits, correlated noise."""
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from services.darkref.dark_current import (
+    DarkCurrent,
+    blocks_error,
+    frames_error,
+    measure,
+    usable_pixels,
+    verdict,
+)
+from shared.detectors import Expected
+
+GAIN, GROUP_TIME, RATE = 1.84, 4.2, 30.0
+# DN per group of one e- per 1000 s.
+PER_KS = GROUP_TIME / GAIN / 1000
+ONE_AMPLIFIER = [slice(0, 120)]
+
+
+def _maps(rng, integrations, noise, shape=(120, 120), rate=RATE, drift=0.0, rows=0.0):
+    """Slopes of each integration in DN per group; noise, drift (whole frame) and rows in e-/1000 s."""
+    maps = rng.normal(rate, noise, (integrations, *shape))
+    maps += rng.normal(0, drift, (integrations, 1, 1)) + rng.normal(0, rows, (integrations, shape[0], 1))
+    return (maps * PER_KS).astype(np.float32)
+
+
+def _measure(maps, science=None, amplifiers=ONE_AMPLIFIER, slope=None, offsets=(0.0, 0.0)):
+    """Measure maps of slopes; `offsets` (DN) are what each frame of the mean ramp has too much."""
+    science = np.ones(maps.shape[1:], bool) if science is None else science
+    mean = np.nanmean(maps, axis=0).astype(np.float32) if slope is None else slope
+    frames = [partial(np.add, mean * n, np.float32(offset)) for n, offset in enumerate(offsets)]
+    whole = np.isfinite(maps).all(axis=0)
+    return measure(mean, lambda n: maps[n], len(maps), frames, whole, science, amplifiers, GAIN, GROUP_TIME)
+
+
+def test_a_plain_detector_is_measured_to_its_pixels_noise():
+    maps = _maps(np.random.default_rng(1), 10, noise=100)
+    found = _measure(maps)
+    floor = 100 / math.sqrt(10) / 120
+    assert abs(found.value - RATE) < 3 * found.error
+    assert floor < found.error < 4 * floor
+    assert found.by_integration == pytest.approx([RATE] * 10, abs=5 * 1.25 * 100 / 120)
+    assert found.image == pytest.approx(maps.mean(axis=0) / PER_KS, rel=1e-4, abs=1e-3)
+
+
+def test_hot_pixels_and_reference_pixels_are_out():
+    # Given 2 per cent of hot pixels, and a border that reads something else
+    rng = np.random.default_rng(2)
+    maps = _maps(rng, 6, noise=60)
+    hot = rng.random((120, 120)) < 0.02
+    maps[:, hot] += 3000 * PER_KS
+    science = np.zeros((120, 120), bool)
+    science[4:-4, 4:-4] = True
+    maps[:, ~science] -= 500 * PER_KS
+    # When
+    found = _measure(maps, science)
+    # Then
+    assert found.hot_pixels == np.count_nonzero(hot & science)
+    assert abs(found.value - RATE) < 3 * found.error
+
+
+def test_faint_undetected_hits_and_warm_pixels_stay_within_the_error():
+    # Given one pixel in twenty with a few electrons too many, far below any clip
+    rng = np.random.default_rng(3)
+    maps = _maps(rng, 10, noise=40, shape=(300, 300))
+    maps[:, rng.random((300, 300)) < 0.05] += 40 * PER_KS
+    # When
+    found = _measure(maps, amplifiers=[slice(0, 300)])
+    # Then the mean of all is off by 2, the answer by less, and it says so
+    assert abs(found.value - RATE) < 2
+    assert abs(found.value - RATE) < 3 * found.error
+
+
+def test_errors_are_honest_for_drifts_that_all_pixels_share():
+    # Given many sets whose integrations drift as a whole
+    pulls = []
+    for seed in range(120):
+        maps = _maps(np.random.default_rng(seed), 6, noise=30, shape=(24, 24), drift=8)
+        found = _measure(maps, amplifiers=[slice(0, 24)])
+        pulls.append((found.value - RATE) / found.error)
+    # Then their distances from the truth are what the errors say
+    assert 0.6 < np.std(pulls) < 1.25
+    assert np.mean(np.abs(pulls) < 3) > 0.97
+
+
+def test_frames_that_move_as_a_whole_are_in_the_error_however_well_integrations_agree():
+    # Given many mean ramps whose frames have offsets that no pixel's noise explains
+    rng = np.random.default_rng(11)
+    ngroups, sigma = 12, 0.4
+    time = np.arange(ngroups) - (ngroups - 1) / 2
+    maps = _maps(rng, 4, noise=1, shape=(40, 40))
+    pulls = []
+    for _ in range(150):
+        offsets = rng.normal(0, sigma, ngroups)
+        drift = float(np.sum(time * offsets) / np.sum(time**2))
+        found = _measure(
+            maps + np.float32(drift), amplifiers=[slice(0, 40)], offsets=offsets - drift * np.arange(ngroups)
+        )
+        pulls.append((found.value - RATE) / found.error)
+    # Then
+    assert 0.7 < np.std(pulls) < 1.15
+    assert np.mean(np.abs(pulls) < 3) > 0.97
+
+
+def test_the_frames_error_is_that_of_an_independent_fit():
+    # Given offsets that every pixel shares: the error of a straight line through them
+    rng = np.random.default_rng(12)
+    offsets = rng.normal(0, 1, 9)
+    frames = [partial(np.full, (10, 10), value) for value in offsets]
+    covariance = np.polyfit(np.arange(9), offsets, 1, cov=True)[1]
+    student = stats.t.ppf(stats.norm.cdf(1), 7)
+    assert frames_error(frames, np.ones((10, 10), bool)) == pytest.approx(
+        student * math.sqrt(covariance[0, 0]), rel=1e-9
+    )
+    assert frames_error(frames[:2], np.ones((10, 10), bool)) == 0
+    assert frames_error(frames, np.zeros((10, 10), bool)) == 0
+
+
+def test_one_integration_takes_its_error_from_blocks_of_pixels():
+    # Given 1/f noise that moves whole rows, and nothing to compare the integration with
+    pulls, naive = [], []
+    for seed in range(120):
+        maps = _maps(np.random.default_rng(seed), 1, noise=20, shape=(64, 64), rows=20)
+        found = _measure(maps, amplifiers=[slice(0, 64)])
+        pulls.append((found.value - RATE) / found.error)
+        naive.append((found.value - RATE) / (1.25 * np.std(maps / PER_KS) / 64))
+    # Then pixels alone would have promised far too much
+    assert np.std(naive) > 3
+    assert np.std(pulls) < 1.25
+
+
+def test_blocks_of_independent_noise_give_the_error_of_independent_noise():
+    rng = np.random.default_rng(8)
+    image = rng.normal(0, 10, (256, 256)).astype(np.float32)
+    amplifiers = [slice(n, n + 64) for n in range(0, 256, 64)]
+    error = blocks_error(image, np.ones((256, 256), bool), amplifiers)
+    assert 10 / 256 * 0.8 < error < 10 / 256 * 1.2533 * 2.5
+
+
+def test_few_integrations_that_agree_by_chance_do_not_promise_more_than_students_distribution():
+    # Given two integrations
+    maps = np.stack([np.full((8, 8), 29.0), np.full((8, 8), 31.0)]).astype(np.float32) * np.float32(PER_KS)
+    # When
+    found = _measure(maps, amplifiers=[slice(0, 8)])
+    # Then
+    assert found.error == pytest.approx(
+        stats.t.ppf(stats.norm.cdf(1), 1) * math.sqrt(2) / math.sqrt(2), rel=1e-3
+    )
+
+
+def test_an_integration_that_was_hit_everywhere_has_no_dark_current_of_its_own():
+    maps = _maps(np.random.default_rng(4), 3, noise=10)
+    whole = maps.mean(axis=0)
+    maps[1] = np.nan
+    found = _measure(maps, slope=whole)
+    assert math.isnan(found.by_integration[1])
+    assert math.isfinite(found.by_integration[0])
+    assert math.isfinite(found.error)
+
+
+def test_amplifiers_are_measured_apart():
+    maps = _maps(np.random.default_rng(5), 4, noise=10)
+    maps[:, :, 60:] += 20 * PER_KS
+    found = _measure(maps, amplifiers=[slice(0, 60), slice(60, 120)])
+    assert found.by_amplifier == pytest.approx([30, 50], abs=1)
+
+
+def test_no_usable_pixel_is_no_number():
+    maps = np.full((2, 8, 8), np.nan, np.float32)
+    found = _measure(maps, slope=maps[0])
+    assert math.isnan(found.value)
+    assert verdict(found, Expected(27, 5)).startswith("not enough data")
+
+
+def test_pixels_that_are_all_equal_are_all_used():
+    good, hot = usable_pixels(np.full((8, 8), 3.0, np.float32), np.ones((8, 8), bool))
+    assert good.all()
+    assert hot == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "expected", "said"),
+    [
+        (27.04, 1.0, Expected(27, 5), "within (27.0 ± 1.0, expected 27 ± 5)"),
+        (36.0, 1.0, Expected(27, 5), "within ("),
+        (47.0, 0.1, Expected(27, 5), "4.0 sigma above expected"),
+        (12.0, 0.1, Expected(27, 5), "3.0 sigma below expected"),
+        (1.0, 12.0, Expected(1.9, 1.1), "not enough data (1 ± 12, expected 1.9 ± 1.1)"),
+        (200.0, 12.0, Expected(1.9, 1.1), "16.4 sigma above expected"),
+        (math.nan, math.nan, Expected(1.9, 1.1), "not enough data"),
+    ],
+)
+def test_verdicts(value, error, expected, said):
+    current = DarkCurrent(value, error, [], [], 0, np.zeros((1, 1), np.float32))
+    assert verdict(current, expected).startswith(said)

@@ -1,0 +1,236 @@
+"""Slopes of n groups against numpy's polyfit, noise against closed forms, and the theory curve."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from services.noise.effective_noise import (
+    MINIMUM_PER_PIXEL,
+    SampleSpread,
+    combine_amplifiers,
+    corrected_variance,
+    median_over_ramps,
+    spatial_error,
+    table_point,
+    temporal_error,
+    temporal_refusal,
+    theory,
+    theory_variance,
+    whole_number_step,
+)
+from services.noise.robust import median, median_and_sigma, variance_median_factor
+from services.noise.slopes import RampVariance, SlopePlanes
+from shared.detectors import EXPECTED
+
+
+def polyfit_slopes(signal, n):
+    """Slopes of the first n groups; signal (groups, y, x)."""
+    flat = signal[:n].reshape(n, -1).astype(float)
+    return np.polyfit(np.arange(n), flat, 1)[0].reshape(signal.shape[1:])
+
+
+@given(
+    groups=st.integers(2, 12),
+    level=st.floats(-1e3, 5e4),
+    rate=st.floats(-5, 500),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=40)
+def test_slopes_of_every_number_of_groups_are_polyfits(groups, level, rate, seed):
+    # Given ramps on any pedestal, float32 as jwst has them
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(0, 8, (groups, 3, 5)) + level + rate * np.arange(groups)[:, None, None]
+    signal = signal.astype(np.float32)
+    # When two of them go through the running sums one after the other
+    planes = SlopePlanes((3, 5))
+    for ramp in (signal[::-1].copy(), signal):
+        slopes = [planes.add(group, plane).copy() for group, plane in enumerate(ramp)]
+    # Then the slope of each number of groups is polyfit's
+    for n in range(2, groups + 1):
+        wanted = polyfit_slopes(signal, n)
+        np.testing.assert_allclose(slopes[n - 1], wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("first", "last"), [(2, 8), (2, 5), (4, 6)])
+def test_variance_over_ramps_is_that_of_polyfits_of_unflagged_ramps(first, last):
+    # Given ramps of hot and quiet pixels of which some are flagged from some group on
+    rng = np.random.default_rng(3)
+    ramps = rng.normal(0, 5, (9, 8, 4, 6)) + rng.uniform(0, 3000, (4, 6)) * np.arange(8)[:, None, None]
+    ramps = ramps.astype(np.float32)
+    usable = rng.random(ramps.shape) > 0.03
+    # When they are added one at a time
+    sums = RampVariance((4, 6), first, last)
+    for signal, use in zip(ramps, usable, strict=True):
+        sums.add(signal, use)
+    variance, count = sums.variance()
+    # Then each n has the variance of the ramps whose first n groups are good
+    assert variance.shape == (last - first + 1, 4, 6)
+    for n in range(first, last + 1):
+        slopes = np.array([polyfit_slopes(ramp, n) for ramp in ramps])
+        slopes[~usable[:, :n].all(axis=1)] = np.nan
+        np.testing.assert_array_equal(count[n - first], np.isfinite(slopes).sum(axis=0))
+        np.testing.assert_allclose(variance[n - first], np.nanvar(slopes, axis=0, ddof=1), rtol=1e-6)
+
+
+def test_white_noise_has_the_closed_form_slope_error():
+    # Given pure white noise of known width
+    rng = np.random.default_rng(4)
+    sigma, groups = 7.0, 16
+    signal = rng.normal(0, sigma, (groups, 300, 300))
+    planes = SlopePlanes((300, 300))
+    # Then sigma(slope_n) = sigma sqrt(12 / (n (n^2 - 1))) at every n
+    for group, plane in enumerate(signal):
+        slopes = planes.add(group, plane)
+        n = group + 1
+        if n > 1:
+            measured = median_and_sigma(slopes.ravel())[1]
+            assert measured == pytest.approx(sigma * math.sqrt(12 / (n * (n**2 - 1))), rel=0.02)
+
+
+@pytest.mark.parametrize("ramps", [10, 12, 30])
+def test_temporal_noise_is_unbiased_at_any_number_of_ramps(ramps):
+    # Given unit noise in so many ramps
+    values = np.random.default_rng(ramps).normal(size=(ramps, 200_000))
+    # When the median of the sample variances is corrected
+    counts = np.full(values.shape[1], ramps)
+    corrected = corrected_variance(values.var(axis=0, ddof=1), counts, MINIMUM_PER_PIXEL)
+    # Then it is the variance; uncorrected with ddof 0 at 10 ramps the noise is low by 0.91
+    assert median(corrected) == pytest.approx(1, abs=0.006)
+    if ramps == 10:
+        assert math.sqrt(np.median(values.var(axis=0))) == pytest.approx(0.91, abs=0.005)
+
+
+def test_temporal_noise_is_unbiased_where_pixels_have_different_numbers_of_ramps():
+    rng = np.random.default_rng(11)
+    values = rng.normal(size=(12, 300_000))
+    values[rng.random(values.shape) < 0.25] = np.nan
+    counts = np.isfinite(values).sum(axis=0)
+    keep = counts > 1
+    variance = np.nanvar(values[:, keep], axis=0, ddof=1)
+    corrected = corrected_variance(variance, counts[keep], MINIMUM_PER_PIXEL)
+    assert np.nanmedian(corrected) == pytest.approx(1, abs=0.01)
+    np.testing.assert_array_equal(np.isfinite(corrected), counts[keep] >= MINIMUM_PER_PIXEL)
+
+
+def test_variance_factor_is_the_chi_squared_median():
+    factor = variance_median_factor(np.array([[0, 1], [2, 10]]))
+    assert np.isnan(factor[0]).all()
+    assert factor[1, 0] == pytest.approx(0.45494, rel=1e-4)
+    assert factor[1, 1] == pytest.approx(stats.chi2(9).median() / 9)
+
+
+def test_below_ten_ramps_temporal_noise_is_refused_by_name():
+    assert temporal_refusal(10) is None
+    said = temporal_refusal(9)
+    assert "temporal effective noise" in said
+    assert "9 ramps" in said
+    assert "at least 10" in said
+    assert "1 ramp;" in temporal_refusal(1)
+
+
+SW = EXPECTED["SW"]
+BARE = dataclasses.replace(SW, theory_dark=0.0, theory_p0=0.0, theory_p1=0.0, theory_read_noise=10.0)
+
+
+def test_theory_of_read_noise_alone_is_that_of_white_noise():
+    for n in (2, 7, 93):
+        # sigma(slope_n) (n-1) with sigma = rn / sqrt(m)
+        wanted = 10 / math.sqrt(4) * math.sqrt(12 / (n * (n**2 - 1))) * (n - 1)
+        assert theory(n, 4, 100.0, 1.0, BARE) == pytest.approx(wanted)
+    assert theory(2, 1, 10.0, 10.0, BARE) == pytest.approx(10 * math.sqrt(2))
+
+
+def test_theory_of_photons_alone_is_that_of_a_fit_to_a_random_walk():
+    # Given a Poisson process of unit rate a group, whose groups are sums of independent steps
+    light = dataclasses.replace(BARE, theory_read_noise=0.0, theory_dark=1.0)
+    for n in (2, 5, 20):
+        x = np.arange(n) - (n - 1) / 2
+        weights = x / np.sum(x**2) * (n - 1)
+        walk = np.cumsum(weights[::-1])[::-1][1:]
+        assert theory_variance(n, 1, n - 1.0, 1.0, light) == pytest.approx(np.sum(walk**2))
+    # The averaging of m frames into a group takes f tf (m^2-1)/(3m) off a CDS pair
+    for m in (1, 2, 8):
+        difference = theory_variance(2, 1, 30.0, 1.0, light) - theory_variance(2, m, 30.0, 1.0, light)
+        assert difference == pytest.approx((m**2 - 1) / (3 * m))
+
+
+def test_theory_has_the_excess_of_the_channel():
+    excess = dataclasses.replace(BARE, theory_read_noise=0.0, theory_p0=2.0, theory_p1=3.0)
+    assert theory_variance(5, 4, 10.0, 1.0, excess) == pytest.approx(12 * 4 / 6 * 4 - 3 / 2)
+
+
+@pytest.mark.parametrize(
+    ("frame", "groups", "readpatt", "at"),
+    [
+        (10.73677, 108, "RAPID", 94),  # NRC-09's long full-frame darks: 93 frame times are 998.5 s
+        (10.73677, 93, "RAPID", 93),  # 987.8 s
+        (10.73677, 80, "RAPID", None),
+        (4.18584, 108, "RAPID", None),  # SUB640 ends after 448 s
+        (214.7354, 6, "DEEP8", None),  # 1074 s, but of averaged groups
+    ],
+)
+def test_the_table_is_held_only_against_ramps_of_its_length(frame, groups, readpatt, at):
+    seconds = [n * frame for n in range(1, groups)]
+    found = table_point(seconds, readpatt)
+    assert (None if found is None else found + 2) == at
+
+
+def test_amplifiers_combine_as_root_mean_square_and_an_empty_one_takes_no_part():
+    combined = combine_amplifiers(np.array([[3.0, 4.0], [3.0, np.nan], [np.nan, np.nan]]))
+    np.testing.assert_allclose(combined, [math.sqrt(12.5), 3.0, np.nan])
+    sigmas = np.array([[[1.0]], [[np.nan]], [[2.0]], [[9.0]]])
+    assert median_over_ramps(sigmas).tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize("drift", [0.0, 0.5])
+def test_stated_errors_are_the_scatter_of_realisations(drift):
+    # Given many sets of 12 ramps of 600 pixels, whose ramps drift as a whole or do not
+    rng = np.random.default_rng(5)
+    temporal, temporal_errors, spatial, spatial_errors = [], [], [], []
+    for _ in range(120):
+        ramps = rng.normal(size=(12, 600)) + drift * rng.normal(size=(12, 1))
+        both = np.array([median_and_sigma(ramp) for ramp in ramps])
+        spread = SampleSpread(both[:, :1], both[:, 1:])
+        counts = np.full(600, 12)
+        sigma = math.sqrt(median(corrected_variance(ramps.var(axis=0, ddof=1), counts, 5)))
+        temporal.append(sigma)
+        temporal_errors.append(temporal_error(sigma, spread.variances(about_own_median=False), 600 * 11))
+        spatial.append(float(median_over_ramps(spread.sigmas)[0]))
+        spatial_errors.append(spatial_error(spread.sigmas, 600))
+    # Then the truth lies within three of the stated errors, which are no more than twice too large
+    truth = math.hypot(1, drift)
+    assert np.mean(np.abs(np.array(temporal) - truth) < 3 * np.array(temporal_errors)) > 0.95
+    assert np.mean(temporal_errors) < 2 * np.std(temporal)
+    assert np.mean(np.abs(np.array(spatial) - 1) < 3 * np.array(spatial_errors)) > 0.98
+    assert np.mean(spatial_errors) < 2 * np.std(spatial)
+
+
+def test_slopes_of_whole_numbers_come_in_the_step_that_their_error_knows():
+    signal = np.round(np.random.default_rng(6).normal(0, 5, (4, 50, 50)))
+    slopes = polyfit_slopes(signal, 4) * 3
+    steps = slopes / whole_number_step(4, 1)
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
+    sigmas = np.full((12, 1), 2.0)
+    assert spatial_error(sigmas, 10**9, step=0.1) == pytest.approx(1.4826 * 0.1 / math.sqrt(12), rel=1e-3)
+
+
+@given(st.integers(1, 60_000), st.sampled_from(["f4", "f8"]), st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_median_is_exact_at_any_size(size, kind, seed):
+    rng = np.random.default_rng(seed)
+    for values in (
+        rng.normal(size=size).astype(kind),
+        np.round(rng.normal(size=size)).astype(kind),
+        np.sort(rng.normal(size=size)).astype(kind),
+        np.tile(np.arange(29.0), size // 29 + 1)[:size].astype(kind),
+    ):
+        assert median(values) == pytest.approx(np.median(values.astype(float)), rel=1e-12, abs=1e-300)
+
+
+def test_median_of_nothing_is_nan():
+    assert math.isnan(median(np.empty(0, np.float32)))
