@@ -60,7 +60,7 @@ def put_ramp(store, scratch, key, sci, groupdq=None, pixeldq=None, number=1):
     start = START_MJD + 0.01 * number
     return SetMember(
         exposure_id=exposure,
-        manifest=f"ingest/{key.slug}/{exposure}/manifest.json",
+        manifest=f"ingest/{key.slug}/{exposure}/{info.sha256[:32]}/manifest.json",
         ramp=ObjectRef(key=target, size=info.size, sha256=info.sha256),
         integrations=len(sci),
         start_mjd=start,

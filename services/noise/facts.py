@@ -107,8 +107,8 @@ def set_facts(
     )
     named = {
         "CDS noise": cds_total,
-        "spatial effective noise": spatial,
-        "temporal effective noise": over_ramps,
+        "spatial noise": spatial,
+        "temporal noise": over_ramps,
         "jumps": jump_percent,
     }
     return SetNoiseFacts(
@@ -306,8 +306,8 @@ def _notes(curve: EffectiveNoiseCurve) -> list[str]:
         "Left out of every noise figure: a pixel's groups from its first jump, saturation or persistence "
         "flag on, and pixels marked DO_NOT_USE.",
         "Errors are 1 sigma, from the scatter between ramps; the gain's own error is not in them.",
-        "Expected effective noise: the theory curve plus what the table's 93 groups in 1000 s lie above it, "
-        "growing as the time.",
+        f"The expected effective noise is for {TABLE_SECONDS:.0f} s of RAPID groups; ramps of another length "
+        "are not held against it.",
     ]
     if curve.temporal_refusal:
         return [*notes, curve.temporal_refusal]

@@ -10,7 +10,9 @@ from services.noise.jumps import first_jump
 from services.noise.products import PixelRamp
 from shared.errors import PermanentError
 
-_NEIGHBOURS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+#: (dy, dx) of the neighbours that the jump step flags with a hit, and of the others.
+_DIRECT = ((-1, 0), (1, 0), (0, -1), (0, 1))
+_DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 def choose_pixel(
@@ -19,9 +21,9 @@ def choose_pixel(
     """Choose the pixel whose ramp best shows a jump, the same one every time.
 
     Of the science pixels with all eight neighbours, those first flagged after at least two groups and
-    before the last one, in a hit of middling size: one to five of its neighbours flagged first in the
-    same group. Where there is none, hits of any size. The most central of them; of equally central
-    ones the first, row by row.
+    before the last one. Of them the middles of a cross: the jump step flags the four direct neighbours
+    of a hit between 10 and 1000 sigma, so this one is plain to see and does not saturate. Where there is
+    none, any. The most central of them; of equally central ones the first, row by row.
 
     Parameters
     ----------
@@ -40,10 +42,13 @@ def choose_pixel(
     if not len(ys):
         return None
     here = first_jumps[ys, xs]
-    together = sum((first_jumps[ys + dy, xs + dx] == here).astype(np.int64) for dy, dx in _NEIGHBOURS)
-    middling = (together >= 1) & (together <= 5)
-    if middling.any():
-        ys, xs = ys[middling], xs[middling]
+    direct, diagonal = (
+        np.sum([first_jumps[ys + dy, xs + dx] == here for dy, dx in places], axis=0)
+        for places in (_DIRECT, _DIAGONAL)
+    )
+    cross = (direct == 4) & (diagonal <= 1)
+    if cross.any():
+        ys, xs = ys[cross], xs[cross]
     ny, nx = first_jumps.shape
     best = int(np.argmin((2 * ys - ny + 1) ** 2 + (2 * xs - nx + 1) ** 2))
     return int(xs[best]), int(ys[best])

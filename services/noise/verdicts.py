@@ -46,8 +46,14 @@ def lacking(why: str, expected: float | None = None, expected_sigma: float | Non
 
 
 def overall(named: dict[str, Measured]) -> str:
-    """Return one line over several figures: ``CDS noise within; jumps 2.3 sigma above expected``."""
-    return "; ".join(f"{name} {_short(measured)}" for name, measured in named.items())
+    """Return one line over several figures, those of one verdict together.
+
+    Such as ``CDS noise, jumps within; effective noise not enough data``.
+    """
+    together: dict[str, list[str]] = {}
+    for name, measured in named.items():
+        together.setdefault(_short(measured), []).append(name)
+    return "; ".join(f"{', '.join(names)} {verdict}" for verdict, names in together.items())
 
 
 def _short(measured: Measured) -> str:

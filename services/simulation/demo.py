@@ -6,11 +6,11 @@ from services.simulation.plan import SimulationPlan
 
 
 def demo_plans() -> list[SimulationPlan]:
-    """Return a long-wave set with enough ramps for temporal noise, an NRC-09 subarray, and a full frame."""
+    """Return a set for temporal noise, an NRC-09 subarray, and a full frame for its dark current."""
     return [
-        SimulationPlan("NRCALONG", "SUB320", ngroups=30, exposures=12, snowballs=0),
+        SimulationPlan("NRCA1", "SUB320", ngroups=30, exposures=12),
         SimulationPlan("NRCB1", "SUB160", ngroups=40, nints=5, exposures=2),
-        SimulationPlan("NRCA3", "FULL", ngroups=10, exposures=2, snowballs=1),
+        SimulationPlan("NRCALONG", "FULL", ngroups=10, exposures=2, snowballs=1),
     ]
 
 

@@ -88,8 +88,14 @@ def test_verdict_in_words(value, error, verdict):
 
 
 def test_overall_verdict_names_each_figure():
-    line = overall({"CDS noise": judge(15.9, 0.1, 15.77, 0.94), "temporal effective noise": lacking("few")})
-    assert line == "CDS noise within; temporal effective noise not enough data"
+    line = overall(
+        {
+            "CDS noise": judge(15.9, 0.1, 15.77, 0.94),
+            "temporal noise": lacking("few"),
+            "jumps": judge(15.8, 0.1, 15.77, 0.94),
+        }
+    )
+    assert line == "CDS noise, jumps within; temporal noise not enough data"
 
 
 def test_plan_does_all_at_once_where_there_is_room_and_bounds_both_windows_where_there_is_not():
