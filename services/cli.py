@@ -7,19 +7,25 @@ built, 130 interrupted.
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
+from services.cli_options import (
+    REFTYPES,
+    crds_environment,
+    exposure_files,
+    overrides,
+    pixel_place,
+    read_plans,
+    simulated_cache,
+    size_in_bytes,
+    stage_settings,
+    usage,
+)
 from shared.errors import DarksError
-from shared.settings import StageSettings
-
-if TYPE_CHECKING:
-    from services.simulation.plan import SimulationPlan
-    from services.summary_model import Summary
 
 app = typer.Typer(
     help="From JWST NIRCam dark exposures to dark reference files and a noise report.",
@@ -29,10 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-#: Reference types that the pipeline's steps take; the names CRDS uses.
-REFTYPES = ("mask", "saturation", "superbias", "refpix", "linearity", "gain", "readnoise")
-#: crds's own name for "no server": with a complete cache nothing is ever fetched.
-SERVERLESS = "https://crds-serverless-mode.stsci.edu"
 
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -45,7 +47,10 @@ def main() -> None:
     except DarksError as error:
         typer.echo(f"nircam-darks: {error}", err=True)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        # typer makes this exit code of Ctrl-C, without a word.
+        if isinstance(leaving, SystemExit) and leaving.code != 130:
+            raise
         typer.echo("nircam-darks: stopped; run the same command again to go on from here", err=True)
         raise SystemExit(130) from None
 
@@ -88,36 +93,39 @@ def run(
     from services.local_run import run_local
     from services.progress import StageBars
     from services.schedule import peek
+    from services.simulation.crds_cache import environment as simulated_environment
     from services.terminal import terminal_table
 
     if mode == "flight":
-        raise _usage("--mode flight is not built yet; use --mode reference")
+        raise usage("--mode flight is not built yet; use --mode reference")
     out = out.absolute()
-    candidates = [peek(path) for path in _expand(files)]
-    settings = _settings(
+    candidates = [peek(path) for path in exposure_files(files)]
+    settings = stage_settings(
         store=out,
         mode=mode,
-        overrides=_overrides(override or []),
+        overrides=overrides(override or []),
         min_integrations=min_integrations,
-        max_memory=_bytes(max_memory),
+        max_memory=size_in_bytes(max_memory),
         max_equivalent_groups=max_equivalent_groups,
         persistence_time=persistence_time,
-        pixels=[_pixel(text) for text in pixel or []],
+        pixels=[pixel_place(text) for text in pixel or []],
         author=author,
         descrip=descrip,
     )
     console = Console()
-    crds = crds_path or _simulated_cache([c.path for c in candidates if c.simulated])
-    if crds and not crds_path:
-        console.print(f"References: the simulated CRDS cache beside the exposures, {crds}", soft_wrap=True)
-    environment = _crds_environment(crds, crds_context)
+    cache = None if crds_path else simulated_cache([c.path for c in candidates if c.simulated])
+    if cache:
+        console.print(f"References: the simulated CRDS cache beside the exposures, {cache}", soft_wrap=True)
+        environment = simulated_environment(cache)
+    else:
+        environment = crds_environment(crds_path, crds_context)
     with StageBars(console, len(candidates)) as bars:
         outcome = run_local(candidates, out, settings, jobs, environment, bars)
     for renderable in terminal_table(outcome.summary):
         console.print(renderable)
     console.print(f"summary: {outcome.summary_path}", soft_wrap=True, highlight=False)
     console.print(f"report:  {outcome.report_path}", soft_wrap=True, highlight=False)
-    raise typer.Exit(0 if _all_well(outcome.summary) else 3)
+    raise typer.Exit(0 if outcome.summary.all_well else 3)
 
 
 @app.command("simulate")
@@ -139,6 +147,10 @@ def simulate_command(
         Path | None,
         typer.Option(help="JSON list of plans, each with the names above; in place of the other options."),
     ] = None,
+    real_references: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real CRDS mask and readnoise files: the pixels are made after them."),
+    ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The campaign of `make demo`.")] = False,
 ) -> None:
     """Simulate NIRCam darks, with their truth and a CRDS cache that `run` needs nothing beside."""
@@ -148,7 +160,7 @@ def simulate_command(
     if demo:
         plans = demo_plans()
     elif plan:
-        plans = _plans(plan)
+        plans = read_plans(plan)
     else:
         plans = [
             SimulationPlan(
@@ -173,25 +185,13 @@ def simulate_command(
             plans,
             out.absolute(),
             lambda done, total, what: progress.update(task, completed=done, total=total, description=what),
+            real_references,
         )
     if demo:
         cut_short(result.files[0])
     console.print(f"{len(result.files)} simulated exposures in {result.files[0].parent}", soft_wrap=True)
     console.print(f"truth: {result.truth_path}", soft_wrap=True)
     console.print(f"next:  nircam-darks run {result.files[0].parent} --out results", soft_wrap=True)
-
-
-def _plans(path: Path) -> list["SimulationPlan"]:
-    from services.simulate import SimulationPlan
-
-    try:
-        return TypeAdapter(list[SimulationPlan]).validate_json(path.read_bytes())
-    except OSError as error:
-        raise _usage(f"--plan {path}: {error.strerror}") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise _usage(f"--plan {path}: {where}: {fault['msg']}") from None
 
 
 @app.command()
@@ -218,77 +218,3 @@ def cross_check_command(
     result = cross_check(reference)
     typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.text())
     raise typer.Exit(0 if result.agrees else 3)
-
-
-def _all_well(summary: "Summary") -> bool:
-    return not summary.failures and all(e.status == "ingested" for e in summary.exposures)
-
-
-def _usage(message: str) -> typer.BadParameter:
-    return typer.BadParameter(message)
-
-
-def _expand(paths: list[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(path.glob("*.fits"))
-            if not inside:
-                raise _usage(f"{path} holds no *.fits files")
-            found += inside
-        else:
-            found.append(path)
-    return list(dict.fromkeys(path.absolute() for path in found))
-
-
-def _settings(**values: Any) -> StageSettings:
-    try:
-        return StageSettings(**values)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name = "--" + str(fault["loc"][0]).replace("_", "-")
-        raise _usage(f"{name}: {fault['msg']}") from None
-
-
-def _overrides(texts: list[str]) -> dict[str, Path]:
-    overrides = {}
-    for text in texts:
-        reftype, _, path = text.partition("=")
-        if reftype not in REFTYPES:
-            raise _usage(f"--override {text}: {reftype!r} is none of {', '.join(REFTYPES)}")
-        if not Path(path).is_file():
-            raise _usage(f"--override {text}: there is no file {path}")
-        overrides[reftype] = Path(path).absolute()
-    return overrides
-
-
-def _bytes(text: str) -> int:
-    try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError:
-        raise _usage(f"--max-memory {text}: give bytes or a size such as 1500MiB or 2GiB") from None
-
-
-def _pixel(text: str) -> tuple[int, int]:
-    try:
-        x, y = (int(part) for part in text.split(","))
-    except ValueError:
-        raise _usage(f"--pixel {text}: give X,Y, such as 320,17") from None
-    return x, y
-
-
-def _simulated_cache(simulated: list[Path]) -> Path | None:
-    """Return the cache that `simulate` left beside these files, if all of them share one."""
-    caches = {path.parent.parent / "crds_cache" for path in simulated}
-    cache = caches.pop() if len(caches) == 1 else None
-    return cache if cache and (cache / "config" / "jwst" / "server_config").is_file() else None
-
-
-def _crds_environment(path: Path | None, context: str | None) -> dict[str, str]:
-    # Step parameters are ours: no pars-* reference may change a step without a word.
-    environment = {"STPIPE_DISABLE_CRDS_STEPPARS": "true"}
-    if path:
-        environment["CRDS_PATH"] = str(path.absolute())
-    if context:
-        environment["CRDS_CONTEXT"] = context
-    return environment

@@ -88,3 +88,8 @@ class Summary(BaseModel):
     started: datetime
     finished: datetime
     versions: dict[str, str]
+
+    @property
+    def all_well(self) -> bool:
+        """True if every exposure was ingested and every set gave what it should."""
+        return not self.failures and all(exposure.status == "ingested" for exposure in self.exposures)

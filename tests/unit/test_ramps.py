@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -85,6 +85,8 @@ def test_a_window_of_any_type_is_what_astropy_gives(
 def test_scaled_arrays_are_what_astropy_gives(
     array: NDArray[np.generic], bscale: float, bzero: float
 ) -> None:
+    # FITS's signed bytes: astropy cannot read them without the keywords it writes itself.
+    assume((array.dtype, bscale, bzero) != (np.uint8, 1.0, -128.0))
     hdu = fits.ImageHDU(array, name="SCI")
     hdu.header["BSCALE"], hdu.header["BZERO"] = bscale, bzero
     data = fits_bytes(hdu)
