@@ -11,53 +11,23 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
+from services.cross_check_compare import TOLERANCE, Difference, compare
 from services.darkref.products import CONTRIBUTIONS, INPUT_ROLE, ReferenceFacts
 from shared.detectors import FULL_FRAME
 from shared.errors import PermanentError
 from shared.store.manifest import MANIFEST, Manifest
 
-#: The two are said to agree up to this, relative to the larger of a place's value and its scatter.
-TOLERANCE = 1e-5
 _DARK = "jwst_reffiles_dark.fits"
 _COUNTS = "good_signals_per_group.fits"
-_EPSILON = float(np.finfo(np.float32).eps)
 #: Its maps of hits are int64 (integrations, groups, y, x); it holds about five of one file at a time.
 _MAPS = 5 * 8
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How an array of the reference differs from jwst_reffiles'.
-
-    Attributes
-    ----------
-    name : str
-        ``"SCI"`` or ``"ERR"``.
-    places : int
-        (group, pixel) places compared.
-    largest : float
-        Largest difference, relative to the larger of the place's |SCI| and ERR.
-    largest_of_value : float
-        Largest difference relative to the value itself; near zero that is rounding over nothing.
-    above : int
-        Places where `largest`'s measure is above `TOLERANCE`.
-    worst : tuple of int
-        (group, y, x) of the largest difference, 0-based.
-    """
-
-    name: str
-    places: int
-    largest: float
-    largest_of_value: float
-    above: int
-    worst: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -84,23 +54,29 @@ class CrossCheckResult:
         return asdict(self)
 
     def text(self) -> str:
-        """Return it for the terminal."""
+        """Return it for the terminal: the answer, the figures, the reasons."""
+        count = len(self.ramps)
+        answer = "agree" if self.agrees else "DIFFER"
         lines = [
-            f"{self.reference}",
-            f"against jwst_reffiles on the {len(self.ramps)} ramp{'s' * (len(self.ramps) != 1)} "
-            "it was made from:",
+            f"They {answer}: {Path(self.reference).name}, and what jwst_reffiles "
+            f"{metadata.version('jwst_reffiles')} makes of the {count} ramp{'s' * (count != 1)} it was made "
+            "from.",
+            "",
+            f"        {'places':>12}{'off':>10}  largest difference, at (group, y, x)",
         ]
         for one in self.differences:
-            group, y, x = one.worst
             lines.append(
-                f"  {one.name}: largest difference {one.largest:.1e} of the larger of value and scatter "
-                f"(group {group}, y {y}, x {x}), {one.largest_of_value:.1e} of the value; "
-                f"{one.above} of {one.places} places above {TOLERANCE:g}"
+                f"  {one.name:6}{one.places:12d}{one.above:10d}  {one.largest:.1e} at {one.worst}: "
+                f"{one.ours:.7g} DN here, {one.theirs:.7g} DN there"
             )
-        lines.append(f"  contributions: {self.contributions_differ} places differ")
-        lines += [f"  {reason}" for reason in self.reasons]
-        lines.append("They agree." if self.agrees else "They differ.")
-        return "\n".join(lines)
+        same = f"{self.contributions_differ} places differ" if self.contributions_differ else "all the same"
+        lines += [
+            f"  Measurements used per group and pixel: {same}.",
+            "",
+            "  A difference is relative to the larger of |SCI| and ERR at its place; above "
+            f"{TOLERANCE:g} a place is off.",
+        ]
+        return "\n".join(lines + [f"  - {reason}" for reason in self.reasons])
 
 
 def cross_check(
@@ -142,8 +118,11 @@ def cross_check(
         scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="nircam-darks-cross-check-", dir=scratch) as folder:
         _run_jwst_reffiles(Path(folder), files, facts, counts, float(manifest.parameters["sigma"]))
-        differences, contributions, rounding = _compare(
-            reference, root / manifest.object(CONTRIBUTIONS).key, facts, sum(counts), Path(folder)
+        differences, contributions, rounding = compare(
+            reference,
+            Path(folder) / _DARK,
+            (root / manifest.object(CONTRIBUTIONS).key, Path(folder) / _COUNTS),
+            sum(counts),
         )
     above = sum(one.above for one in differences)
     reasons = _reasons(facts, counts, above, rounding)
@@ -271,71 +250,6 @@ def run_in_scratch() -> None:
             pass
 
     Unplotted(**json.loads(Path("arguments.json").read_text()))
-
-
-def _compare(
-    reference: Path, contributions: Path, facts: ReferenceFacts, integrations: int, scratch: Path
-) -> tuple[list[Difference], int, int]:
-    """Return the differences, how many contributions differ, and how much of `above` is rounding."""
-    tally = {name: _Tally() for name in ("SCI", "ERR")}
-    rounding = counts_differ = 0
-    with (
-        fits.open(reference) as ours,
-        fits.open(scratch / _DARK) as theirs,
-        fits.open(contributions) as used,
-        fits.open(scratch / _COUNTS) as good,
-    ):
-        for group in range(facts.key.ngroups):
-            mine = {name: _plane(ours, name, group) for name in tally}
-            other = {name: _plane(theirs, name, group) for name in tally}
-            scale = np.maximum(np.abs(other["SCI"]), other["ERR"])
-            # The bound of a float32 sum of N values, none further from the mean than the clip leaves.
-            bound = integrations * _EPSILON * (np.abs(other["SCI"]) + 4 * other["ERR"])
-            for name, one in tally.items():
-                off = one.add(group, mine[name], other[name], scale)
-                rounding += int(np.count_nonzero(off & (np.abs(mine[name] - other[name]) <= bound)))
-            differ = used["NMEAS"].section[group] != good[0].section[group]
-            counts_differ += int(np.count_nonzero(differ))
-    return [one.result(name) for name, one in tally.items()], counts_differ, rounding
-
-
-def _plane(hdus: fits.HDUList, name: str, group: int) -> NDArray[np.float64]:
-    plane: NDArray[np.float64] = hdus[name].section[group].astype(np.float64)
-    return plane
-
-
-class _Tally:
-    """The largest differences so far, plane by plane."""
-
-    def __init__(self) -> None:
-        self._places = self._above = 0
-        self._largest = self._of_value = 0.0
-        self._worst = (0, 0, 0)
-
-    def add(
-        self, group: int, mine: NDArray[np.float64], other: NDArray[np.float64], scale: NDArray[np.float64]
-    ) -> NDArray[np.bool_]:
-        """Take a plane in; return where it differs by more than `TOLERANCE`."""
-        difference = np.abs(mine - other)
-        relative = _ratio(difference, scale)
-        self._of_value = max(self._of_value, float(_ratio(difference, np.abs(other)).max()))
-        where = np.unravel_index(int(relative.argmax()), relative.shape)
-        if relative[where] > self._largest:
-            self._largest, self._worst = float(relative[where]), (group, int(where[0]), int(where[1]))
-        off: NDArray[np.bool_] = relative > TOLERANCE
-        self._above += int(np.count_nonzero(off))
-        self._places += relative.size
-        return off
-
-    def result(self, name: str) -> Difference:
-        return Difference(name, self._places, self._largest, self._of_value, self._above, self._worst)
-
-
-def _ratio(difference: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Equal values do not differ, zeros of no measurement among them; a value against 0 differs by all.
-    some = np.where(difference > 0, np.inf, 0.0)
-    ratio: NDArray[np.float64] = np.divide(difference, scale, out=some, where=scale > 0)
-    return ratio
 
 
 def _reasons(facts: ReferenceFacts, counts: Sequence[int], above: int, rounding: int) -> list[str]:

@@ -2,7 +2,9 @@
 
 Value: the median of the slopes of the mean ramp (SCI), times the gain, over the science pixels that are
 not hot. A pixel is out where its slope is more than `CLIP` robust sigmas (1.4826 MAD about the median,
-repeated until nothing changes) from the median of all; those above are counted as hot.
+repeated until nothing changes) from the median of all. Those above are counted as hot if their own
+integrations without a hit say so too: where an integration drops out of the mean ramp at a hit, the ramp
+steps by that integration's pedestal over N, which makes many a slope look hot, or negative.
 
 Why the median of slopes. Hot and warm pixels, and cosmic rays too faint for the jump step (most of them
 neighbours of a hit, with the few electrons that crossed to them), all push one way. A mean takes in
@@ -66,11 +68,14 @@ class DarkCurrent:
     value, error : float
         As the module says; `error` is 1 sigma. `value` is NaN where no pixel could be used.
     by_integration : list of float
-        One an integration; NaN for one without a pixel that was never hit.
+        One an integration, from its pixels without a hit; NaN where there is none. The median leans away
+        from the tail that the few electrons' Poisson noise has: up to 0.5 low in a single long-wave ramp,
+        1/N of it in the mean ramp.
     by_amplifier : list of float
         NaN for an output without a usable pixel.
     hot_pixels : int
-        Science pixels left out as hot.
+        Science pixels left out as hot, in the mean ramp and in the mean of their integrations without a
+        hit.
     image : ndarray of float32, 2D (y, x)
         Of every pixel; NaN where it was measured in fewer than two groups.
     """
@@ -118,16 +123,23 @@ def measure(
     """
     scale = gain / group_time * _PER_KS
     image = slope * np.float32(scale)
-    good, hot = usable_pixels(image, science)
+    good, above = usable_pixels(image, science)
     values = image[good]
     if not values.size:
         return DarkCurrent(
-            math.nan, math.nan, [math.nan] * integrations, [math.nan] * len(amplifiers), hot, image
+            math.nan, math.nan, [math.nan] * integrations, [math.nan] * len(amplifiers), 0, image
         )
     by_integration = []
+    bright = np.flatnonzero(above)
+    total, unhit = np.zeros((2, bright.size))
     for index in range(integrations):
-        one = integration_slope(index)[good]
+        plane = integration_slope(index)
+        one = plane[good]
         by_integration.append(_median(one[np.isfinite(one)]) * scale)
+        one = plane.ravel()[bright] * scale
+        total += np.nan_to_num(one)
+        unhit += np.isfinite(one)
+    hot = int(np.count_nonzero((unhit > 0) & (total > float(values.max()) * unhit)))
     value = _median(values)
     pixels = _MEDIAN_TO_MEAN_ERROR * float(np.std(values, dtype=np.float64)) / math.sqrt(values.size)
     statistical = max(
@@ -147,8 +159,10 @@ def measure(
     )
 
 
-def usable_pixels(image: NDArray[np.float32], science: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-    """Return which pixels the dark current is measured on, and how many are out as hot.
+def usable_pixels(
+    image: NDArray[np.float32], science: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which pixels the dark current is measured on, and which are out because they are above.
 
     Parameters
     ----------
@@ -170,7 +184,7 @@ def usable_pixels(image: NDArray[np.float32], science: NDArray[np.bool_]) -> tup
         if np.count_nonzero(inside) == values.size:
             break
         good = inside
-    return good, int(np.count_nonzero(candidates & (image > np.float32(high))))
+    return good, candidates & (image > np.float32(high))
 
 
 def blocks_error(image: NDArray[np.float32], good: NDArray[np.bool_], amplifiers: list[slice]) -> float:

@@ -35,7 +35,8 @@ class ReferenceFacts(BaseModel):
     mean_ramp_error_dn : list of float or None
         Median over science pixels of ERR, per group, DN; the report draws it where it is given.
     hot_pixels : int
-        Science pixels left out of the dark current as hot.
+        Science pixels left out of the dark current as hot: in the mean ramp, and in the mean of their
+        integrations without a hit.
     unmeasured : int
         (group, pixel) places for which no measurement was left.
     clipped_fraction : float

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 from astropy.io import fits
-from darkref_sets import commit_set, configuration, dark, write_ramp
+from configurations import configuration
+from darkref_sets import commit_set, dark, write_ramp
 
 from services.cross_check import cross_check, equivalent_groups
 from services.darkref.handler import handle
@@ -47,7 +48,7 @@ def test_agrees_on_the_very_ramps_and_leaves_nothing_behind(tmp_path, monkeypatc
     assert all(one.places == 5 * 64 * 64 for one in result.differences)
     assert result.contributions_differ == 0
     assert "1 places have no measurement" in result.text()
-    assert "They agree." in result.text()
+    assert result.text().startswith("They agree: nrcalong_sub64p_dark.fits, and what jwst_reffiles 1.0.1 ")
     assert json.loads(json.dumps(result.to_dict()))["agrees"] is True
     assert not list(elsewhere.iterdir())
 
@@ -74,6 +75,8 @@ def test_finds_a_place_that_was_changed(tmp_path):
     assert not result.agrees
     assert result.differences[0].worst == (3, 20, 30)
     assert result.differences[0].above == 1
+    assert result.differences[0].ours - result.differences[0].theirs == pytest.approx(1, rel=1e-4)
+    assert result.text().startswith("They DIFFER: ")
     assert "was changed since it was made" in result.text()
     assert "1 places differ by more than rounding explains" in result.text()
 

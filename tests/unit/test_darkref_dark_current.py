@@ -65,6 +65,23 @@ def test_hot_pixels_and_reference_pixels_are_out():
     assert abs(found.value - RATE) < 3 * found.error
 
 
+def test_a_pedestal_step_of_the_mean_ramp_is_not_called_hot():
+    # Given pixels whose mean ramp steps where an integration drops out, and others that are hot
+    maps = _maps(np.random.default_rng(13), 6, noise=60)
+    maps[:, :4] += 3000 * PER_KS
+    mean = maps.mean(axis=0)
+    mean[-4:] += 3000 * PER_KS
+    maps[2, -4:] = np.nan
+    # and one that was hit in every integration, of which nothing can be said
+    mean[60, 60] += 3000 * PER_KS
+    maps[:, 60, 60] = np.nan
+    # When
+    found = _measure(maps, slope=mean)
+    # Then
+    assert found.hot_pixels == 4 * 120
+    assert abs(found.value - RATE) < 3 * found.error
+
+
 def test_faint_undetected_hits_and_warm_pixels_stay_within_the_error():
     # Given one pixel in twenty with a few electrons too many, far below any clip
     rng = np.random.default_rng(3)
@@ -179,9 +196,9 @@ def test_no_usable_pixel_is_no_number():
 
 
 def test_pixels_that_are_all_equal_are_all_used():
-    good, hot = usable_pixels(np.full((8, 8), 3.0, np.float32), np.ones((8, 8), bool))
+    good, above = usable_pixels(np.full((8, 8), 3.0, np.float32), np.ones((8, 8), bool))
     assert good.all()
-    assert hot == 0
+    assert not above.any()
 
 
 @pytest.mark.parametrize(
