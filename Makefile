@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SELECT := $(if $(filter true,$(CI)),,-m "not slow")
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check env env-test lock clean
+.PHONY: help demo test test-slow check servers schemas env env-test lock clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -12,7 +12,7 @@ help: ## list what can be made
 demo: env ## simulate a small campaign, run it, end with the path of the report
 	@sh deploy/demo.sh
 
-test: check ## style, types and tests (the slow ones too when CI=true)
+test: check servers ## style, types and tests (the slow ones too when CI=true)
 	$(PY) -m pytest -n 2 --dist loadgroup $(SELECT)
 
 test-slow: env-test ## only the tests marked slow
@@ -22,6 +22,12 @@ check: env-test ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+servers: ## the brokers and stores that the tests start, from the system's packages, where it may
+	@sh deploy/install-servers.sh rabbitmq ceph
+
+schemas: env ## make deploy/schemas anew from the message models
+	$(PY) -m shared.contracts deploy/schemas
 
 env:
 	@sh deploy/venv.sh requirements.lock

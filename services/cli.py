@@ -6,6 +6,7 @@ built, 130 interrupted.
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,6 +52,8 @@ def main() -> None:
         # typer makes this exit code of Ctrl-C, without a word.
         if isinstance(leaving, SystemExit) and leaving.code != 130:
             raise
+        # A second one, while Python ends, would take the place of the exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         typer.echo("nircam-darks: stopped; run the same command again to go on from here", err=True)
         raise SystemExit(130) from None
 

@@ -7,22 +7,25 @@ do what they would do behind RabbitMQ, and reads the outcome from the messages t
 import fcntl
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from services.campaign import Campaign
 from services.progress import StageBars
 from services.report.page import write_report
-from services.schedule import Candidate, Schedule
-from services.summary import Failure, RunResult, build_summary, write_summary
+from services.schedule import Candidate
+from services.summary import RunResult, build_summary, write_summary
 from services.summary_model import Summary
 from shared.broker.memory import MemoryBroker
 from shared.errors import EnvironmentFault
 from shared.jobs import JobProcesses
-from shared.messages import Envelope, ExposureAnnounced, SetCheck
 from shared.settings import StageSettings
+from shared.store.base import Store
+from shared.store.faults import store_faults
+from shared.store.manifest import sweep
 from shared.store.opening import open_store
 from shared.worker import Worker, WorkerEvent
 
@@ -31,6 +34,8 @@ HANDLERS = {
     "darkref": "services.darkref.handler:handle",
     "noise": "services.noise.handler:handle",
 }
+#: Where the services keep their products; the folder of results may hold other things beside them.
+PRODUCTS = ("ingest/", "persistence/", "darkref/", "noise/")
 #: Seconds before each further attempt: nothing that a laptop waits for takes longer to come back.
 RETRY_DELAYS = (0.5, 2.0, 5.0, 10.0)
 #: Seconds to rest while the disk is full; after these the run ends and says so.
@@ -46,78 +51,6 @@ class Outcome:
     summary: Summary
     summary_path: Path
     report_path: Path
-
-
-class Campaign:
-    """Announces the exposures of one run and follows what becomes of them.
-
-    The workers' threads call `observe`; everything it touches is under one lock.
-    """
-
-    def __init__(
-        self, broker: MemoryBroker, candidates: Sequence[Candidate], settings: StageSettings
-    ) -> None:
-        self._broker = broker
-        self._lock = threading.RLock()
-        self._schedule = Schedule(candidates, settings.persistence_time)
-        self._ingested: dict[str, list[str]] = {}
-        self._checked: set[str] = set()
-        self.manifests: list[str] = []
-        self.rejected: dict[str, str] = {}
-        self.failures: list[Failure] = []
-
-    def announce(self) -> None:
-        """Announce every exposure that waits for no other."""
-        with self._lock:
-            for candidate in self._schedule.announce():
-                said = ExposureAnnounced(exposure_id=candidate.exposure_id, uri=candidate.uri)
-                self._broker.publish(Envelope.of(said, identity=candidate.uri))
-
-    @property
-    def finished(self) -> bool:
-        """True when every exposure was settled and no message is left anywhere."""
-        with self._lock:
-            return self._schedule.finished and self._broker.idle()
-
-    def observe(self, event: WorkerEvent) -> None:
-        """Take note of what a worker did, and announce what that sets free."""
-        with self._lock:
-            if event.kind == "finished":
-                self._note_products(event)
-            elif event.kind == "dead-lettered":
-                self.failures.append(_failure(event))
-            else:
-                return
-            content = event.envelope.content if event.envelope else None
-            if isinstance(content, ExposureAnnounced):
-                self._schedule.settle(content.uri)
-                self._check_sets()
-                self.announce()
-
-    def _note_products(self, event: WorkerEvent) -> None:
-        for outgoing in event.outgoing:
-            name, content = outgoing.message.schema_name, outgoing.message.content
-            if name == "exposure.ingested":
-                self._ingested.setdefault(content.configuration, []).append(content.member.exposure_id)
-                self.manifests.append(content.member.manifest)
-            elif name == "exposure.rejected":
-                self.rejected[content.uri] = content.reason
-            elif name in ("reference.built", "noise.measured"):
-                self.manifests.append(content.manifest)
-
-    def _check_sets(self) -> None:
-        """Have the sets formed of each configuration of which nothing more will come in this run."""
-        for configuration, exposures in self._ingested.items():
-            if configuration in self._checked or not self._schedule.complete(configuration):
-                continue
-            self._checked.add(configuration)
-            check = SetCheck(
-                configuration=configuration,
-                scheduled_at=datetime.now(UTC),
-                final=True,
-                exposure_ids=sorted(exposures),
-            )
-            self._broker.publish(Envelope.of(check, identity=f"{configuration}:{sorted(exposures)}"))
 
 
 def run_local(
@@ -146,36 +79,17 @@ def run_local(
     Raises
     ------
     EnvironmentFault
-        If another run is at work in `out`.
+        If another run is at work in `out`, or `out` cannot be used.
+    StoreUnavailable
+        If the disk is so full, or fails so, that not even the summary and the report can be written.
     KeyboardInterrupt
         If it was stopped; every finished product stands, and the next run goes on from there.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(out):
+    with _alone_in(out), store_faults(out), closing(open_store(settings)) as store:
+        for prefix in PRODUCTS:
+            sweep(store, prefix)
         started = datetime.now(UTC)
-        store = open_store(settings)
-        broker = MemoryBroker()
-        campaign = Campaign(broker, candidates, settings)
-
-        def observe(event: WorkerEvent) -> None:
-            bars.observe(event)
-            campaign.observe(event)
-
-        log_file = out / "run.log"
-        with JobProcesses(jobs, HANDLERS, settings, environment=environment, log_file=log_file) as processes:
-            # One darkref at a time: each may use all of --max-memory.
-            workers = [
-                Worker(service, broker, processes, observer=observe, retry_delays=RETRY_DELAYS)
-                for service, copies in (("ingest", jobs), ("noise", jobs), ("darkref", 1))
-                for _ in range(copies)
-            ]
-            with _running(workers) as threads:
-                campaign.announce()
-                while not campaign.finished:
-                    time.sleep(0.05)
-                    if not all(thread.is_alive() for thread in threads):
-                        raise RuntimeError(f"a worker ended before the run did; see {log_file}")
-        broker.close()
+        campaign = _run_services(candidates, out, settings, jobs, environment, bars)
         run = RunResult(
             files=[(candidate.path, candidate.exposure_id) for candidate in candidates],
             manifests=campaign.manifests,
@@ -185,12 +99,87 @@ def run_local(
             started=started,
             finished=datetime.now(UTC),
         )
-        summary = build_summary(store, run)
-        summary_path, report_path = out / "summary.json", out / "report.html"
-        write_report(store, summary, run, report_path)
-        write_summary(summary, summary_path)
-        store.close()
+        return _tell(store, run, out)
+
+
+def _run_services(
+    candidates: Sequence[Candidate],
+    out: Path,
+    settings: StageSettings,
+    jobs: int,
+    environment: Mapping[str, str],
+    bars: StageBars,
+) -> Campaign:
+    """Run the services until nothing is left to do, or the disk is full."""
+    broker = MemoryBroker()
+    campaign = Campaign(broker, candidates, settings)
+    log_file = out / "run.log"
+    # Now, while an error of it can still be told.
+    log_file.touch()
+    observer = _Observer(campaign.observe, bars.observe)
+    with JobProcesses(jobs, HANDLERS, settings, environment=environment, log_file=log_file) as processes:
+        # One darkref at a time: each may use all of --max-memory.
+        workers = [
+            Worker(
+                service,
+                broker,
+                processes,
+                observer=observer,
+                retry_delays=RETRY_DELAYS,
+                pauses=STORE_PAUSES,
+                max_pauses=len(STORE_PAUSES),
+                grace=GRACE,
+            )
+            for service, copies in (("ingest", jobs), ("noise", jobs), ("darkref", 1))
+            for _ in range(copies)
+        ]
+        with _running(workers) as threads:
+            campaign.announce()
+            while not campaign.finished and campaign.halted is None:
+                time.sleep(0.05)
+                observer.check()
+                if not all(thread.is_alive() for thread in threads):
+                    raise RuntimeError(f"a worker ended before the run did; see {log_file}")
+    observer.check()
+    broker.close()
+    if campaign.halted is not None:
+        campaign.leave(campaign.halted)
+    return campaign
+
+
+def _tell(store: Store, run: RunResult, out: Path) -> Outcome:
+    """Write what a run came to; the summary first, which needs least room."""
+    summary = build_summary(store, run)
+    summary_path, report_path = out / "summary.json", out / "report.html"
+    write_summary(summary, summary_path)
+    write_report(store, summary, run, report_path)
     return Outcome(summary, summary_path, report_path)
+
+
+class _Observer:
+    """Hands events on to those who follow the run.
+
+    A worker goes on whatever its observer does. A run would not: without the campaign's next
+    announcement it would wait for ever, so what the first of them raises is kept and raised by `check`.
+    """
+
+    def __init__(self, follow: Callable[[WorkerEvent], None], show: Callable[[WorkerEvent], None]) -> None:
+        self._follow = follow
+        self._show = show
+        self._fault: Exception | None = None
+
+    def __call__(self, event: WorkerEvent) -> None:
+        try:
+            self._follow(event)
+        except Exception as error:
+            self._fault = error
+            raise
+        self._show(event)
+
+    def check(self) -> None:
+        """Raise what the follower of the run raised, if anything."""
+        if self._fault is not None:
+            raise self._fault
 
 
 @contextmanager
@@ -209,22 +198,20 @@ def _running(workers: Sequence[Worker]) -> Iterator[list[threading.Thread]]:
 
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
-    with (out / ".lock").open("w") as lock:
+    try:
+        with store_faults(out):
+            out.mkdir(parents=True, exist_ok=True)
+            lock = (out / ".lock").open("w")
+    except (FileExistsError, NotADirectoryError):
+        raise EnvironmentFault(
+            f"{out} cannot hold the results: a file is in the way; choose another --out"
+        ) from None
+    with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with store_faults(out):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EnvironmentFault(
                 f"another nircam-darks run is at work in {out}; wait for it, or choose another --out"
             ) from None
         yield
-
-
-def _failure(event: WorkerEvent) -> Failure:
-    content = event.envelope.content if event.envelope else None
-    return Failure(
-        service=event.service,
-        uri=getattr(content, "uri", None),
-        configuration=getattr(content, "configuration", None),
-        set_id=getattr(content, "set_id", None),
-        reason=event.reason,
-    )

@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from astropy.io import fits
-
+from services.ingest.evidence import open_exposure
 from shared.configuration import ConfigurationKey
-from shared.errors import BadInput
+from shared.errors import BadInput, DarksError
 from shared.exposures import exposure_id
 
 _SECONDS_A_DAY = 86400.0
@@ -43,9 +42,12 @@ def peek(path: Path) -> Candidate:
     """Read what the order of announcements needs from a primary header; never fails."""
     path = path.absolute()
     try:
-        header = fits.getheader(path)
-    except (OSError, ValueError, TypeError, LookupError):  # ingest examines the file and says why
+        evidence, ramp = open_exposure(path)
+    except (DarksError, OSError):  # ingest examines the file and says why
         return Candidate(path, exposure_id(path.name))
+    if ramp is not None:
+        ramp.close()
+    header = evidence.primary
     try:
         slug = ConfigurationKey.from_header(header, path.name).slug
     except BadInput:
@@ -90,12 +92,16 @@ class Schedule:
         """Return the exposures that wait for nothing, and take them as under way."""
         free: list[Candidate] = []
         held: list[Candidate] = []
+        before = _Before(self.persistence_time)
+        for candidate in self._running.values():
+            before.add(candidate)
         for candidate in self._waiting:
-            if any(self._must_follow(candidate, earlier) for earlier in [*self._running.values(), *held]):
+            if before.must_end_before(candidate):
                 held.append(candidate)
             else:
                 free.append(candidate)
                 self._running[candidate.uri] = candidate
+            before.add(candidate)
         self._waiting = held
         return free
 
@@ -107,17 +113,36 @@ class Schedule:
     @property
     def finished(self) -> bool:
         """True when every exposure has been settled."""
-        return not self._waiting and not self._running
+        return not self.unsettled
+
+    @property
+    def unsettled(self) -> list[Candidate]:
+        """The exposures that still wait or are under way."""
+        return [*self._running.values(), *self._waiting]
 
     def complete(self, configuration: str) -> bool:
         """Say whether every file of a configuration has been settled."""
         return all(c.uri in self._settled for c in self._all if c.configuration == configuration)
 
-    def _must_follow(self, candidate: Candidate, earlier: Candidate) -> bool:
-        if candidate.exposure_id == earlier.exposure_id:
+
+class _Before:
+    """The exposures that are under way or come first, as far as another may have to wait for them."""
+
+    def __init__(self, persistence_time: float) -> None:
+        self._persistence_time = persistence_time
+        self._ids: set[str] = set()
+        self._latest: dict[str, float] = {}
+
+    def add(self, candidate: Candidate) -> None:
+        self._ids.add(candidate.exposure_id)
+        if candidate.detector is not None and candidate.end_mjd is not None:
+            latest = self._latest.get(candidate.detector, candidate.end_mjd)
+            self._latest[candidate.detector] = max(latest, candidate.end_mjd)
+
+    def must_end_before(self, candidate: Candidate) -> bool:
+        if candidate.exposure_id in self._ids:
             return True  # two files of one exposure: which of them counts must not be a race
-        if candidate.detector is None or candidate.detector != earlier.detector or not self.persistence_time:
+        if candidate.detector is None or candidate.start_mjd is None or not self._persistence_time:
             return False
-        if candidate.start_mjd is None or earlier.end_mjd is None:
-            return False
-        return (candidate.start_mjd - earlier.end_mjd) * _SECONDS_A_DAY < self.persistence_time
+        latest = self._latest.get(candidate.detector)
+        return latest is not None and (candidate.start_mjd - latest) * _SECONDS_A_DAY < self._persistence_time

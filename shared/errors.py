@@ -61,6 +61,10 @@ class StoreUnavailable(TransientError):
     """The store did not answer, or has no room."""
 
 
+class NoSpaceLeft(StoreUnavailable):
+    """The store has no room: whatever is written next will fare no better until somebody makes some."""
+
+
 class PublishFailed(TransientError):
     """The broker did not confirm a message, or could not route it."""
 

@@ -13,15 +13,17 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from shared.errors import EnvironmentFault, PermanentError, StoreUnavailable, TransientError
+from shared.logs import LogSettings, log_job
 from shared.messages import Envelope
 from shared.settings import StageSettings
 from shared.stage import Handler, Outgoing, StageContext
+from shared.store.counting import NO_TRAFFIC, CountingStore, StoreTraffic
 from shared.store.faults import fault_of
 from shared.store.opening import open_store
 
@@ -32,11 +34,15 @@ _PROGRESS_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Setup:
-    """What a job's process is told once: its first message."""
+    """What a job's process is told once: its first message.
+
+    Its log goes to `log_file`; without one to standard error, as `log` says; else it is thrown away.
+    """
 
     handlers: Mapping[str, str]
     settings: StageSettings
     log_file: Path | None
+    log: LogSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,10 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class Done:
-    """The handler committed its work; `outgoing` is to be published."""
+    """The handler committed its work; `outgoing` is to be published. `traffic` is with the store."""
 
     outgoing: list[Outgoing]
+    traffic: StoreTraffic = NO_TRAFFIC
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ class Failed:
         Empty where the error was raised on purpose.
     store_down : bool
         The store did not answer, or has no room: the next message will fare no better.
+    traffic : StoreTraffic
+        Bytes read from and written to the store until then.
     """
 
     transient: bool
@@ -86,6 +95,7 @@ class Failed:
     message: str
     traceback: str = ""
     store_down: bool = False
+    traffic: StoreTraffic = NO_TRAFFIC
 
 
 def main(fd: int) -> None:
@@ -94,14 +104,23 @@ def main(fd: int) -> None:
     setup = pipe.recv()
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, requests), daemon=True).start()
-    lines = _LogLines(setup.log_file)
-    sys.stdout = sys.stderr = lines
-    logging.basicConfig(stream=lines, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    begin = log_job(setup.log) if setup.log and not setup.log_file else _log_lines(setup.log_file)
     while True:
         request = requests.get()
-        lines.subject = f"{request.service} {request.message.id}"
+        begin(request.service, request.message)
         pipe.send(_answer(request, setup, pipe))
-        lines.flush()
+        sys.stdout.flush()
+
+
+def _log_lines(path: Path | None) -> Callable[[str, Envelope], None]:
+    lines = _LogLines(path)
+    sys.stdout = sys.stderr = lines
+    logging.basicConfig(stream=lines, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+    def begin(service: str, message: Envelope) -> None:
+        lines.subject = f"{service} {message.id}"
+
+    return begin
 
 
 def _receive(pipe: Connection, requests: "queue.SimpleQueue[Request]") -> None:
@@ -115,8 +134,15 @@ def _receive(pipe: Connection, requests: "queue.SimpleQueue[Request]") -> None:
 
 
 def _answer(request: Request, setup: Setup, pipe: Connection) -> Done | Failed:
+    opened: list[CountingStore] = []
+    answer = _call(request, setup, pipe, opened)
+    return replace(answer, traffic=opened[0].traffic) if opened else answer
+
+
+def _call(request: Request, setup: Setup, pipe: Connection, opened: list[CountingStore]) -> Done | Failed:
     try:
-        store = open_store(setup.settings)
+        store = CountingStore(open_store(setup.settings))
+        opened.append(store)
         try:
             context = StageContext(store, setup.settings, _Reporter(pipe))
             return Done(_handler(setup.handlers[request.service])(request.message, context))
@@ -147,7 +173,7 @@ def _unexpected(error: Exception, setup: Setup) -> Failed:
                 f"out of memory: {_one_line(link)}; lower --jobs or --max-memory",
                 traceback.format_exc(),
             )
-        fault = fault_of(link, setup.settings.store) if isinstance(link, OSError) else None
+        fault = fault_of(link, setup.settings.local_folder) if isinstance(link, OSError) else None
         if isinstance(fault, StoreUnavailable):
             return _failure(fault)
     return Failed(

@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from shared.errors import JobCrashed
 from shared.job_process import Done, Failed, JobProgress, Request, Setup
+from shared.logs import LogSettings
 from shared.messages import Envelope
 from shared.settings import StageSettings
 
@@ -32,6 +33,7 @@ _PROGRAM = (
 )
 #: Seconds between two looks at a job's memory.
 _WATCH_SECONDS = 0.25
+_STANDARD_ERROR = 2
 
 
 class _Child:
@@ -39,8 +41,7 @@ class _Child:
 
     def __init__(self, setup: Setup, environment: Mapping[str, str]) -> None:
         self.pipe, theirs = Pipe()
-        output = setup.log_file or Path(os.devnull)
-        with output.open("ab") as log, contextlib.closing(theirs):
+        with _output(setup) as log, contextlib.closing(theirs):
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(path=sys.path, fd=theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -74,6 +75,13 @@ class _Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait()
+
+
+def _output(setup: Setup) -> contextlib.AbstractContextManager[IO[bytes] | int]:
+    """Return where a job's standard output and error go: not among the lines of its parent's output."""
+    if setup.log is not None and setup.log_file is None:
+        return contextlib.nullcontext(_STANDARD_ERROR)
+    return (setup.log_file or Path(os.devnull)).open("ab")
 
 
 class RunningJob:
@@ -162,7 +170,10 @@ class JobProcesses:
     environment : mapping of str to str, optional
         Added to this process's environment.
     log_file : Path, optional
-        What the jobs log and print is appended to it; without one it is thrown away.
+        What the jobs log and print is appended to it.
+    log : LogSettings, optional
+        Without a log file, they log to this process's standard error in this way; without either, what
+        they log and print is thrown away.
     time_limit : float, optional
         Seconds that one job may take.
     memory_limit : int, optional
@@ -176,13 +187,14 @@ class JobProcesses:
         settings: StageSettings,
         environment: Mapping[str, str] | None = None,
         log_file: Path | None = None,
+        log: LogSettings | None = None,
         time_limit: float | None = 3600.0,
         memory_limit: int | None = None,
     ) -> None:
         self.log_file = log_file.absolute() if log_file else None
         self.time_limit = time_limit
         self.memory_limit = memory_limit
-        self._setup = Setup(dict(handlers), settings, self.log_file)
+        self._setup = Setup(dict(handlers), settings, self.log_file, log)
         self._environment = dict(environment or {})
         self._free = count
         self._idle: list[_Child] = []

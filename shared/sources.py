@@ -1,16 +1,12 @@
-"""Where an announced exposure lies, and how its bytes are read there.
-
-Today every source is a file that this machine sees: a plain path or a ``file://`` URI.
-"""
+"""An exposure's file on this machine: where it is, and how its bytes are read there."""
 
 import hashlib
-import os
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from shared.errors import BadInput, BadMessage, TransientError
+from shared.errors import BadInput, BadMessage, DarksError, TransientError
+from shared.files import RangedFile
+from shared.store.faults import is_passing
 
 
 def local_path(uri: str) -> Path:
@@ -33,13 +29,8 @@ def local_path(uri: str) -> Path:
         return Path(unquote(parts.path)).absolute()
     raise BadMessage(
         f"{uri}: addresses of the kind {parts.scheme}://{parts.netloc} are not supported; "
-        "announce a path or a file:// URI that the worker can read"
+        "announce a path or file:// URI that the worker can read, or s3://bucket/key"
     )
-
-
-def canonical_uri(uri: str) -> str:
-    """Return the one ``file://`` URI of a file, however it was named."""
-    return local_path(uri).as_uri()
 
 
 def sha256_of(path: Path) -> str:
@@ -49,7 +40,10 @@ def sha256_of(path: Path) -> str:
     ------
     BadInput
         If it cannot be read (check ``"file"``).
+    TransientError
+        If the disk fails.
     """
+    _require_file(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -57,8 +51,8 @@ def sha256_of(path: Path) -> str:
         raise _unreadable(path, error) from error
 
 
-class FileReader:
-    """Random access to a file of this machine, as `shared.store.base.ObjectReader`.
+class FileReader(RangedFile):
+    """Random access to an exposure's file.
 
     Parameters
     ----------
@@ -68,64 +62,40 @@ class FileReader:
     ------
     BadInput
         If there is no such file, or it cannot be read (check ``"file"``).
+    TransientError
+        If the disk fails; at a read also if the file ends too early: it was replaced or cut meanwhile.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fd = -1
+        _require_file(path)
         try:
-            if path.is_dir():
-                raise IsADirectoryError(21, "is a folder, not a file")
-            self._fd = os.open(path, os.O_RDONLY)
-            self._size = os.fstat(self._fd).st_size
+            super().__init__(path)
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-        return self._size
+    def _failed(self, error: OSError) -> DarksError:
+        return _unreadable(self._path, error)
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`.
-
-        Raises
-        ------
-        TransientError
-            If the file ends before that: it was replaced or cut while it was read.
-        """
-        parts: list[bytes] = []
-        # One pread gives at most 2 GiB.
-        while length > 0:
-            part = os.pread(self._fd, length, offset)
-            if not part:
-                raise TransientError(
-                    f"{self._path}: {length} bytes are missing at byte {offset}; "
-                    "the file changed while it was read, wait until it is written"
-                )
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _short(self, offset: int, length: int, have: int) -> TransientError:
+        return TransientError(
+            f"{self._path}: {length - have} bytes are missing at byte {offset + have}; "
+            "the file changed while it was read, wait until it is written"
+        )
 
 
-def _unreadable(path: Path, error: OSError) -> BadInput:
+def _require_file(path: Path) -> None:
+    # Opening a named pipe would wait for a writer for ever.
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise BadInput("file", f"{path.name}: is {kind}, not a file: {path}; announce FITS files")
+
+
+def _unreadable(path: Path, error: OSError) -> DarksError:
     if isinstance(error, FileNotFoundError):
         return BadInput(
             "file", f"{path.name}: no such file: {path}; check the name, or announce it where it is"
         )
-    return BadInput("file", f"{path.name}: cannot be read: {error.strerror or error}: {path}")
+    said = f"{path.name}: cannot be read: {error.strerror or error}: {path}"
+    # A disk that fails once says nothing of the exposure, which must not be refused for it.
+    return TransientError(f"{said}; check the disk") if is_passing(error) else BadInput("file", said)

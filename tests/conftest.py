@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ceph_server import Ceph, running_ceph
+from rabbitmq_node import RabbitNode
 
 from services.simulate import SimulationPlan, simulate
 
@@ -75,3 +78,21 @@ def campaign(tmp_path_factory):
 def finished(campaign, tmp_path_factory) -> Run:
     """The campaign run once, undisturbed."""
     return run_darks(campaign.files[0].parent, out=tmp_path_factory.mktemp("finished") / "results")
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """One S3 server for all tests of a process; theirs is the mark `xdist_group("ceph")`."""
+    with running_ceph() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbit_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """One RabbitMQ for all tests of a process; theirs is the mark `xdist_group("rabbitmq")`."""
+    node = RabbitNode(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()

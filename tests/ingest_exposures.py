@@ -192,6 +192,14 @@ def crds_environment(cache: Path) -> dict[str, str]:
     }
 
 
+def bench_on(root: Path, references: dict[str, Path], monkeypatch) -> "Bench":
+    """A bench that finds its references with no CRDS server."""
+    write_server_config(root / "crds")
+    for name, value in crds_environment(root / "crds").items():
+        monkeypatch.setenv(name, value)
+    return Bench(root, references)
+
+
 class Bench:
     """Ingest on a store of its own, called as a worker would call it."""
 

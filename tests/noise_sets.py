@@ -5,32 +5,11 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from shared.configuration import ConfigurationKey
 from shared.messages import Envelope, ExposureIngested, ObjectRef, SetMember, SetReady
 
 START_MJD = 59680.25
 GAIN = 1.84
 JUMP_DET = 4
-
-
-def configuration(ny=64, nx=64, ngroups=6, **other):
-    full = (ny, nx) == (2048, 2048)
-    values = {
-        "detector": "NRCALONG",
-        "subarray": "FULL" if full else "SUB64P",
-        "substrt1": 1 if full else 101,
-        "substrt2": 1 if full else 201,
-        "subsize1": nx,
-        "subsize2": ny,
-        "noutputs": 4 if full else 1,
-        "readpatt": "RAPID",
-        "nframes": 1,
-        "groupgap": 0,
-        "tframe": 10.73677,
-        "ngroups": ngroups,
-        "exp_type": "NRC_DARK",
-    }
-    return ConfigurationKey(**(values | other))
 
 
 def white_ramps(key, nints=1, sigma=5.0, rate=0.1, seed=0, pedestal=20.0):

@@ -1,50 +1,40 @@
 """An announced exposure -> validated, calibrated, jump-flagged ramp in the store."""
 
-import json
 import re
 import tempfile
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
-from services.ingest import claims, persistence, steps
+from services.ingest import claims, steps
 from services.ingest.checks import Check, Evidence, first_failure
 from services.ingest.evidence import not_finite, open_exposure, unusable_pixels
-from services.ingest.persistence import CarriedState, PersistenceState
-from services.ingest.plan import ALGORITHM_VERSION, Plan, plan_for, plan_like
+from services.ingest.persistence.handler import carried_state, keep_state
+from services.ingest.persistence.state import CarriedState
+from services.ingest.plan import ALGORITHM_VERSION, Plan, plan_for
 from services.ingest.products import (
+    EXPOSURE_ROLE,
     RAMP,
-    PersistenceFacts,
+    REFERENCE_ROLE,
     RampFacts,
     RejectionFacts,
     configuration_prefix,
     member_of,
 )
 from services.ingest.ramp_file import SIMULATION, ValidExposure, make_ramp_file
-from services.ingest.sets import Arrivals, ready_sets
+from services.ingest.sets.handler import made_by, sets_at_arrival, sets_at_check
 from services.ingest.validation import finite_check, header_checks, usable_check
+from shared.announced import source_of
 from shared.configuration import ConfigurationKey
 from shared.errors import BadInput, BadMessage
 from shared.geometry import science_pixels
-from shared.messages import (
-    Envelope,
-    ExposureAnnounced,
-    ExposureIngested,
-    ExposureRejected,
-    SetCheck,
-    SetReady,
-)
-from shared.sources import canonical_uri, local_path, sha256_of
+from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, ExposureRejected, SetCheck
+from shared.sources import sha256_of
 from shared.stage import Outgoing, StageContext
 from shared.store.base import Store
 from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, find_all, product_key
 
 #: Stands for the configuration of an exposure whose header does not give one.
 UNKNOWN = "unknown"
-_MANIFEST = f"/{MANIFEST}"
-#: Roles of inputs in a manifest.
-_EXPOSURE = "exposure"
-_REFERENCE = "reference:"
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
@@ -81,15 +71,7 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     """
     said = message.content
     if isinstance(said, SetCheck):
-        ready = ready_sets(
-            said.configuration,
-            _arrivals(said.configuration, context),
-            context.settings,
-            final=said.final,
-            as_of=said.scheduled_at,
-            exposure_ids=said.exposure_ids,
-        )
-        return _announce(ready, message)
+        return sets_at_check(said, message, context)
     if not isinstance(said, ExposureAnnounced):
         raise BadMessage(f"message {message.id}: ingest does not handle {message.schema_name}")
     if not _ID.fullmatch(said.exposure_id):
@@ -97,12 +79,17 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
             f"message {message.id}: exposure id {said.exposure_id!r} may hold only letters, digits, "
             "'_', '-' and '.'"
         )
-    exposure = _Exposure(said, local_path(said.uri), canonical_uri(said.uri))
+    source = source_of(said.uri, context.settings)
+    exposure = _Exposure(said, Path(source.name), source.uri)
     try:
-        manifest = _ingest(exposure, message, context)
+        with source.on_disk(context.store.scratch) as exposure.path:
+            manifest = _ingest(exposure, message, context)
     except BadInput as fault:
         manifest = _reject(exposure, fault, message, context.store)
-    return [*(Outgoing(one) for one in manifest.messages), *_sets_after(exposure, manifest, message, context)]
+    outgoing = [Outgoing(one) for one in manifest.messages]
+    if exposure.key is not None:
+        outgoing += sets_at_arrival(exposure.key.slug, said.expected_exposures, manifest, message, context)
+    return outgoing
 
 
 def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Manifest:
@@ -127,7 +114,7 @@ def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Ma
             science = science_pixels(exposure.key)
             unusable = unusable_pixels(ramp, science)
             _require([finite_check(not_finite(ramp)), usable_check(unusable, int(science.sum()))], evidence)
-    _claim(exposure, context.store)
+    _claim(exposure, context)
     if standing is not None:
         return standing
     valid = ValidExposure(
@@ -147,7 +134,7 @@ def _make_ramp(
     """Calibrate an exposure and commit its ramp; return the manifest that stands."""
     store = context.store
     with tempfile.TemporaryDirectory(dir=store.scratch(), prefix="ingest-") as scratch:
-        carried = _carried_state(exposure, plan, store, Path(scratch))
+        carried = carried_state(exposure, plan, store, Path(scratch))
         inputs = _inputs(exposure, plan, carried)
         product = product_key(inputs, plan.parameters, plan.versions)
         path = f"{folder}/{product}"
@@ -181,10 +168,7 @@ def _make_ramp(
         )
         if made.state is not None:
             # Before the ramp's manifest: once that stands, nobody comes back to keep the state.
-            left = persistence.to_detector(
-                made.state, carried.detector if carried else None, exposure.key, facts.end_mjd
-            )
-            _keep_state(left, facts, product, inputs, plan, store, Path(scratch))
+            keep_state(made.state, carried, facts, product, inputs, plan, store, Path(scratch))
         # Another worker may have come as far with the same exposure; then its file must stay.
         standing = find(store, path)
         if standing is not None:
@@ -208,80 +192,14 @@ def _make_ramp(
 
 
 def _inputs(exposure: ValidExposure, plan: Plan, carried: CarriedState | None) -> list[InputDigest]:
-    found = [InputDigest(role=_EXPOSURE, uri=exposure.uri, sha256=exposure.sha256)]
+    found = [InputDigest(role=EXPOSURE_ROLE, uri=exposure.uri, sha256=exposure.sha256)]
     for reftype, digest in sorted(plan.digests.items()):
         found.append(
-            InputDigest(role=f"{_REFERENCE}{reftype}", uri=str(plan.overrides[reftype]), sha256=digest)
+            InputDigest(role=f"{REFERENCE_ROLE}{reftype}", uri=str(plan.overrides[reftype]), sha256=digest)
         )
     if carried is not None and carried.digest is not None:
         found.append(InputDigest(role="persistence", uri=carried.exposure_id, sha256=carried.digest))
     return found
-
-
-def _made_by(manifest: Manifest, plan: Plan) -> bool:
-    digests = {
-        i.role.removeprefix(_REFERENCE): i.sha256 for i in manifest.inputs if i.role.startswith(_REFERENCE)
-    }
-    return manifest.product == "ramp" and plan.made(manifest.parameters, manifest.versions, digests)
-
-
-def _carried_state(exposure: ValidExposure, plan: Plan, store: Store, scratch: Path) -> CarriedState | None:
-    """Find the newest state of the detector that ends before the exposure starts and may still matter.
-
-    A state that was made with another window is none: the jwst step would ignore it.
-    """
-    if "persistence" not in plan.steps:
-        return None
-    window = plan.parameters["persistence_time"]
-    keys = [
-        key for key in store.list(persistence.state_prefix(exposure.key.detector)) if key.endswith(_MANIFEST)
-    ]
-    for together in persistence.newest_first(keys, exposure.start_mjd, window):
-        there = [find(store, key.removesuffix(_MANIFEST)) for key in together]
-        usable = [state for state in there if state and state.facts["persistence_time"] == window]
-        if not usable:
-            continue
-        newest = max(usable, key=lambda manifest: manifest.created)
-        entry = newest.object(persistence.STATE)
-        file = scratch / "carried.asdf"
-        file.write_bytes(store.get(entry.key))
-        state = persistence.read_state(file, exposure.key.detector)
-        return CarriedState(
-            exposure_id=str(newest.facts["exposure_id"]),
-            sha256=entry.sha256,
-            detector=state,
-            exposure=persistence.to_subarray(state, exposure.key, exposure.start_mjd),
-        )
-    return None
-
-
-def _keep_state(
-    state: PersistenceState,
-    facts: RampFacts,
-    product: str,
-    inputs: list[InputDigest],
-    plan: Plan,
-    store: Store,
-    scratch: Path,
-) -> None:
-    """Commit the state that an exposure leaves, in detector pixels."""
-    detector, window = facts.key.detector, int(plan.parameters["persistence_time"])
-    path = persistence.state_path(detector, facts.end_mjd, facts.exposure_id, product)
-    if find(store, path) is not None:
-        return
-    file = scratch / "left.asdf"
-    persistence.write_state(file, state, detector, window, facts.file)
-    draft = Draft(store, "persistence", path, inputs, plan.parameters, plan.versions)
-    draft.add(persistence.STATE, file)
-    draft.commit(
-        PersistenceFacts(
-            detector=detector,
-            exposure_id=facts.exposure_id,
-            end_mjd=facts.end_mjd,
-            persistence_time=window,
-            pixels=len(state),
-        )
-    )
 
 
 def _require(checks: list[Check], evidence: Evidence) -> None:
@@ -300,13 +218,14 @@ def _key_if_any(evidence: Evidence) -> ConfigurationKey | None:
 def _standing(exposure: _Exposure, plan: Plan, store: Store) -> Manifest | None:
     """Return the ramp that was made of these bytes in this way before."""
     for manifest in find_all(store, f"{exposure.folder}/"):
-        if _made_by(manifest, plan) and manifest.inputs[0].sha256 == exposure.sha256:
+        if made_by(manifest, plan) and manifest.inputs[0].sha256 == exposure.sha256:
             return manifest
     return None
 
 
-def _claim(exposure: _Exposure, store: Store) -> None:
+def _claim(exposure: _Exposure, context: StageContext) -> None:
     """Take the exposure for this file, or refuse the file as a duplicate of the first."""
+    store = context.store
     mine = claims.Claim(
         exposure_id=exposure.said.exposure_id,
         uri=exposure.uri,
@@ -317,15 +236,23 @@ def _claim(exposure: _Exposure, store: Store) -> None:
         if store.put_if_absent(place, mine.model_dump_json().encode()):
             continue
         first = claims.Claim.model_validate_json(store.get(place))
-        refusal = claims.refusal(mine, first, first_exists=local_path(first.uri).exists())
+        refusal = claims.refusal(mine, first, first_exists=_may_exist(first.uri, context))
         if refusal is not None:
             raise refusal
+
+
+def _may_exist(uri: str, context: StageContext) -> bool:
+    try:
+        return source_of(uri, context.settings).may_exist()
+    except BadMessage:
+        # It was allowed when it was claimed, and is no longer looked at.
+        return True
 
 
 def _reject(exposure: _Exposure, fault: BadInput, message: Envelope, store: Store) -> Manifest:
     said = exposure.said
     configuration = exposure.key.slug if exposure.key is not None else None
-    inputs = [InputDigest(role=_EXPOSURE, uri=exposure.uri, sha256=exposure.sha256)]
+    inputs = [InputDigest(role=EXPOSURE_ROLE, uri=exposure.uri, sha256=exposure.sha256)]
     parameters = {"check": fault.check, "reason": fault.message}
     versions = {"algorithm": ALGORITHM_VERSION}
     key = product_key(inputs, parameters, versions)
@@ -353,50 +280,3 @@ def _reject(exposure: _Exposure, fault: BadInput, message: Envelope, store: Stor
     return Draft(store, "rejection", path, inputs, parameters, versions).commit(
         facts, [Envelope.of(rejected, identity=identity, cause=message)]
     )
-
-
-def _sets_after(
-    exposure: _Exposure, manifest: Manifest, message: Envelope, context: StageContext
-) -> list[Outgoing]:
-    """Say which sets are complete now, and have them looked at again when nothing came for a while."""
-    if exposure.key is None:
-        return []
-    outgoing: list[Outgoing] = []
-    configuration, expected = exposure.key.slug, exposure.said.expected_exposures
-    # Without a count no set is complete by an arrival, and the store need not be read.
-    if expected is not None:
-        arrivals = _arrivals(configuration, context)
-        outgoing += _announce(
-            ready_sets(configuration, arrivals, context.settings, expected=expected), message
-        )
-    settle = context.settings.settle_seconds
-    if settle is not None:
-        check = SetCheck(configuration=configuration, scheduled_at=datetime.now(UTC))
-        identity = f"{manifest.path}:{check.scheduled_at.isoformat()}"
-        outgoing.append(Outgoing(Envelope.of(check, identity=identity, cause=message), delay=settle))
-    return outgoing
-
-
-def _announce(ready: list[SetReady], cause: Envelope) -> list[Outgoing]:
-    return [Outgoing(Envelope.of(one, identity=one.set_id, cause=cause)) for one in ready]
-
-
-def _arrivals(configuration: str, context: StageContext) -> Arrivals:
-    """Read what came of a configuration; a ramp that would be made otherwise now is no part of it."""
-    plans: dict[str, Plan] = {}
-    arrivals = Arrivals([], set(), None)
-    for manifest in find_all(context.store, configuration_prefix(configuration)):
-        newest = manifest.created if arrivals.newest is None else max(arrivals.newest, manifest.created)
-        arrivals = replace(arrivals, newest=newest)
-        if manifest.product == "rejection":
-            arrivals.rejected.add(str(manifest.facts["exposure_id"]))
-        elif manifest.product == "ramp":
-            same = json.dumps(manifest.parameters, sort_keys=True)
-            if same not in plans:
-                plans[same] = plan_like(manifest.parameters, context.settings)
-            if _made_by(manifest, plans[same]):
-                facts = RampFacts.model_validate(manifest.facts)
-                entry = manifest.object(RAMP)
-                where = f"{manifest.path}{_MANIFEST}"
-                arrivals.ramps.append((member_of(facts, where, entry.key, entry.size, entry.sha256), facts))
-    return arrivals

@@ -9,6 +9,10 @@ from shared.messages import ObjectRef, SetMember
 
 #: Object names of the ``ramp`` product.
 RAMP = "ramp.fits"
+#: Roles of a ramp's inputs in its manifest: the exposure; a reference file that overrides CRDS's choice,
+#: with its type behind it.
+EXPOSURE_ROLE = "exposure"
+REFERENCE_ROLE = "reference:"
 
 
 class StepRecord(BaseModel):

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from services.ingest import persistence
 from services.ingest.checks import first_failure
 from services.ingest.evidence import DO_NOT_USE, unusable
-from services.ingest.persistence import PersistenceState
+from services.ingest.persistence.state import PersistenceState, read_state, write_state
 from services.ingest.plan import Plan
 from services.ingest.products import StepRecord
 from services.ingest.validation import usable_check
@@ -144,7 +143,7 @@ def make_ramp_file(
             flagged_fraction=float(np.mean((calibrated.pixeldq[science] & DO_NOT_USE) != 0)),
             steps=result.steps,
             references=result.references,
-            state=persistence.read_state(files[1], exposure.key.detector) if files else None,
+            state=read_state(files[1], exposure.key.detector) if files else None,
             write_seconds=time.perf_counter() - start,
         )
 
@@ -178,5 +177,5 @@ def _persistence_files(
     before = None
     if carried is not None and len(carried):
         before = folder / "before.asdf"
-        persistence.write_state(before, carried, exposure.key.detector, window, exposure.path.name)
+        write_state(before, carried, exposure.key.detector, window, exposure.path.name)
     return window, folder / "after.asdf", before

@@ -30,6 +30,11 @@ class Delivery:
 class Consumer(Protocol):
     """One consumer of one queue, with its prefetch."""
 
+    @property
+    def attached(self) -> bool:
+        """Whether deliveries may come: the broker has it as a consumer. Any thread may ask."""
+        ...
+
     def poll(self, timeout: float) -> Delivery | None:
         """Do the connection's I/O for at most `timeout` seconds; return a delivery if one came.
 

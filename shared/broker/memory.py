@@ -194,6 +194,11 @@ class MemoryConsumer:
         self.queue = queue
         self.held: dict[int, _Message] = {}
 
+    @property
+    def attached(self) -> bool:
+        """Whether deliveries may come."""
+        return self._taking
+
     def poll(self, timeout: float) -> Delivery | None:
         """Return the next delivery; None if none came within `timeout` seconds."""
         deadline = time.monotonic() + timeout

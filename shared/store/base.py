@@ -68,7 +68,15 @@ class Store(Protocol):
         ...
 
     def open(self, key: str) -> ObjectReader:
-        """Open an object for ranged reads; `KeyError` if there is none."""
+        """Open an object for ranged reads; `KeyError` if there is none.
+
+        What is read is of the object that was opened. Once that was replaced or deleted, a store that
+        does not keep it raises `StoreUnavailable`; it never gives another one's bytes.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if there is none."""
         ...
 
     def list(self, prefix: str) -> Iterator[str]:

@@ -1,10 +1,13 @@
 """What an operating system's error says about whether trying again can help."""
 
+import contextlib
 import errno
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from shared.errors import DarksError, EnvironmentFault, StoreUnavailable
+from shared.errors import DarksError, EnvironmentFault, NoSpaceLeft, StoreUnavailable
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_ALLOWED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -27,14 +30,18 @@ def fault_of(error: OSError, root: Path, needed: int | None = None) -> DarksErro
     Returns
     -------
     StoreUnavailable, EnvironmentFault or None
-        The first where the disk is full or failing, the second where its owner must change something.
+        The first where the disk is full (`NoSpaceLeft`) or failing, the second where its owner must
+        change something.
     """
     if error.errno in _NO_ROOM:
+        # Not all that is written lies in the store: jwst and CRDS have folders of their own.
+        elsewhere = error.filename and not Path(os.fsdecode(error.filename)).is_relative_to(root)
+        folder = Path(os.fsdecode(error.filename)).parent if elsewhere else root
         asked = f"{needed} bytes were needed, " if needed is not None else ""
-        return StoreUnavailable(
-            f"no space left on {root}: {asked}{_free(root)} are free; make room and run again"
+        return NoSpaceLeft(
+            f"no space left on {folder}: {asked}{_free(folder)} bytes are free; make room and run again"
         )
-    if error.errno in _PASSING:
+    if is_passing(error):
         where = error.filename or root
         return StoreUnavailable(f"the store on {root} failed at {where}: {error.strerror}; check the disk")
     if error.errno in _NOT_ALLOWED:
@@ -49,6 +56,26 @@ def fault_of(error: OSError, root: Path, needed: int | None = None) -> DarksErro
             "or choose a file system that takes larger files"
         )
     return None
+
+
+@contextlib.contextmanager
+def store_faults(root: Path, needed: int | None = None) -> Iterator[None]:
+    """Raise an operating system's error as the fault of the store at `root` that it means, if any.
+
+    Parameters are those of `fault_of`.
+    """
+    try:
+        yield
+    except OSError as error:
+        fault = fault_of(error, root, needed)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def is_passing(error: OSError) -> bool:
+    """Say whether an error is of a disk or a system that may do better the next time."""
+    return error.errno in _PASSING
 
 
 def _free(root: Path) -> str:

@@ -6,75 +6,40 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from shared.errors import StoreUnavailable
+from shared.files import RangedFile
 from shared.store.base import ObjectInfo, ObjectReader
-from shared.store.faults import fault_of
+from shared.store.faults import fault_of, store_faults
+from shared.store.keys import checked_key
 from shared.store.scratch import ScratchFolders
 
 # What `link` answers on file systems without hard links (exFAT, many network mounts).
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+_T = TypeVar("_T")
 
-class LocalReader:
-    """Ranged reads of one file.
 
-    What was opened stays readable and whole even if the object is replaced meanwhile.
-    """
+class LocalReader(RangedFile):
+    """Ranged reads of one object; `StoreUnavailable` where it ends too early or the disk fails."""
 
     def __init__(self, root: Path, key: str, path: Path) -> None:
         self._root = root
         self._key = key
-        self._fd = os.open(path, os.O_RDONLY)
-        self._size = os.fstat(self._fd).st_size
+        super().__init__(path)
 
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-        return self._size
+    def _failed(self, error: OSError) -> Exception:
+        return fault_of(error, self._root) or error
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`.
-
-        Raises
-        ------
-        StoreUnavailable
-            If the object ends before that, or the disk fails.
-        """
-        if offset < 0 or length < 0:
-            raise ValueError(f"{self._key}: a range of {length} bytes from byte {offset} is none")
-        parts: list[bytes] = []
-        have = 0
-        with _store_faults(self._root):
-            # One call gives at most 2 GiB.
-            while have < length and (part := os.pread(self._fd, length - have, offset + have)):
-                parts.append(part)
-                have += len(part)
-        if have < length:
-            raise StoreUnavailable(
-                f"{self._key} in {self._root}: {length} bytes were asked from byte {offset}, {have} came "
-                f"(the object has {self._size}); if this stays so, delete its product's folder and run again"
-            )
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def _short(self, offset: int, length: int, have: int) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._key} in {self._root}: {length} bytes were asked from byte {offset}, {have} came "
+            f"(the object has {self.size}); if this stays so, delete its product's folder and run again"
+        )
 
 
 class LocalStore:
@@ -103,7 +68,7 @@ class LocalStore:
     def put(self, key: str, data: bytes) -> ObjectInfo:
         """Write `data` under `key`, replacing what is there."""
         target = self._path(key)
-        with _store_faults(self.root, len(data)), self._finished(data) as source:
+        with store_faults(self.root, len(data)), self._finished(data) as source:
             self._name(source, target)
         return ObjectInfo(len(data), hashlib.sha256(data).hexdigest())
 
@@ -111,7 +76,7 @@ class LocalStore:
         """Take the finished file at `path` in as `key`; it is moved where it is on this file system."""
         target = self._path(key)
         size = path.stat().st_size
-        with _store_faults(self.root, size):
+        with store_faults(self.root, size):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
@@ -132,21 +97,8 @@ class LocalStore:
         target = self._path(key)
         if target.is_file():
             return False
-        with _store_faults(self.root, len(data)), self._finished(data) as source:
-            _make_folder(target.parent)
-            try:
-                os.link(source, target)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                with self._scratch.locked():
-                    if target.exists():
-                        return False
-                    source.rename(target)
-            _sync_folder(target.parent)
-        return True
+        with store_faults(self.root, len(data)), self._finished(data) as source:
+            return self._placed(target, lambda: self._link(source, target))
 
     def get(self, key: str) -> bytes:
         """Return the whole object; `KeyError` if there is none."""
@@ -156,7 +108,7 @@ class LocalStore:
     def open(self, key: str) -> ObjectReader:
         """Open an object for ranged reads; `KeyError` if there is none."""
         path = self._path(key)
-        with _store_faults(self.root):
+        with store_faults(self.root):
             if path.is_dir():
                 raise KeyError(key)
             try:
@@ -164,12 +116,27 @@ class LocalStore:
             except (FileNotFoundError, NotADirectoryError):
                 raise KeyError(key) from None
 
+    def delete(self, key: str) -> None:
+        """Remove an object, and the folders that are empty without it; nothing if there is none."""
+        path = self._path(key)
+        with store_faults(self.root):
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return
+            _sync_folder(path.parent)
+            folder = path.parent
+            with contextlib.suppress(OSError):
+                while folder != self.root:
+                    folder.rmdir()
+                    folder = folder.parent
+
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that begin with `prefix`, in ascending order, a folder at a time."""
         folder, _, _ = prefix.rpartition("/")
         if folder:
             self._path(folder)
-        with _store_faults(self.root):
+        with store_faults(self.root):
             yield from self._walk(f"{folder}/" if folder else "", prefix)
 
     def uri(self, key: str) -> str:
@@ -178,7 +145,7 @@ class LocalStore:
 
     def scratch(self) -> Path:
         """Return this process's own folder on the store's file system, for files in the making."""
-        with _store_faults(self.root), self._lock:
+        with store_faults(self.root), self._lock:
             return self._scratch.own()
 
     def close(self) -> None:
@@ -187,11 +154,7 @@ class LocalStore:
             self._scratch.remove_own()
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if any(part in {"", ".", ".."} for part in parts) or "\\" in key or "\0" in key:
-            raise ValueError(
-                f"{key!r} is not a key: no empty part, '.', '..', backslash or NUL, no '/' in front"
-            )
+        parts = checked_key(key).split("/")
         if parts[0] == self._scratch.folder.name:
             raise ValueError(f"{key!r} is not a key: {parts[0]} is the store's own")
         return self.root.joinpath(*parts)
@@ -231,20 +194,39 @@ class LocalStore:
             path.unlink(missing_ok=True)
 
     def _name(self, source: Path, target: Path) -> None:
-        _make_folder(target.parent)
-        source.replace(target)
-        _sync_folder(target.parent)
+        self._placed(target, lambda: source.replace(target))
 
+    def _link(self, source: Path, target: Path) -> bool:
+        """Give `source` a second name where it is free; False if it is not."""
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with self._scratch.locked():
+                if target.exists():
+                    return False
+                source.rename(target)
+        return True
 
-@contextlib.contextmanager
-def _store_faults(root: Path, needed: int | None = None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        fault = fault_of(error, root, needed)
-        if fault is None:
-            raise
-        raise fault from error
+    def _placed(self, target: Path, place: Callable[[], _T]) -> _T:
+        """Make the folder of `target`, call `place`, and bring the new name to the disk."""
+        tries = 3
+        while True:
+            try:
+                _make_folder(target.parent)
+                placed = place()
+                break
+            except FileNotFoundError:
+                # A folder that was empty for a moment may have gone with a `delete` elsewhere.
+                tries -= 1
+                if tries == 0 or target.parent.is_dir():
+                    raise
+        with contextlib.suppress(FileNotFoundError):
+            _sync_folder(target.parent)
+        return placed
 
 
 def _make_folder(folder: Path) -> None:

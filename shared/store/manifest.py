@@ -4,20 +4,27 @@ Data objects first, then ``manifest.json`` by a conditional put. Readers trust o
 product is there wholly or not at all, and a redelivered message finds the work already done.
 """
 
+import contextlib
 import hashlib
+import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.errors import DarksError, EnvironmentFault
 from shared.messages import Envelope
 from shared.store.base import Store
 
 MANIFEST = "manifest.json"
+#: A product's path ends in its key, and each `Draft` has a folder of its own under that.
+_PRODUCT_PATH = re.compile(r"/[0-9a-f]{32}$")
+_DRAFT_OBJECT = re.compile(r"(?P<path>.+/[0-9a-f]{32})/(?P<draft>[0-9a-f]{8})/.+")
 
 
 class InputDigest(BaseModel):
@@ -125,18 +132,89 @@ def product_key(inputs: list[InputDigest], parameters: Mapping[str, Any], versio
 
 
 def find(store: Store, path: str) -> Manifest | None:
-    """Return the manifest of the product at `path`, or None if that product was never committed."""
+    """Return the manifest of the product at `path`, or None if that product was never committed.
+
+    Raises
+    ------
+    EnvironmentFault
+        If it is damaged, or not of this program.
+    """
     try:
-        return Manifest.model_validate_json(store.get(f"{path}/{MANIFEST}"))
+        return _read(store, f"{path}/{MANIFEST}")
     except KeyError:
         return None
 
 
 def find_all(store: Store, prefix: str) -> Iterator[Manifest]:
-    """Yield every committed product whose path begins with `prefix`, ascending by key."""
+    """Yield every committed product whose path begins with `prefix`, ascending by key; see `find`."""
     for key in store.list(prefix):
         if key.endswith("/" + MANIFEST):
-            yield Manifest.model_validate_json(store.get(key))
+            yield _read(store, key)
+
+
+def _read(store: Store, key: str) -> Manifest:
+    body = store.get(key)
+    try:
+        return Manifest.model_validate_json(body)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "it"
+        raise EnvironmentFault(
+            f"{store.uri(key)} is no manifest of this program: {where}: {fault['msg']}; "
+            "remove the folder it is in, and what it described is made again"
+        ) from error
+
+
+def sweep(store: Store, prefix: str) -> int:
+    """Remove what makers that were killed left of their products: the objects that no manifest names.
+
+    Only where nobody else writes to the store: what another is just making is not named yet either.
+    Committed products stay as they are, and so does all that no `Draft` put there.
+
+    Parameters
+    ----------
+    store : Store
+    prefix : str
+        Of the products' paths, such as ``"ingest/"``.
+
+    Returns
+    -------
+    int
+        How many objects were removed.
+    """
+    # Path of a product -> folder of a draft -> the keys in it.
+    drafts: dict[str, dict[str, list[str]]] = {}
+    committed = set()
+    for key in store.list(prefix):
+        path, _, name = key.rpartition("/")
+        if name == MANIFEST and _PRODUCT_PATH.search(path):
+            committed.add(path)
+        elif found := _DRAFT_OBJECT.fullmatch(key):
+            drafts.setdefault(found["path"], {}).setdefault(found["draft"], []).append(key)
+    removed = 0
+    for path, folders in drafts.items():
+        if path not in committed:
+            named: set[str] | None = set()
+        elif len(folders) == 1:
+            # One draft, and it was committed: its manifest need not be read.
+            continue
+        else:
+            named = _named(store, path)
+        for key in itertools.chain.from_iterable(folders.values()):
+            if named is not None and key not in named:
+                store.delete(key)
+                removed += 1
+    return removed
+
+
+def _named(store: Store, path: str) -> set[str] | None:
+    """Return the keys of a product's objects; None if its manifest does not say."""
+    try:
+        said = json.loads(store.get(f"{path}/{MANIFEST}"))
+        # A whole results folder may have been copied into this one: its keys are not of this store.
+        return {entry["key"] for entry in said["objects"]} if said["path"] == path else None
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 class Draft:
@@ -176,7 +254,12 @@ class Draft:
     def add(self, name: str, data: bytes | Path) -> ObjectEntry:
         """Put one data object; a `Path` is a finished file, which the store may move away."""
         key = f"{self._folder}/{name}"
-        info = self._store.put(key, data) if isinstance(data, bytes) else self._store.put_file(key, data)
+        try:
+            info = self._store.put(key, data) if isinstance(data, bytes) else self._store.put_file(key, data)
+        except DarksError:
+            # On a disk that is full, every attempt would take more of it.
+            self._discard(self._objects)
+            raise
         entry = ObjectEntry(name=name, key=key, size=info.size, sha256=info.sha256)
         self._objects.append(entry)
         return entry
@@ -208,4 +291,15 @@ class Draft:
         if self._store.put_if_absent(f"{self.path}/{MANIFEST}", body):
             return manifest
         standing = find(self._store, self.path)
-        return standing if standing is not None else manifest
+        if standing is None:
+            return manifest
+        # A put that was repeated because its answer got lost finds its own manifest there.
+        named = {entry.key for entry in standing.objects}
+        self._discard([entry for entry in self._objects if entry.key not in named])
+        return standing
+
+    def _discard(self, entries: list[ObjectEntry]) -> None:
+        """Remove objects that no manifest will name; what cannot be removed is left to `sweep`."""
+        for entry in entries:
+            with contextlib.suppress(DarksError):
+                self._store.delete(entry.key)

@@ -102,7 +102,7 @@ def test_a_process_serves_many_jobs(jobs: JobProcesses) -> None:
         ("transient-until=9", True, "TransientError", ["CRDS did not answer"]),
         ("store-down-until=9", True, "StoreUnavailable", ["the store did not answer"]),
         ("out-of-memory", True, "MemoryError", ["out of memory", "lower --jobs or --max-memory"]),
-        ("disk-full", True, "StoreUnavailable", ["no space left on", "make room and run again"]),
+        ("disk-full", True, "NoSpaceLeft", ["no space left on", "make room and run again"]),
         ("die-before-commit", True, "JobCrashed", ["signal 9 (SIGKILL)", "out of memory?", "--max-memory"]),
         ("segfault", True, "JobCrashed", ["signal 11 (SIGSEGV)", "compiled code"]),
         ("code=3", True, "JobCrashed", ["exit code 3"]),
@@ -116,7 +116,7 @@ def test_each_failure_has_its_kind_and_one_line(
     # Then the worker is told of which kind, in one line that says what to do
     assert isinstance(failed, Failed)
     assert (failed.transient, failed.error) == (transient, error)
-    assert failed.store_down == (error == "StoreUnavailable")
+    assert failed.store_down == (error in {"StoreUnavailable", "NoSpaceLeft"})
     for word in words:
         assert word in failed.message
     assert "\n" not in failed.message

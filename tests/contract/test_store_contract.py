@@ -58,6 +58,7 @@ def test_a_bad_key_is_refused_everywhere(store: Store, key: str, tmp_path: Path)
         lambda: store.get(key),
         lambda: store.open(key),
         lambda: store.uri(key),
+        lambda: store.delete(key),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="key"):
@@ -134,6 +135,50 @@ def test_an_open_object_stays_whole_while_it_is_replaced(store: Store) -> None:
         first = reader.read(0, 50)
         store.put("a", b"2" * 100)
         assert first + reader.read(50, 50) == b"1" * 100
+
+
+def test_what_is_deleted_is_gone_and_its_key_is_free(store: Store) -> None:
+    for key in ("p/1/a", "p/1/b", "p/2/a"):
+        store.put(key, b"x")
+    store.delete("p/1/a")
+    assert list(store.list("")) == ["p/1/b", "p/2/a"]
+    with pytest.raises(KeyError):
+        store.get("p/1/a")
+    assert store.put_if_absent("p/1/a", b"new") is True
+    assert store.get("p/1/a") == b"new"
+
+
+@pytest.mark.parametrize("key", ["none", "p/none", "p/a/b", "p"])
+def test_deleting_what_is_not_there_does_nothing(store: Store, key: str) -> None:
+    store.put("p/a", b"x")
+    store.delete(key)
+    assert list(store.list("")) == ["p/a"]
+
+
+def test_an_open_object_stays_whole_while_it_is_deleted(store: Store) -> None:
+    store.put("a", b"1" * 100)
+    with store.open("a") as reader:
+        store.delete("a")
+        assert reader.read(0, 100) == b"1" * 100
+
+
+def test_a_put_beside_a_delete_never_fails(store: Store) -> None:
+    # Given one writer that puts and one that deletes, in one folder that is empty again and again
+    def put(n: int) -> None:
+        store.put(f"busy/folder/{n}", b"x")
+        store.put_if_absent(f"busy/other/{n}", b"x")
+
+    def delete(n: int) -> None:
+        store.delete(f"busy/folder/{n}")
+        store.delete(f"busy/other/{n}")
+
+    with ThreadPoolExecutor(2) as pool:
+        # When they do so side by side, Then neither fails
+        for n in range(100):
+            made, gone = pool.submit(put, n), pool.submit(delete, n - 1)
+            made.result()
+            gone.result()
+    assert list(store.list("busy/")) == ["busy/folder/99", "busy/other/99"]
 
 
 def test_listing_is_lazy(store: Store) -> None:

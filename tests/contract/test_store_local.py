@@ -16,11 +16,13 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from shared.errors import EnvironmentFault, StoreUnavailable
+from shared.store.faults import fault_of
 from shared.store.local import LocalStore
 
 WRITER = """
 import hashlib, os, sys
 from pathlib import Path
+from shared.store.faults import fault_of
 from shared.store.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -39,6 +41,7 @@ while True:
 RACER = """
 import sys, time
 from pathlib import Path
+from shared.store.faults import fault_of
 from shared.store.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 store.scratch()
@@ -229,3 +232,24 @@ def test_the_uri_leads_to_the_file(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "dïr #1")
     store.put("a/b c", b"x")
     assert Path(unquote(urlparse(store.uri("a/b c")).path)).read_bytes() == b"x"
+
+
+def test_a_folder_that_is_empty_after_a_delete_goes_too(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    store.put("a/b/c/1", b"")
+    store.put("a/2", b"")
+    store.delete("a/b/c/1")
+    assert [path.name for path in (tmp_path / "store" / "a").iterdir()] == ["2"]
+    store.delete("a/2")
+    assert not (tmp_path / "store" / "a").exists()
+    assert (tmp_path / "store").exists()
+
+
+def test_a_full_disk_that_is_not_the_store_s_is_named(tmp_path: Path) -> None:
+    # jwst and CRDS write to folders of their own
+    elsewhere = tmp_path / "cache"
+    elsewhere.mkdir()
+    error = OSError(errno.ENOSPC, "No space left on device", str(elsewhere / "file"))
+    assert f"no space left on {elsewhere}: " in str(fault_of(error, tmp_path / "store"))
+    inside = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "store" / "a" / "b"))
+    assert f"no space left on {tmp_path / 'store'}: " in str(fault_of(inside, tmp_path / "store"))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from darkref_sets import START_MJD, commit_set, configuration, dark, write_ramp
+from configurations import configuration
+from darkref_sets import START_MJD, commit_set, dark, write_ramp
 
 from services.darkref import handler
 from services.darkref.handler import handle

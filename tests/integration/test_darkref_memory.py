@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from darkref_sets import START_MJD, KeyFacts, configuration, write_ramp
+from configurations import configuration
+from darkref_sets import START_MJD, KeyFacts, write_ramp
 
 from shared.messages import Envelope, ObjectRef, SetMember, SetReady
 from shared.store.local import LocalStore

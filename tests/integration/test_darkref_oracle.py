@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 from astropy.io import fits
-from darkref_sets import JUMP_DET, commit_set, configuration, dark, write_ramp
+from configurations import configuration
+from darkref_sets import JUMP_DET, commit_set, dark, write_ramp
 from jwst_reffiles.dark_current.dark_reffile import Dark
 
 from services.darkref import handler

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 from astropy.io import fits
-from darkref_sets import commit_set, configuration, dark, write_ramp
+from configurations import configuration
+from darkref_sets import commit_set, dark, write_ramp
 from hypothesis import given
 from hypothesis import strategies as st
 from stdatamodels.jwst.datamodels import DarkModel

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from ingest_exposures import (
-    Bench,
-    crds_environment,
+    bench_on,
     edit,
     put_nan,
     write_exposure,
     write_references,
-    write_server_config,
 )
 
 from services.ingest.handler import handle
@@ -31,10 +29,7 @@ def references(tmp_path_factory):
 
 @pytest.fixture
 def bench(tmp_path, references, monkeypatch):
-    write_server_config(tmp_path / "crds")
-    for name, value in crds_environment(tmp_path / "crds").items():
-        monkeypatch.setenv(name, value)
-    return Bench(tmp_path, references)
+    return bench_on(tmp_path, references, monkeypatch)
 
 
 def truncate(path):

@@ -10,17 +10,15 @@ from ingest_exposures import (
     GAIN,
     SECOND,
     START_MJD,
-    Bench,
     announce,
-    crds_environment,
+    bench_on,
     end_mjd,
     write_exposure,
     write_references,
-    write_server_config,
 )
 
-from services.ingest import persistence
 from services.ingest.handler import handle
+from services.ingest.persistence import state as persistence
 from services.ingest.steps import STEPS
 from shared.configuration import ConfigurationKey
 from shared.messages import Envelope, ExposureIngested, SetCheck
@@ -38,10 +36,7 @@ def references(tmp_path_factory):
 
 @pytest.fixture
 def bench(tmp_path, references, monkeypatch):
-    write_server_config(tmp_path / "crds")
-    for name, value in crds_environment(tmp_path / "crds").items():
-        monkeypatch.setenv(name, value)
-    return Bench(tmp_path, references)
+    return bench_on(tmp_path, references, monkeypatch)
 
 
 def by_hand(path, references, until=None):

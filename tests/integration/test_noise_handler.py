@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.io import fits
-from noise_sets import GAIN, JUMP_DET, configuration, ingested, put_ramp, set_ready, white_ramps
+from configurations import configuration
+from noise_sets import GAIN, JUMP_DET, ingested, put_ramp, set_ready, white_ramps
 from scipy import stats
 
 from services.noise import handler
@@ -294,7 +295,8 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from noise_sets import configuration, put_ramp, set_ready
+from configurations import configuration
+from noise_sets import put_ramp, set_ready
 from services.noise.handler import handle
 from shared.settings import StageSettings
 from shared.stage import StageContext

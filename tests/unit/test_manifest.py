@@ -6,14 +6,16 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from shared.errors import EnvironmentFault, NoSpaceLeft
 from shared.messages import Envelope, ReferenceBuilt, parse
 from shared.messages import ObjectRef as Ref
+from shared.store.base import ObjectInfo
 from shared.store.local import LocalStore
-from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, find_all, product_key
+from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, find_all, product_key, sweep
 
 INPUTS = [
     InputDigest(role="ramp", uri="file:///a", sha256="a1"),
@@ -130,6 +132,153 @@ def test_products_are_found_by_prefix_in_order(tmp_path: Path) -> None:
         made.commit(Facts(value=1.0))
     assert [m.path for m in find_all(store, "noise/a")] == ["noise/a/s/k", "noise/ab/s/k"]
     assert [m.path for m in find_all(store, "noise/a/")] == ["noise/a/s/k"]
+
+
+def test_what_the_loser_of_a_race_wrote_is_removed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    one, two = draft(store), draft(store)
+    winner = one.add("dark.fits", b"first")
+    loser = two.add("dark.fits", b"second")
+    one.commit(Facts(value=1.0))
+    two.commit(Facts(value=2.0))
+    assert store.get(winner.key) == b"first"
+    assert loser.key not in list(store.list(""))
+
+
+def test_a_commit_whose_answer_got_lost_keeps_its_objects(tmp_path: Path) -> None:
+    # Given a store that puts the manifest, loses its own answer and tries again
+    class Forgetful(LocalStore):
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            super().put_if_absent(key, data)
+            return super().put_if_absent(key, data)
+
+    store = Forgetful(tmp_path)
+    made = draft(store)
+    entry = made.add("dark.fits", b"dark")
+    manifest = made.commit(Facts(value=1.0))
+    assert manifest.objects == [entry]
+    assert store.get(entry.key) == b"dark"
+
+
+def test_an_attempt_that_runs_out_of_room_gives_back_what_it_took(tmp_path: Path) -> None:
+    class Full(LocalStore):
+        def put(self, key: str, data: bytes) -> ObjectInfo:
+            if key.endswith("second"):
+                raise NoSpaceLeft("no space left")
+            return super().put(key, data)
+
+    store = Full(tmp_path)
+    made = draft(store)
+    made.add("first", b"x")
+    with pytest.raises(NoSpaceLeft):
+        made.add("second", b"x")
+    assert list(store.list("")) == []
+
+
+def test_a_damaged_manifest_is_named_with_what_to_do(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put(f"noise/c/s/k/{MANIFEST}", b'{"product": "set-noise", "pa')
+    for look in (lambda: find(store, "noise/c/s/k"), lambda: list(find_all(store, "noise/"))):
+        with pytest.raises(EnvironmentFault, match=rf"noise/c/s/k/{MANIFEST} is no manifest") as caught:
+            look()
+        assert "remove the folder" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+KEYS = [f"{n:032x}" for n in range(20)]
+
+
+def snapshot(store: LocalStore, prefix: str = "") -> dict[str, bytes]:
+    return {key: store.get(key) for key in store.list(prefix)}
+
+
+def test_what_killed_makers_left_is_swept_and_products_stay(tmp_path: Path) -> None:
+    # Given a committed product, beside it what an earlier attempt left, and one never committed
+    store = LocalStore(tmp_path)
+    path, never = f"noise/c/s/{KEYS[1]}", f"noise/c/s/{KEYS[2]}"
+    for name in ("a", "b"):
+        draft(store, path).add(name, b"left")
+        draft(store, never).add(name, b"left")
+    made = draft(store, path)
+    made.add("a", b"a")
+    made.add("b", b"b")
+    made.commit(Facts(value=1.0))
+    draft(store, f"noise/c/empty/{KEYS[3]}").commit(Facts(value=1.0))
+    # And what is no product: claims, the run's own files, a person's folder
+    others = {
+        "exposures/0123abcd/claim.json": b"{}",
+        f"bytes/{'ab' * 32}/claim.json": b"{}",
+        "summary.json": b"{}",
+        f"noise/mine/{KEYS[4]}/notes.txt": b"mine",
+        "noise/0123abcd/notes.txt": b"mine",
+    }
+    for key, data in others.items():
+        store.put(key, data)
+    stays = {key: data for key, data in snapshot(store).items() if data != b"left"}
+    assert len(stays) == 4 + len(others)
+    # When it is swept, Then only the leftovers are gone, folders and all
+    assert sweep(store, "noise/") == 4
+    assert snapshot(store) == stays
+    assert not (tmp_path / never).exists()
+    assert sweep(store, "noise/") == 0
+
+
+def test_a_sweep_of_a_clean_store_reads_nothing(tmp_path: Path) -> None:
+    class Unread(LocalStore):
+        def get(self, key: str) -> bytes:
+            raise AssertionError(f"{key} was read")
+
+    for key in KEYS:
+        made = draft(LocalStore(tmp_path), f"noise/c/s/{key}")
+        made.add("a", b"a")
+        made.commit(Facts(value=1.0))
+    assert sweep(Unread(tmp_path), "noise/") == 0
+
+
+def test_a_sweep_keeps_to_its_prefix(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    draft(store, f"noise/c/s/{KEYS[1]}").add("a", b"")
+    assert sweep(store, "ingest/") == 0
+    assert len(snapshot(store)) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"objects": 1, "path": "x"}', b"\xff", None])
+def test_where_a_manifest_does_not_say_what_is_its_own_nothing_is_removed(
+    tmp_path: Path, body: bytes | None
+) -> None:
+    # Given a product whose manifest is damaged, or speaks of another store from which it was copied
+    store = LocalStore(tmp_path)
+    made = draft(store, f"noise/c/s/{KEYS[1]}")
+    made.add("a", b"a")
+    draft(store, made.path).add("a", b"left")
+    made.commit(Facts(value=1.0))
+    if body is None:
+        (tmp_path / "noise").rename(tmp_path / "old")
+        (tmp_path / "old").rename(tmp_path / "noise-copy")
+        (tmp_path / "noise").mkdir()
+        (tmp_path / "noise-copy").rename(tmp_path / "noise" / "copy")
+    else:
+        store.put(f"{made.path}/{MANIFEST}", body)
+    before = snapshot(store)
+    assert sweep(store, "noise/") == 0
+    assert snapshot(store) == before
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_a_sweep_removes_exactly_what_no_manifest_names(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    store = LocalStore(tmp_path_factory.mktemp("swept"))
+    named = set()
+    for key in data.draw(st.sets(st.sampled_from(KEYS[:4]))):
+        for ends in data.draw(st.lists(st.booleans(), max_size=3)):
+            made = draft(store, f"noise/c/s/{key}")
+            entries = [made.add(name, b"x") for name in "ab"[: data.draw(st.integers(1, 2))]]
+            if ends and made.commit(Facts(value=1.0)).objects == entries:
+                named |= {entry.key for entry in entries} | {f"{made.path}/{MANIFEST}"}
+    sweep(store, "noise/")
+    assert set(store.list("")) == named
 
 
 digest = st.builds(

@@ -10,21 +10,9 @@ from scipy import stats
 from services.noise.cds import CdsPairs, cds_summary
 from services.noise.pixels import Pixels, Plane
 from shared.ramps import Ramp
+from shared.sources import FileReader
 
 FGS = Path(__file__).parents[2].parent / "shared" / "data" / "jw01019001001_gs-acq1_2022117003102_uncal.fits"
-
-
-class FileReader:
-    def __init__(self, path):
-        self._file = path.open("rb")
-        self.size = path.stat().st_size
-
-    def read(self, offset, length):
-        self._file.seek(offset)
-        return self._file.read(length)
-
-    def close(self):
-        self._file.close()
 
 
 def ramp_of(path, sci, **extensions):

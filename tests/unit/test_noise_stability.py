@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from noise_sets import configuration
+from configurations import configuration
 from scipy import optimize
 
 from services.noise.memory import plan, resident

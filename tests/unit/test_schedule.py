@@ -1,10 +1,13 @@
 """Which exposures are announced when."""
 
+import dataclasses
+import os
 from pathlib import Path
 
 from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
+from ingest_exposures import write_exposure
 
 from services.schedule import Candidate, Schedule, peek
 
@@ -82,6 +85,30 @@ def test_peek_never_fails(tmp_path):
     assert peek(tmp_path / "junk.fits").exposure_id == "junk"
     assert peek(tmp_path / "empty_uncal.fits").exposure_id == "empty"
     assert peek(tmp_path / "gone.fits").configuration is None
+
+
+def test_peek_reads_the_header_of_a_truncated_file_without_a_word(tmp_path, capfd, recwarn):
+    # Given an exposure whose end is missing, under another name
+    whole = write_exposure(tmp_path / "jw01062001001_02101_00001_nrca3_uncal.fits")
+    cut = tmp_path / "cut.fits"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+
+    capfd.readouterr()
+    recwarn.clear()
+
+    # When both are looked at, Then they say the same
+    mine, theirs = peek(cut), peek(whole)
+    assert mine.configuration is not None
+    assert mine.start_mjd is not None
+    assert dataclasses.replace(mine, path=whole) == theirs
+    # And nobody is bothered with it: ingest says what is wrong
+    assert capfd.readouterr() == ("", "")
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_peek_does_not_wait_for_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.fits")
+    assert peek(tmp_path / "pipe.fits").exposure_id == "pipe"
 
 
 def test_peek_prefers_the_name_in_the_header(tmp_path):

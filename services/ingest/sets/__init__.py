@@ -1,0 +1,1 @@
+"""Which sets of a configuration are complete."""

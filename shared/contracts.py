@@ -1,0 +1,138 @@
+"""The contracts as others read them: JSON Schemas of the messages, and an AsyncAPI document.
+
+Made from the models, and checked in: ``python -m shared.contracts deploy/schemas`` makes them anew, and a
+test holds what is checked in to the models.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from shared.messages import SCHEMAS, VERSION, Envelope
+from shared.topology import BINDINGS, EXCHANGE
+
+ASYNCAPI = "asyncapi.json"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+#: Service -> what it publishes. `exposure.announced` comes from outside.
+_SENDS: dict[str, tuple[str, ...]] = {
+    "ingest": ("exposure.ingested", "exposure.rejected", "set.check", "set.ready"),
+    "darkref": ("reference.built",),
+    "noise": ("noise.measured",),
+}
+
+
+def files() -> dict[str, str]:
+    """Return every generated file's text by its name."""
+    documents = {file_name(name): message_schema(name) for name in SCHEMAS}
+    documents[ASYNCAPI] = asyncapi()
+    return {name: json.dumps(one, indent=1, ensure_ascii=False) + "\n" for name, one in documents.items()}
+
+
+def file_name(message: str) -> str:
+    """Return the name of a message's schema file."""
+    return f"{message}-{VERSION}.schema.json"
+
+
+def message_schema(name: str) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a whole message of the current version: envelope and data.
+
+    Parameters
+    ----------
+    name : str
+        A schema's name, one of `shared.messages.SCHEMAS`.
+    """
+    envelope = Envelope.model_json_schema(by_alias=True)
+    data = SCHEMAS[name].model_json_schema()
+    definitions = data.pop("$defs", {})
+    properties = envelope["properties"]
+    properties["schema"] = {"const": name}
+    major = VERSION.split(".")[0]
+    # A reader takes every minor version of the major one it knows.
+    properties["version"] = {"type": "string", "pattern": rf"^{major}(\.|$)", "examples": [VERSION]}
+    properties["data"] = data
+    return {
+        "$schema": _DIALECT,
+        "title": f"{name} {VERSION}",
+        "description": _line(SCHEMAS[name]),
+        "type": "object",
+        "properties": properties,
+        "required": sorted({*envelope["required"], "version"}),
+        **({"$defs": definitions} if definitions else {}),
+    }
+
+
+def asyncapi() -> dict[str, Any]:
+    """Return the AsyncAPI 3 document: a channel a routing key, the operations of each service."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "nircam-darks",
+            "version": VERSION,
+            "description": f"Messages travel through the topic exchange {EXCHANGE!r}, each under the name of "
+            "its schema. The ingest queue also takes S3 event notifications (AWS, MinIO, Ceph).",
+        },
+        "defaultContentType": "application/json",
+        "channels": {name: _channel(name) for name in SCHEMAS},
+        "operations": {
+            f"{service}.{action}.{name}": {
+                "action": action,
+                "channel": {"$ref": f"#/channels/{name}"},
+                "summary": f"{service} {action}s {name}",
+            }
+            for action, table in (("receive", BINDINGS), ("send", _SENDS))
+            for service, names in table.items()
+            for name in names
+        },
+        "components": {
+            "messages": {
+                name: {
+                    "name": name,
+                    "title": f"{name} {VERSION}",
+                    "summary": _line(model),
+                    "contentType": "application/json",
+                    "correlationId": {
+                        "description": "Shared by every message that one announcement led to",
+                        "location": "$message.payload#/correlation_id",
+                    },
+                    "payload": {"$ref": f"./{file_name(name)}"},
+                }
+                for name, model in SCHEMAS.items()
+            }
+        },
+    }
+
+
+def _channel(name: str) -> dict[str, Any]:
+    return {
+        "address": name,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        "bindings": {
+            "amqp": {
+                "is": "routingKey",
+                "exchange": {"name": EXCHANGE, "type": "topic", "durable": True, "autoDelete": False},
+                "bindingVersion": "0.3.0",
+            }
+        },
+    }
+
+
+def _line(model: type) -> str:
+    return (model.__doc__ or "").strip().splitlines()[0]
+
+
+def write(folder: Path) -> None:
+    """Write every generated file into `folder`, and remove schemas of messages that are no more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = files()
+    for name, text in made.items():
+        (folder / name).write_text(text)
+    for path in folder.glob(f"*-{VERSION}.schema.json"):
+        if path.name not in made:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m shared.contracts FOLDER")
+    write(Path(sys.argv[1]))

@@ -1,0 +1,154 @@
+"""A service's small HTTP side: is it alive, is it ready, what does it count."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from shared.errors import EnvironmentFault
+
+_logger = logging.getLogger(__name__)
+
+
+class Watched(Protocol):
+    """A worker, as far as its health goes."""
+
+    last_tick: float
+
+    @property
+    def attached(self) -> bool:
+        """Whether deliveries may come."""
+        ...
+
+
+class Health:
+    """Decides whether a service is alive and ready. A busy one is both.
+
+    Parameters
+    ----------
+    worker : Watched
+    store_problem : callable
+        Says what is wrong with the store, or None.
+    live_seconds : float
+        So long may the worker not turn to the broker.
+    """
+
+    def __init__(self, worker: Watched, store_problem: Callable[[], str | None], live_seconds: float) -> None:
+        self._worker = worker
+        self._store_problem = store_problem
+        self._live_seconds = live_seconds
+
+    def not_alive(self) -> list[str]:
+        """Return why the service should be started anew; empty if it is alive."""
+        silence = time.monotonic() - self._worker.last_tick
+        if silence <= self._live_seconds:
+            return []
+        return [f"the I/O loop has not ticked for {silence:.0f} s; {self._live_seconds:g} s are allowed"]
+
+    def not_ready(self) -> list[str]:
+        """Return why the service takes no messages at present; empty if it does."""
+        problems = self.not_alive()
+        if not self._worker.attached:
+            problems.append("no consumer is attached to the queue")
+        store = self._store_problem()
+        if store is not None:
+            problems.append(store)
+        return problems
+
+
+class HealthServer:
+    """Serves ``/live``, ``/ready`` and ``/metrics`` from a thread of its own; use it in a ``with``.
+
+    Parameters
+    ----------
+    host : str
+    port : int
+        0 for any that is free.
+    health : Health
+    registry : CollectorRegistry
+
+    Raises
+    ------
+    EnvironmentFault
+        If it cannot listen there.
+    """
+
+    def __init__(self, host: str, port: int, health: Health, registry: CollectorRegistry) -> None:
+        class Handler(_Handler):
+            pass
+
+        Handler.health = health
+        Handler.registry = registry
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            raise EnvironmentFault(
+                f"cannot listen on {host}:{port} for /live, /ready and /metrics: {error}; "
+                "set DARKS_HTTP_PORT and DARKS_HTTP_HOST to what is free here"
+            ) from error
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return int(self._server.server_address[1])
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    health: Health
+    registry: CollectorRegistry
+    server_version = "nircam-darks"
+    sys_version = ""
+    #: Seconds: who connects and says nothing holds a thread no longer.
+    timeout = 10
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            self._send(HTTPStatus.OK, encode(self.registry), content_type)
+        elif path == "/live":
+            self._send_verdict(self.health.not_alive())
+        elif path == "/ready":
+            self._send_verdict(self.health.not_ready())
+        else:
+            self._send_verdict(["there are /live, /ready and /metrics"], HTTPStatus.NOT_FOUND)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def _send_verdict(self, problems: list[str], bad: HTTPStatus = HTTPStatus.SERVICE_UNAVAILABLE) -> None:
+        body = json.dumps({"ok": not problems, "problems": problems}).encode() + b"\n"
+        self._send(bad if problems else HTTPStatus.OK, body, "application/json")
+
+    def _send(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        # Probes come every few seconds.
+        _logger.debug(format, *args)

@@ -1,0 +1,220 @@
+"""A stage as a service of its own: settings, logs, store, broker, one worker, and a way out.
+
+`python -m services.<stage>` is this and nothing else.
+"""
+
+import enum
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from types import FrameType
+
+from shared.broker.base import Broker
+from shared.broker.opening import open_broker
+from shared.errors import DarksError, EnvironmentFault, TransientError
+from shared.health import Health, HealthServer
+from shared.jobs import JobProcesses
+from shared.logs import configure, log_event
+from shared.messages import Envelope
+from shared.metrics import Metrics
+from shared.notifications import announcements
+from shared.service_settings import ServiceSettings, read_settings, read_settings_file
+from shared.settings import StageSettings
+from shared.store.base import Store
+from shared.store.opening import open_store
+from shared.store.s3 import S3Store
+from shared.store.s3_probe import probe
+from shared.store_watch import StoreWatch, require_store
+from shared.topology import BINDINGS
+from shared.waiting import waiting_integrations
+from shared.worker import Worker
+from shared.worker_events import WorkerEvent
+
+_logger = logging.getLogger(__name__)
+#: Seconds between two questions to a store that does not answer at the start.
+_ASK_AGAIN = 2.0
+
+
+class ExitCode(enum.IntEnum):
+    """Why a service ended; docs/services.md has the table."""
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> "ExitCode":
+        """Make a code with its meaning."""
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    STOPPED = 0, "it was asked to stop (SIGTERM, SIGINT); the job at hand was finished or put back"
+    BUG = 1, "an error nobody foresaw; the log ends with it: start the service again, and report it"
+    CONFIGURATION = 2, "a setting is missing or wrong, or the HTTP port is taken; the log names it"
+    BROKER = 3, "the broker refused: credentials, virtual host, or queues that are not there"
+    STORE = 4, "the store refused: no such bucket or folder, or no right to it"
+
+
+class _Refused(Exception):
+    """What ends a service before its time."""
+
+    def __init__(self, code: ExitCode, reason: object) -> None:
+        super().__init__(" ".join(str(reason).split()))
+        self.code = code
+
+
+def main(service: str, handler: str) -> int:
+    """Run a service until it is told to stop; return its exit code.
+
+    Parameters
+    ----------
+    service : str
+        Its name, and its queue's.
+    handler : str
+        ``"package.module:function"``, loaded by the job's process alone.
+    """
+    stop = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    try:
+        read_settings_file()
+        settings, stage = read_settings(ServiceSettings), read_settings(StageSettings)
+        configure(settings.logs(), {"service": service})
+        broker = open_broker()
+    except EnvironmentFault as error:
+        # Nothing is known yet of how to log; whoever started it reads this.
+        print(f"{service}: {error}", file=sys.stderr)
+        return ExitCode.CONFIGURATION
+    try:
+        with closing(broker):
+            serve(service, handler, settings, stage, broker, stop)
+    except _Refused as refused:
+        _logger.error("%s", refused, extra={"exit_code": int(refused.code)})
+        return refused.code
+    except Exception:
+        _logger.exception(
+            "the service ends for an error that nobody foresaw", extra={"exit_code": int(ExitCode.BUG)}
+        )
+        return ExitCode.BUG
+    _logger.info("stopped", extra={"exit_code": int(ExitCode.STOPPED)})
+    return ExitCode.STOPPED
+
+
+def serve(
+    service: str,
+    handler: str,
+    settings: ServiceSettings,
+    stage: StageSettings,
+    broker: Broker,
+    stop: threading.Event,
+    listening: Callable[[int], None] | None = None,
+) -> None:
+    """Run one worker in this thread, with its jobs, health, metrics and logs, until `stop` is set.
+
+    Parameters
+    ----------
+    service, handler : str
+        As in `main`.
+    settings : ServiceSettings
+    stage : StageSettings
+    broker : Broker
+    stop : threading.Event
+    listening : callable, optional
+        Told the HTTP port.
+    """
+    metrics = Metrics(service, settings.simulated_metrics)
+
+    def observe(event: WorkerEvent) -> None:
+        log_event(event)
+        metrics.observe(event)
+
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(_open(stage)))
+        jobs = stack.enter_context(
+            JobProcesses(
+                1,
+                {service: handler},
+                stage,
+                log=settings.logs(),
+                time_limit=settings.job_seconds,
+                memory_limit=settings.job_memory,
+            )
+        )
+        worker = Worker(
+            service,
+            broker,
+            jobs,
+            observe,
+            retry_delays=settings.retry_delays,
+            grace=settings.grace_seconds,
+            translate=_translator(service, settings),
+        )
+        watch = StoreWatch(store, chore=_waiting(metrics))
+        health = Health(worker, lambda: watch.problem, settings.live_seconds)
+        try:
+            server = HealthServer(settings.http_host, settings.http_port, health, metrics.registry)
+        except EnvironmentFault as error:
+            raise _Refused(ExitCode.CONFIGURATION, error) from error
+        stack.enter_context(server)
+        stack.enter_context(watch)
+        address = {"host": settings.http_host, "port": server.port}
+        _logger.info("serving /live, /ready and /metrics", extra=address)
+        if listening is not None:
+            listening(server.port)
+        _await(store, worker, stop)
+        try:
+            worker.run(stop)
+        except EnvironmentFault as error:
+            raise _Refused(ExitCode.BROKER, error) from error
+
+
+def exit_code_table() -> str:
+    """Return the table of docs/services.md: every exit code and its meaning, as Markdown."""
+    rows = ["| exit code | meaning |", "|---|---|"]
+    return "\n".join([*rows, *(f"| {code.value} | {code.meaning} |" for code in ExitCode)])
+
+
+def _open(stage: StageSettings) -> Store:
+    try:
+        store = open_store(stage)
+        # Whether one may write there shows now, and not at the first product.
+        store.scratch()
+    except (DarksError, OSError, ValueError) as error:
+        raise _Refused(ExitCode.STORE, error) from error
+    return store
+
+
+def _await(store: Store, worker: Worker, stop: threading.Event) -> None:
+    """Wait until the store answers: a message that is taken before would only fail."""
+    while not stop.is_set():
+        try:
+            require_store(store)
+            if isinstance(store, S3Store):
+                _logger.info("the bucket's server honours: %s", probe(store))
+            return
+        except TransientError as error:
+            _logger.warning("waiting for the store: %s", error)
+            worker.rest(stop, _ASK_AGAIN)
+        except (DarksError, OSError) as error:
+            raise _Refused(ExitCode.STORE, error) from error
+
+
+def _waiting(metrics: Metrics) -> Callable[[Store], None]:
+    def look(store: Store) -> None:
+        for configuration in metrics.waiting():
+            metrics.set_waiting(configuration, waiting_integrations(store, configuration))
+
+    return look
+
+
+def _translator(service: str, settings: ServiceSettings) -> Callable[[bytes], list[Envelope] | None] | None:
+    """Return what reads S3 event notifications, for the service that takes announcements."""
+    if "exposure.announced" not in BINDINGS[service]:
+        return None
+    return lambda body: announcements(body, settings.announce_pattern)

@@ -1,0 +1,120 @@
+"""A store that counts the bytes which pass through it, for the metrics."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from shared.store.base import ObjectInfo, ObjectReader, Store
+
+
+@dataclass(frozen=True)
+class StoreTraffic:
+    """Bytes that were read from and written to a store."""
+
+    read: int = 0
+    written: int = 0
+
+
+NO_TRAFFIC = StoreTraffic()
+
+
+class CountingStore:
+    """A `shared.store.base.Store` in front of another one.
+
+    The counts are for one thread's work; several threads at once may lose a count, never a byte.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._read = 0
+        self._written = 0
+
+    @property
+    def traffic(self) -> StoreTraffic:
+        """What passed so far."""
+        return StoreTraffic(self._read, self._written)
+
+    def count_read(self, size: int) -> None:
+        """Count bytes that one of its readers gave."""
+        self._read += size
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        """Write `data` under `key`."""
+        info = self._store.put(key, data)
+        self._written += info.size
+        return info
+
+    def put_file(self, key: str, path: Path) -> ObjectInfo:
+        """Take a finished file in as `key`."""
+        info = self._store.put_file(key, path)
+        self._written += info.size
+        return info
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Write only where nothing is there yet."""
+        written = self._store.put_if_absent(key, data)
+        if written:
+            self._written += len(data)
+        return written
+
+    def get(self, key: str) -> bytes:
+        """Return the whole object."""
+        data = self._store.get(key)
+        self._read += len(data)
+        return data
+
+    def open(self, key: str) -> ObjectReader:
+        """Open an object for ranged reads."""
+        return _CountingReader(self, self._store.open(key))
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        self._store.delete(key)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`."""
+        return self._store.list(prefix)
+
+    def uri(self, key: str) -> str:
+        """Return the object's address."""
+        return self._store.uri(key)
+
+    def scratch(self) -> Path:
+        """Return this process's directory for files in the making."""
+        return self._store.scratch()
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+
+class _CountingReader:
+    def __init__(self, owner: CountingStore, reader: ObjectReader) -> None:
+        self._owner = owner
+        self._reader = reader
+
+    @property
+    def size(self) -> int:
+        return self._reader.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = self._reader.read(offset, length)
+        self._owner.count_read(len(data))
+        return data
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,107 @@
+"""A thread that looks after the store, so that whoever asks for its health never waits for it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from shared.errors import DarksError
+from shared.store.base import Store
+
+_logger = logging.getLogger(__name__)
+#: An object that is never there: to be told so is an answer.
+_NOTHING = "health/nothing"
+
+
+def require_store(store: Store) -> None:
+    """Ask the store for an object that is not there.
+
+    Raises
+    ------
+    TransientError
+        If it does not answer.
+    PermanentError
+        If it refuses.
+    OSError
+        If its folder cannot be read.
+    """
+    try:
+        store.get(_NOTHING)
+    except KeyError:
+        return
+
+
+class StoreWatch:
+    """Asks the store again and again whether it answers; use it in a ``with``.
+
+    Parameters
+    ----------
+    store : Store
+    every : float
+        Seconds between two questions.
+    chore : callable, optional
+        Called with the store each `chore_every` seconds, while it answers.
+    chore_every : float
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        every: float = 5.0,
+        chore: Callable[[Store], None] | None = None,
+        chore_every: float = 30.0,
+    ) -> None:
+        self._store = store
+        self._every = every
+        self._chore = chore
+        self._chore_every = chore_every
+        self._chore_next = time.monotonic() + min(every, chore_every)
+        self._stop = threading.Event()
+        self._problem: str | None = "the store was not asked yet"
+        self._asked = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the store, for a person; None if it answers."""
+        silence = time.monotonic() - self._asked
+        if silence > 3 * self._every + 10:
+            return f"the store has not answered for {silence:.0f} s"
+        return self._problem
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        # One that hangs in the store is not waited for.
+        self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        while True:
+            self._ask()
+            if self._stop.wait(self._every):
+                return
+
+    def _ask(self) -> None:
+        try:
+            require_store(self._store)
+            self._problem = None
+        except (DarksError, OSError) as error:
+            self._problem = " ".join(str(error).split())
+        except Exception:
+            _logger.exception("the store could not be asked")
+            self._problem = "the store could not be asked; see the log"
+        self._asked = time.monotonic()
+        if self._problem is None and self._chore is not None and self._asked >= self._chore_next:
+            try:
+                self._chore(self._store)
+            except Exception:
+                _logger.exception("looking through the store failed")
+            self._asked = time.monotonic()
+            self._chore_next = self._asked + self._chore_every

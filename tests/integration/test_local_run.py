@@ -1,0 +1,144 @@
+"""The laptop's run around its services: leftovers, faults of its own, a disk that is full."""
+
+import io
+import json
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+from rich.console import Console
+
+from services import local_run
+from services.campaign import Campaign
+from services.local_run import run_local
+from services.progress import StageBars
+from services.schedule import Candidate
+from shared.errors import EnvironmentFault, NoSpaceLeft
+from shared.settings import StageSettings
+from shared.store.local import LocalStore
+from shared.store.manifest import Draft, InputDigest, find
+
+HANDLER = """
+from shared.errors import NoSpaceLeft
+def handle(message, context):
+    {body}
+    return []
+"""
+
+
+class Facts(BaseModel):
+    value: float = 1.0
+
+
+def run(out: Path, candidates: list[Candidate] | None = None):
+    bars = StageBars(Console(file=io.StringIO()), len(candidates or []))
+    return run_local(candidates or [], out, StageSettings(store=out), 1, {}, bars)
+
+
+@pytest.fixture
+def ingest_by(tmp_path, monkeypatch):
+    """Let a function of these lines take the place of ingest."""
+
+    def use(body: str) -> None:
+        (tmp_path / "stand_in.py").write_text(HANDLER.format(body=body))
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(local_run.HANDLERS, "ingest", "stand_in:handle")
+
+    return use
+
+
+def candidates(count: int) -> list[Candidate]:
+    return [Candidate(Path(f"/darks/e{n}_uncal.fits"), f"e{n}") for n in range(count)]
+
+
+def draft(store: LocalStore, path: str) -> Draft:
+    return Draft(store, "set-noise", path, [InputDigest(role="ramp", uri="a", sha256="a")], {}, {})
+
+
+def test_a_run_removes_what_a_killed_one_left(tmp_path):
+    # Given a committed product, and objects of products whose run was killed before the commit
+    store = LocalStore(tmp_path)
+    stages = ("ingest", "persistence", "darkref", "noise")
+    for stage in stages:
+        made = draft(store, f"{stage}/c/s/{'a' * 32}")
+        made.add("table.json", b"{}")
+        made.commit(Facts())
+        for key in ("a" * 32, "b" * 32):
+            draft(store, f"{stage}/c/s/{key}").add("table.json", b"left")
+    store.put("exposures/e/claim.json", b"{}")
+
+    # When the next run begins, Then they are gone, and all else is there
+    run(tmp_path)
+    assert not [key for key in store.list("") if store.get(key) == b"left"]
+    assert store.get("exposures/e/claim.json") == b"{}"
+    for stage in stages:
+        manifest = find(store, f"{stage}/c/s/{'a' * 32}")
+        assert manifest is not None
+        assert store.get(manifest.objects[0].key) == b"{}"
+
+
+def test_only_one_run_at_a_time_and_the_second_touches_nothing(tmp_path):
+    # Given a run at work in a folder, with an object that is not committed yet
+    store = LocalStore(tmp_path)
+    entry = draft(store, f"noise/c/s/{'a' * 32}").add("table.json", b"{}")
+    with local_run._alone_in(tmp_path), pytest.raises(EnvironmentFault, match="another nircam-darks run"):
+        # When another is started there, Then it is refused, and the object is still there
+        run(tmp_path)
+    assert store.get(entry.key) == b"{}"
+
+
+@pytest.mark.parametrize("beneath", [(), ("below",)])
+def test_results_cannot_go_where_a_file_is(tmp_path, beneath):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault, match="choose another --out"):
+        run(tmp_path.joinpath("file", *beneath))
+
+
+@pytest.mark.timeout(60)
+def test_a_fault_in_following_the_run_ends_it(tmp_path, monkeypatch, ingest_by):
+    # Given a campaign that fails over what it is told
+    ingest_by("pass")
+    monkeypatch.setattr(Campaign, "_check_sets", lambda self: {}["a fault of ours"])
+    # When it is run, Then the fault is raised, where the run would else wait for ever
+    with pytest.raises(KeyError, match="a fault of ours"):
+        run(tmp_path / "out", candidates(2))
+
+
+@pytest.mark.timeout(60)
+def test_a_bar_that_cannot_be_drawn_ends_nothing(tmp_path, monkeypatch, ingest_by):
+    ingest_by("pass")
+
+    def fail(self: StageBars, event: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(StageBars, "observe", fail)
+    run(tmp_path / "out", candidates(2))
+    assert (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.timeout(60)
+def test_a_full_disk_ends_the_run_for_all_that_wait(tmp_path, monkeypatch, ingest_by):
+    # Given 40 exposures, and a disk that is full at the first
+    monkeypatch.setattr(local_run, "STORE_PAUSES", (0.1,))
+    monkeypatch.setattr(local_run, "RETRY_DELAYS", (0.1,))
+    log = tmp_path / "attempts"
+    attempt = f"import time; time.sleep(0.1); open({str(log)!r}, 'a').write('x')"
+    ingest_by(f"{attempt}; raise NoSpaceLeft('no space left on /disk: make room')")
+
+    # When it is run, Then each has the reason, after a few attempts and not after five of each
+    outcome = run(tmp_path / "out", candidates(40))
+    summary = json.loads(outcome.summary_path.read_text())
+    assert [e["reason"] for e in summary["exposures"]] == ["no space left on /disk: make room"] * 40
+    assert log.stat().st_size < 20
+    assert threading.active_count() < 5
+
+
+def test_what_cannot_be_written_at_the_end_is_a_fault_of_the_store(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(local_run, "write_report", full)
+    with pytest.raises(NoSpaceLeft, match=f"no space left on {tmp_path}"):
+        run(tmp_path)

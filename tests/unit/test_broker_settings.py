@@ -1,0 +1,72 @@
+"""The broker's settings: where it is, who asks, and no password in sight."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.broker.rabbitmq.settings import BrokerSettings, broker_settings
+from shared.errors import EnvironmentFault
+
+
+@pytest.mark.parametrize(
+    ("url", "scheme", "host", "port", "vhost", "username", "password", "management"),
+    [
+        ("amqp://h", "amqp", "h", 5672, "/", "guest", "guest", "http://h:15672"),
+        ("amqp://h/", "amqp", "h", 5672, "/", "guest", "guest", "http://h:15672"),
+        ("amqps://u:p@h/v", "amqps", "h", 5671, "v", "u", "p", "https://h:15671"),
+        ("amqp://u%40x:p%2F%3A@h:9/%2Fa%2Fb", "amqp", "h", 9, "/a/b", "u@x", "p/:", "http://h:15672"),
+        ("amqp://u:p@[::1]:7/v", "amqp", "::1", 7, "v", "u", "p", "http://[::1]:15672"),
+    ],
+)
+def test_a_url_is_read(url, scheme, host, port, vhost, username, password, management):
+    settings = BrokerSettings(url=url)
+    assert (settings.scheme, settings.host, settings.port, settings.vhost) == (scheme, host, port, vhost)
+    assert (settings.username, settings.password()) == (username, password)
+    assert settings.management == management
+
+
+def test_user_and_password_may_come_from_elsewhere(tmp_path: Path, monkeypatch):
+    file = tmp_path / "password"
+    file.write_text("from the file\n")
+    monkeypatch.setenv("DARKS_BROKER_URL", "amqp://nobody:nothing@h/v")
+    monkeypatch.setenv("DARKS_BROKER_USER", "darks")
+    monkeypatch.setenv("DARKS_BROKER_PASSWORD_FILE", str(file))
+    settings = broker_settings()
+    assert (settings.username, settings.password()) == ("darks", "from the file")
+    file.write_text("changed")
+    assert settings.password() == "changed"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"url": "s3cr3t-pass"}, "DARKS_BROKER_URL: not a URL"),
+        ({"url": "http://u:s3cr3t-pass@h"}, "must begin with amqp"),
+        ({"url": "amqp://u:s3cr3t-pass/@h:x"}, "DARKS_BROKER_URL: not a URL"),
+        ({"url": "amqp://"}, "DARKS_BROKER_URL: not a URL"),
+        ({"management_url": "ftp://u:s3cr3t-pass@h"}, "DARKS_BROKER_MANAGEMENT_URL: not a URL"),
+        ({"cert_file": Path("c.pem")}, "DARKS_BROKER_KEY_FILE"),
+        ({"heartbeat": 0}, "DARKS_BROKER_HEARTBEAT"),
+        ({"publish_timeout": -1}, "DARKS_BROKER_PUBLISH_TIMEOUT"),
+    ],
+)
+def test_what_does_not_fit_is_named_in_one_line_and_not_quoted(given, words):
+    with pytest.raises(EnvironmentFault, match=words) as raised:
+        broker_settings(**given)
+    assert "s3cr3t-pass" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_no_representation_shows_the_password():
+    settings = BrokerSettings(url="amqp://u:s3cr3t-pass@h", management_url="http://u:s3cr3t-pass@h:1")
+    shown = repr(settings) + str(settings) + settings.model_dump_json() + settings.where + settings.management
+    assert "s3cr3t-pass" not in shown
+
+
+@pytest.mark.parametrize(("what", "text"), [("no-such-file", None), ("bytes", b"\xff\xfe")])
+def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, what, text):
+    file = tmp_path / what
+    if text is not None:
+        file.write_bytes(text)
+    with pytest.raises(EnvironmentFault, match=f"{file}.*DARKS_BROKER_PASSWORD_FILE"):
+        BrokerSettings(password_file=file).password()

@@ -1,0 +1,243 @@
+"""What Prometheus sees: the fixed names, counted from what a worker tells."""
+
+import json
+import math
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared.messages import Envelope, parse
+from shared.metrics import BUCKETS, METRICS, OUTCOMES, Metrics, metrics_table
+from shared.stage import Outgoing
+from shared.store.counting import StoreTraffic
+from shared.worker_events import WorkerEvent
+
+ROOT = Path(__file__).parents[2]
+DESIGN = {
+    "darks_messages_received_total": {"service"},
+    "darks_messages_processed_total": {"service", "outcome"},
+    "darks_job_duration_seconds": {"service"},
+    "darks_jobs_in_progress": {"service"},
+    "darks_redeliveries_total": {"service"},
+    "darks_publish_failures_total": {"service"},
+    "darks_store_bytes_total": {"service", "direction"},
+    "darks_set_waiting_integrations": {"configuration"},
+    "darks_dark_current_electrons_per_kilosecond": {"detector", "subarray"},
+    "darks_effective_noise_electrons": {"detector", "subarray"},
+    "darks_jump_pixel_fraction": {"detector", "subarray"},
+}
+
+
+def golden(name: str, **changes: Any) -> Envelope:
+    message = parse((ROOT / "tests" / "contract" / "golden" / f"{name}-1.0.json").read_bytes())
+    return message.model_copy(update={"data": {**message.data, **changes}})
+
+
+def shown(metrics: Metrics) -> dict[tuple[str, frozenset[str]], float]:
+    """Every sample of ours, as a scrape gives it."""
+    return {
+        (sample.name, frozenset(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
+        for sample in family.samples
+        if sample.name.startswith("darks_")
+    }
+
+
+def value(metrics: Metrics, name: str, *labels: str) -> float | None:
+    return shown(metrics).get((name, frozenset(labels)))
+
+
+def work(
+    metrics: Metrics, cause: Envelope | None, *published: Envelope, kind: str = "finished", **event: Any
+) -> None:
+    if cause is not None:
+        metrics.observe(WorkerEvent("ingest", "received", cause))
+    outgoing = [Outgoing(message) for message in published]
+    metrics.observe(WorkerEvent("ingest", kind, cause, outgoing, **event))
+
+
+def test_the_names_are_those_that_were_fixed() -> None:
+    assert {one.name: set(one.labels) for one in METRICS} == DESIGN
+    assert BUCKETS[0] == 1
+    assert BUCKETS[-1] == 3600
+
+
+def test_every_metric_is_documented() -> None:
+    assert metrics_table() in (ROOT / "docs" / "services.md").read_text()
+
+
+def test_before_anything_happens_every_counter_is_there_at_zero() -> None:
+    metrics = Metrics("noise")
+    for outcome in OUTCOMES:
+        assert value(metrics, "darks_messages_processed_total", "noise", outcome) == 0
+    for direction in ("read", "written"):
+        assert value(metrics, "darks_store_bytes_total", "noise", direction) == 0
+    for name, labels in DESIGN.items():
+        if labels == {"service"} and name.endswith("_total"):
+            assert value(metrics, name, "noise") == 0
+    assert value(metrics, "darks_jobs_in_progress", "noise") == 0
+    assert value(metrics, "darks_job_duration_seconds_count", "noise") == 0
+    assert not any(name.endswith("_created") for name, _ in shown(metrics))
+
+
+def test_a_job_is_in_progress_until_it_ends() -> None:
+    metrics, message = Metrics("ingest"), golden("exposure.announced")
+    metrics.observe(WorkerEvent("ingest", "received", message))
+    metrics.observe(WorkerEvent("ingest", "progress", message, done=1, total=2, what="groups", seconds=9.0))
+    assert value(metrics, "darks_jobs_in_progress", "ingest") == 1
+    traffic = StoreTraffic(read=700, written=30)
+    metrics.observe(WorkerEvent("ingest", "finished", message, seconds=42.0, traffic=traffic))
+    assert value(metrics, "darks_jobs_in_progress", "ingest") == 0
+    assert value(metrics, "darks_job_duration_seconds_sum", "ingest") == 42.0
+    assert value(metrics, "darks_job_duration_seconds_bucket", "ingest", "30.0") == 0
+    assert value(metrics, "darks_job_duration_seconds_bucket", "ingest", "60.0") == 1
+    assert value(metrics, "darks_store_bytes_total", "ingest", "read") == 700
+    assert value(metrics, "darks_store_bytes_total", "ingest", "written") == 30
+
+
+def test_a_rejected_exposure_is_an_outcome_of_its_own() -> None:
+    metrics = Metrics("ingest")
+    work(metrics, golden("exposure.announced"), golden("exposure.rejected"), seconds=1.0)
+    assert value(metrics, "darks_messages_processed_total", "ingest", "rejected") == 1
+    assert value(metrics, "darks_messages_processed_total", "ingest", "finished") == 0
+
+
+def test_a_body_that_never_came_to_a_job_is_received_and_has_no_duration() -> None:
+    metrics = Metrics("ingest")
+    work(metrics, None, kind="dead-lettered", reason="not JSON", redelivered=True)
+    assert value(metrics, "darks_messages_received_total", "ingest") == 1
+    assert value(metrics, "darks_redeliveries_total", "ingest") == 1
+    assert value(metrics, "darks_messages_processed_total", "ingest", "dead-lettered") == 1
+    assert value(metrics, "darks_job_duration_seconds_count", "ingest") == 0
+    assert value(metrics, "darks_jobs_in_progress", "ingest") == 0
+
+
+def test_an_unconfirmed_follow_up_is_a_publish_failure_whatever_became_of_the_message() -> None:
+    metrics, message = Metrics("ingest"), golden("exposure.announced")
+    for kind in ("retried", "dead-lettered"):
+        work(metrics, message, kind=kind, error="PublishFailed", seconds=1.0)
+    work(metrics, message, kind="retried", error="JobCrashed", seconds=1.0)
+    assert value(metrics, "darks_publish_failures_total", "ingest") == 2
+
+
+def test_a_pause_for_the_store_is_no_job_s_duration() -> None:
+    metrics = Metrics("ingest")
+    work(metrics, golden("exposure.announced"), kind="paused", seconds=60.0)
+    assert value(metrics, "darks_job_duration_seconds_count", "ingest") == 0
+    assert value(metrics, "darks_jobs_in_progress", "ingest") == 0
+
+
+def test_the_figures_of_a_measured_set_are_shown_by_detector_and_subarray() -> None:
+    metrics, ready = Metrics("noise"), golden("set.ready")
+    work(metrics, ready, golden("reference.built", dark_current_e_per_ks=27.5))
+    headline = {"spatial_effective_noise_e": 6.25, "jump_pixel_percent": 1.5}
+    work(metrics, ready, golden("noise.measured", headline=headline))
+    place = ("NRCALONG", "SUB640")
+    assert value(metrics, "darks_dark_current_electrons_per_kilosecond", *place) == 27.5
+    assert value(metrics, "darks_effective_noise_electrons", *place) == 6.25
+    assert value(metrics, "darks_jump_pixel_fraction", *place) == pytest.approx(0.015)
+    # An exposure's message has no effective noise: the set's stays
+    work(metrics, golden("exposure.ingested"), golden("noise.measured", headline={"jump_pixel_percent": 3.0}))
+    assert value(metrics, "darks_effective_noise_electrons", *place) == 6.25
+    assert value(metrics, "darks_jump_pixel_fraction", *place) == pytest.approx(0.03)
+
+
+def test_simulated_figures_are_not_shown_as_the_detector_s() -> None:
+    ready = golden("set.ready", simulated=True)
+    hidden, rehearsal = Metrics("darkref"), Metrics("darkref", simulated=True)
+    for metrics in (hidden, rehearsal):
+        work(metrics, ready, golden("reference.built"))
+    name = "darks_dark_current_electrons_per_kilosecond"
+    assert value(hidden, name, "NRCALONG", "SUB640") is None
+    assert value(rehearsal, name, "NRCALONG", "SUB640") == 27.5
+
+
+def test_a_figure_that_is_not_a_number_is_shown_as_none() -> None:
+    metrics = Metrics("darkref")
+    work(metrics, golden("set.ready"), golden("reference.built", dark_current_e_per_ks="NaN"))
+    current = value(metrics, "darks_dark_current_electrons_per_kilosecond", "NRCALONG", "SUB640")
+    assert current is not None
+    assert math.isnan(current)
+
+
+def test_what_waits_is_shown_by_configuration_until_nothing_does() -> None:
+    metrics, ingested = Metrics("ingest"), golden("exposure.ingested")
+    work(metrics, golden("exposure.announced"), ingested)
+    configuration = ingested.content.configuration
+    assert metrics.waiting() == [configuration]
+    metrics.set_waiting(configuration, 5)
+    assert value(metrics, "darks_set_waiting_integrations", configuration) == 5
+    metrics.set_waiting(configuration, 0)
+    assert metrics.waiting() == []
+    assert value(metrics, "darks_set_waiting_integrations", configuration) == 0
+
+
+def test_no_exposure_set_or_message_is_a_label() -> None:
+    # Given one of every message that is published, each the outcome of one that leads to it
+    metrics = Metrics("ingest", simulated=True)
+    ready = golden("set.ready")
+    for name in ("exposure.ingested", "exposure.rejected", "set.check", "set.ready"):
+        work(metrics, golden("exposure.announced"), golden(name))
+    for name in ("reference.built", "noise.measured"):
+        work(metrics, ready, golden(name))
+    # Then no id of theirs is anywhere in what is scraped
+    text = generate_latest(metrics.registry).decode()
+    ids = {"jw01062001001_02101_00001_nrcalong", "jw01019001001_gs-acq1_2022117003102", "0123456789abcdef"}
+    for path in (ROOT / "tests" / "contract" / "golden").glob("*.json"):
+        message = json.loads(path.read_text())
+        ids |= {message["id"], message["correlation_id"]}
+    assert [each for each in ids if each in text] == []
+
+
+KINDS = ("finished", "retried", "dead-lettered", "put-back", "paused")
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.sampled_from(KINDS), st.integers(0, 10_000)), max_size=20
+    )
+)
+def test_every_delivery_is_received_once_and_ends_once(told: list[tuple[bool, bool, str, int]]) -> None:
+    metrics, message = Metrics("ingest"), golden("exposure.announced")
+    for readable, redelivered, kind, size in told:
+        event = WorkerEvent(
+            "ingest", kind, message, redelivered=redelivered, traffic=StoreTraffic(size, size + 1)
+        )
+        if readable:
+            metrics.observe(replace(event, kind="received", traffic=StoreTraffic()))
+        metrics.observe(event)
+    assert value(metrics, "darks_messages_received_total", "ingest") == len(told)
+    processed = [value(metrics, "darks_messages_processed_total", "ingest", outcome) for outcome in OUTCOMES]
+    assert sum(processed) == len(told)
+    assert value(metrics, "darks_redeliveries_total", "ingest") == sum(again for _, again, _, _ in told)
+    assert value(metrics, "darks_store_bytes_total", "ingest", "read") == sum(size for *_, size in told)
+    assert value(metrics, "darks_jobs_in_progress", "ingest") == 0
+
+
+def test_workers_in_several_threads_are_counted_together() -> None:
+    metrics, message = Metrics("ingest"), golden("exposure.announced")
+    both, done = threading.Barrier(3), threading.Barrier(3)
+
+    def one() -> None:
+        metrics.observe(WorkerEvent("ingest", "received", message))
+        both.wait()
+        done.wait()
+        metrics.observe(WorkerEvent("ingest", "finished", message, seconds=1.0))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    both.wait()
+    assert value(metrics, "darks_jobs_in_progress", "ingest") == 2
+    done.wait()
+    for thread in threads:
+        thread.join()
+    assert value(metrics, "darks_jobs_in_progress", "ingest") == 0
+    assert value(metrics, "darks_job_duration_seconds_count", "ingest") == 2

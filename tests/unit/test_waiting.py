@@ -1,0 +1,94 @@
+"""What waits for a dark reference, and what passes through a store."""
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from services.darkref.products import ReferenceFacts
+from services.ingest.products import RampFacts
+from shared.store.counting import CountingStore, StoreTraffic
+from shared.store.local import LocalStore
+from shared.store.manifest import Draft, InputDigest, product_key
+from shared.waiting import waiting_integrations
+
+SLUG = "nrca1_sub64p_rapid_g5_3f2a9c1b"
+
+
+class Ramp(BaseModel):
+    exposure_id: str
+    integrations: int
+
+
+class Reference(BaseModel):
+    exposures: list[str]
+
+
+class Rejection(BaseModel):
+    exposure_id: str
+
+
+def commit(store: LocalStore, product: str, folder: str, facts: BaseModel) -> None:
+    inputs = [InputDigest(role="x", uri="x", sha256=facts.model_dump_json())]
+    path = f"{folder}/{product_key(inputs, {}, {})}"
+    Draft(store, product, path, inputs, {}, {}).commit(facts)
+
+
+def test_the_facts_are_called_what_is_looked_for() -> None:
+    assert Ramp.model_fields.keys() <= RampFacts.model_fields.keys()
+    assert Reference.model_fields.keys() <= ReferenceFacts.model_fields.keys()
+
+
+def test_what_no_reference_was_made_from_waits(tmp_path: Path) -> None:
+    # Given three exposures of 2 integrations, one of them rejected, and one of another configuration
+    store = LocalStore(tmp_path)
+    assert waiting_integrations(store, SLUG) == 0
+    for name in ("a", "b"):
+        commit(store, "ramp", f"ingest/{SLUG}/{name}", Ramp(exposure_id=name, integrations=2))
+    commit(store, "rejection", f"ingest/{SLUG}/c", Rejection(exposure_id="c"))
+    commit(store, "ramp", f"ingest/{SLUG}0/d", Ramp(exposure_id="d", integrations=2))
+    assert waiting_integrations(store, SLUG) == 4
+    # When one ramp is made in a second way, Then its integrations are not more
+    commit(store, "ramp", f"ingest/{SLUG}/b/again", Ramp(exposure_id="b", integrations=2))
+    assert waiting_integrations(store, SLUG) == 4
+    # When a reference is made of one, and then of all, Then the other waits, and then none
+    commit(store, "reference", f"darkref/{SLUG}/set1", Reference(exposures=["a"]))
+    assert waiting_integrations(store, SLUG) == 2
+    commit(store, "reference", f"darkref/{SLUG}/set2", Reference(exposures=["a", "b"]))
+    assert waiting_integrations(store, SLUG) == 0
+
+
+@given(
+    bodies=st.lists(st.binary(max_size=300), max_size=6),
+    reads=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 300), st.integers(0, 300)), max_size=10),
+)
+def test_every_byte_is_counted_once(
+    tmp_path_factory, bodies: list[bytes], reads: list[tuple[int, int, int]]
+) -> None:
+    store = CountingStore(LocalStore(tmp_path_factory.mktemp("store")))
+    read = written = 0
+    for n, body in enumerate(bodies):
+        if n % 3 == 0:
+            store.put(f"k{n}", body)
+        elif n % 3 == 1:
+            path = store.scratch() / "made"
+            path.write_bytes(body)
+            store.put_file(f"k{n}", path)
+        else:
+            assert store.put_if_absent(f"k{n}", body)
+            assert not store.put_if_absent(f"k{n}", b"another")
+        written += len(body)
+        assert store.get(f"k{n}") == body
+        read += len(body)
+    for n, offset, length in reads:
+        if n < len(bodies) and offset + length <= len(bodies[n]):
+            with store.open(f"k{n}") as reader:
+                assert reader.size == len(bodies[n])
+                assert reader.read(offset, length) == bodies[n][offset : offset + length]
+            read += length
+    assert store.traffic == StoreTraffic(read, written)
+    store.delete("k0")
+    assert sorted(store.list("k")) == [f"k{n}" for n in range(1, len(bodies))]
+    assert store.uri("k1").endswith("/k1")
+    store.close()
