@@ -1,0 +1,138 @@
+"""The Broker of `shared.broker.base` over RabbitMQ."""
+
+import threading
+from typing import Any
+
+import pika
+
+from shared.broker.memory import DeadLetter
+from shared.broker.rabbitmq import wire
+from shared.broker.rabbitmq.connection import CONNECTION_ERRORS, describe, parameters
+from shared.broker.rabbitmq.consumer import RabbitConsumer
+from shared.broker.rabbitmq.publisher import Publisher
+from shared.broker.rabbitmq.settings import BrokerSettings, broker_settings
+from shared.errors import PublishFailed, TransientError
+from shared.messages import Envelope
+from shared.topology import BINDINGS, DELIVERY_LIMIT, EXCHANGE, INFORMATIONAL, dead_letter_queue
+
+
+class RabbitBroker:
+    """A `shared.broker.base.Broker`; any thread may use it, and each consumer has its own connection.
+
+    Its exchanges and queues are made by `shared.broker.rabbitmq.topology.apply`, not here.
+
+    Parameters
+    ----------
+    settings : BrokerSettings, optional
+        By default those of the environment.
+    """
+
+    def __init__(self, settings: BrokerSettings | None = None) -> None:
+        self.settings = settings or broker_settings()
+        self._publisher = Publisher(self.settings)
+        self._consumers: list[RabbitConsumer] = []
+        self._guard = threading.Lock()
+        self._closed = False
+        self._was_attached = False
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is a consumer, and the broker has each of them."""
+        with self._guard:
+            open_ones = [consumer for consumer in self._consumers if not consumer.closed]
+            return bool(open_ones) and all(consumer.attached for consumer in open_ones)
+
+    def consume(self, queue: str, prefetch: int = 1) -> RabbitConsumer:
+        """Attach a consumer. A broker that is away is waited for by `poll`.
+
+        Raises
+        ------
+        EnvironmentFault
+            If the broker refuses the first consumer: wrong password, no such virtual host or queue.
+        """
+        consumer = RabbitConsumer(self.settings, self._publisher, queue, prefetch)
+        # Later on a refusal may be a broker in the middle of its restart.
+        consumer.attach(patient=self._was_attached)
+        with self._guard:
+            self._was_attached = self._was_attached or consumer.attached
+            self._consumers = [each for each in self._consumers if not each.closed] + [consumer]
+        return consumer
+
+    def publish(self, message: Envelope, delay: float = 0.0) -> None:
+        """Publish and wait for the confirm; `PublishFailed` without one."""
+        self._publish(message.schema_name, message.encode(), wire.properties_of(message), delay)
+
+    def publish_body(self, routing_key: str, body: bytes, delay: float = 0.0) -> None:
+        """Publish any bytes, as a foreign publisher may."""
+        self._publish(routing_key, body, pika.BasicProperties(delivery_mode=2), delay)
+
+    def dead_letters(self, queue: str) -> list[DeadLetter]:
+        """Return what was given up on `queue`, oldest first. They stay there.
+
+        Raises
+        ------
+        TransientError
+            If the broker cannot be reached, or its queue is not there.
+        """
+        found = []
+        try:
+            connection = pika.BlockingConnection(parameters(self.settings, f"read {queue}"))
+            try:
+                channel = connection.channel()
+                while True:
+                    method, properties, body = channel.basic_get(dead_letter_queue(queue))
+                    if method is None:
+                        break
+                    found.append(_dead_letter(queue, properties.headers or {}, body))
+            finally:
+                # Unacked, so all of it goes back.
+                connection.close()
+        except CONNECTION_ERRORS as error:
+            raise TransientError(describe(error, self.settings)) from None
+        return found
+
+    def close(self) -> None:
+        """Let go of every connection; nothing can be published any more."""
+        with self._guard:
+            self._closed = True
+            consumers, self._consumers = self._consumers, []
+        for consumer in consumers:
+            consumer.close()
+        self._publisher.close()
+
+    def _publish(self, routing_key: str, body: bytes, properties: Any, delay: float) -> None:
+        if self._closed:
+            raise PublishFailed(f"{routing_key} was not published: the connection to the broker is closed")
+        queues = [queue for queue, keys in BINDINGS.items() if routing_key in keys]
+        if delay > wire.LONGEST_DELAY:
+            raise PublishFailed(
+                f"{routing_key} was not published: a message can wait {wire.LONGEST_DELAY:.0f} s at most, "
+                f"not {delay:.0f}; shorten the delay"
+            )
+        if not queues and routing_key not in INFORMATIONAL:
+            raise PublishFailed(
+                f"{routing_key} was not published: no queue is bound to it; "
+                "add it to BINDINGS in shared/topology.py"
+            )
+        if delay > 0 and queues:
+            for queue in queues:
+                self._publisher.publish(wire.delayed(queue, routing_key, body, properties, delay))
+            return
+        mandatory = routing_key not in INFORMATIONAL
+        self._publisher.publish(wire.Publication(EXCHANGE, routing_key, body, properties, mandatory))
+
+
+def _dead_letter(queue: str, headers: dict[str, Any], body: bytes) -> DeadLetter:
+    """Read one, whether a worker moved it (with a reason) or the broker did (at its own limit)."""
+    # The broker's count is here how often the dead letter was looked at.
+    attempts = wire.attempts_before({wire.ATTEMPTS: headers.get(wire.ATTEMPTS)})
+    reason, routing_key = headers.get(wire.REASON), headers.get(wire.ROUTING_KEY)
+    deaths = [death for death in headers.get("x-death") or [] if death.get("queue") == queue]
+    if reason is None and deaths:
+        cause = deaths[0].get("reason")
+        reason = f"dead-lettered by the broker ({cause}): its consumer was lost at each delivery"
+        attempts += DELIVERY_LIMIT
+        routing_key = routing_key or (deaths[0].get("routing-keys") or [""])[0]
+    return DeadLetter(
+        body, str(routing_key or ""), dead_letter_queue(queue), str(reason or "unknown"), attempts
+    )
