@@ -7,6 +7,8 @@ built, 130 interrupted.
 import json
 import os
 import signal
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -221,3 +223,47 @@ def cross_check_command(
     result = cross_check(reference)
     typer.echo(json.dumps(result.to_dict(), indent=1) if as_json else result.text())
     raise typer.Exit(0 if result.agrees else 3)
+
+
+topology = typer.Typer(help="Exchange, queues and limits at the broker.", no_args_is_help=True)
+app.add_typer(topology, name="topology")
+
+
+@topology.command("apply")
+def topology_apply(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be changed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring RabbitMQ's exchange, queues, bindings and policies in order; DARKS_BROKER_URL says where."""
+    from services.operations import apply_topology
+
+    differences = apply_topology(dry_run)
+    if as_json:
+        typer.echo(json.dumps({"dry_run": dry_run, "differences": differences}, indent=1))
+    else:
+        typer.echo("\n".join(differences) or "in order: nothing to do")
+
+
+@app.command("announce")
+def announce_command(
+    files: Annotated[list[Path], typer.Argument(help="Dark exposures, or folders of them (*.fits).")],
+    complete: Annotated[
+        bool, typer.Option("--complete", help="These are all exposures of their configurations.")
+    ] = False,
+    uri_prefix: Annotated[
+        str | None, typer.Option(help="Where the services find them, such as s3://bucket/darks/.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Announce exposures to the services; DARKS_BROKER_URL says where."""
+    from services.operations import announce
+    from services.schedule import peek
+    from shared.broker.opening import open_broker
+
+    candidates = [peek(path) for path in exposure_files(files)]
+    with closing(open_broker()) as broker:
+        for announced in announce(candidates, broker, complete, uri_prefix):
+            said = asdict(announced)
+            typer.echo(
+                json.dumps(said) if as_json else f"announced {announced.exposure_id} at {announced.uri}"
+            )
