@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from shared.closing import Closing
 
 
-class RangedFile:
+class RangedFile(Closing):
     """Random access to one file, as `shared.store.base.ObjectReader`; what errors mean, a subclass says.
 
     What was opened stays readable and whole even if the file's name is given to another one meanwhile.
@@ -69,11 +69,3 @@ class RangedFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

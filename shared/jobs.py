@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from multiprocessing import Pipe
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
+from shared.closing import Closing
 from shared.errors import JobCrashed
 from shared.job_process import Done, Failed, JobProgress, Request, Setup
 from shared.logs import LogSettings
@@ -154,7 +154,7 @@ class RunningJob:
         return self._last
 
 
-class JobProcesses:
+class JobProcesses(Closing):
     """At most `count` jobs at once, each in a process that stays for the next one.
 
     Any thread may start jobs. A process is started when it is first needed, loads a service at the
@@ -239,14 +239,6 @@ class JobProcesses:
         deadline = time.monotonic() + grace
         for child in [*idle, *busy]:
             child.end(max(0.0, deadline - time.monotonic()))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _child_for(self, request: Request) -> _Child:
         # A second try: one that died while it was idle shows at the first word to it.

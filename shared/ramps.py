@@ -7,13 +7,13 @@ is never in memory here. Files are those that jwst writes: uncompressed, SCI and
 
 import math
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from shared.closing import Closing
 from shared.errors import BadInput
 from shared.store.base import ObjectReader
 
@@ -39,7 +39,7 @@ class _Array:
     bzero: float
 
 
-class Ramp:
+class Ramp(Closing):
     """An open ramp; close it, or use it in a ``with``.
 
     Parameters
@@ -229,14 +229,6 @@ class Ramp:
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _ends(block: bytes) -> bool:

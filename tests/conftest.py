@@ -1,57 +1,16 @@
 """Fixtures that more than one part of the suite uses."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from ceph_server import Ceph, running_ceph
 from rabbitmq_node import RabbitNode
+from running import Run, run_darks
 
 from services.simulate import SimulationPlan, simulate
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished `nircam-darks run`."""
-
-    code: int
-    out: Path
-    text: str
-
-    @property
-    def summary(self) -> dict:
-        return json.loads((self.out / "summary.json").read_text())
-
-    @property
-    def manifests(self) -> dict[str, bytes]:
-        """Every committed manifest, by its path under the results."""
-        return {
-            str(path.relative_to(self.out)): path.read_bytes()
-            for path in sorted(self.out.rglob("manifest.json"))
-        }
-
-
-def command(*arguments) -> list[str]:
-    """The command line as a user has it, in this environment's Python."""
-    return [sys.executable, "-c", "from services.cli import main; main()", *map(str, arguments)]
-
-
-def run_darks(*arguments, out: Path, environment: dict[str, str] | None = None) -> Run:
-    done = subprocess.run(
-        command("run", *arguments, "--out", out),
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=500,
-        check=False,
-    )
-    return Run(done.returncode, out, done.stdout + done.stderr)
 
 
 @pytest.fixture(scope="session")

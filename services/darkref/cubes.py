@@ -2,14 +2,15 @@
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from shared.closing import Closing
 
-class Cube:
+
+class Cube(Closing):
     """A 3-D array in a file of its own, big-endian as FITS has it; at first all zeros.
 
     Plain reads and writes, no memory map: what passes through does not count as this process's memory.
@@ -62,14 +63,6 @@ class Cube:
             os.close(self._fd)
             self._fd = -1
             self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _write_all(fd: int, data: memoryview, offset: int) -> None:

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from shared.closing import Closing
 from shared.store.base import ObjectInfo, ObjectReader, Store
 
 
@@ -94,7 +93,7 @@ class CountingStore:
         self._store.close()
 
 
-class _CountingReader:
+class _CountingReader(Closing):
     def __init__(self, owner: CountingStore, reader: ObjectReader) -> None:
         self._owner = owner
         self._reader = reader
@@ -110,11 +109,3 @@ class _CountingReader:
 
     def close(self) -> None:
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,10 +1,10 @@
 """Ranged reads of one S3 object."""
 
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from shared.closing import Closing
 from shared.errors import StoreUnavailable
 from shared.store.s3_client import CONDITION_FAILED, MISSING, code_of, persistently, s3_faults
 
@@ -25,7 +25,7 @@ class _Piece(NamedTuple):
     data: bytes
 
 
-class S3Reader:
+class S3Reader(Closing):
     """One object's bytes by ranged GET, as `shared.store.base.ObjectReader`.
 
     All that is read is of the object that was opened, also where its key is given another one
@@ -146,11 +146,3 @@ class S3Reader:
     def close(self) -> None:
         """Let go of what was read ahead."""
         self._piece = _Piece(0, b"")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import run_darks
+from running import run_darks
 
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import command, run_darks
+from running import command, run_darks
 
 #: Seconds from Ctrl-C to the end: jobs are given three of them to finish.
 END = 8

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from astropy.io import fits
-from conftest import command, run_darks
+from running import command, run_darks
 
 from shared.store.local import LocalStore
 from shared.store.manifest import Manifest

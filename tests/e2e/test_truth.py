@@ -1,7 +1,7 @@
 """What a simulated set comes out as, against what was put in."""
 
 import pytest
-from conftest import run_darks
+from running import run_darks
 
 from services.simulate import SimulationPlan, simulate
 

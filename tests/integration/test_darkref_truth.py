@@ -8,8 +8,8 @@ the slope's estimator itself) is then seen.
 import numpy as np
 import pytest
 from astropy.time import Time
-from conftest import run_darks
 from darkref_sets import JUMP_DET, commit_set, write_ramp
+from running import run_darks
 from scipy import ndimage
 
 from services.darkref.handler import handle
