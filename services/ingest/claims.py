@@ -8,7 +8,7 @@ CHECK = "duplicate"
 
 
 class Claim(BaseModel):
-    """The file that stands for an exposure; the first valid one claims it for good."""
+    """The file that stands for an exposure; the first one that gives a ramp keeps it."""
 
     exposure_id: str
     uri: str

@@ -125,7 +125,11 @@ def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Ma
         key=exposure.key,
         header=evidence.primary,
     )
-    return _make_ramp(valid, exposure.folder, plan, message, context)
+    try:
+        return _make_ramp(valid, exposure.folder, plan, message, context)
+    except BadInput:
+        _release(exposure, context.store)
+        raise
 
 
 def _make_ramp(
@@ -226,12 +230,7 @@ def _standing(exposure: _Exposure, plan: Plan, store: Store) -> Manifest | None:
 def _claim(exposure: _Exposure, context: StageContext) -> None:
     """Take the exposure for this file, or refuse the file as a duplicate of the first."""
     store = context.store
-    mine = claims.Claim(
-        exposure_id=exposure.said.exposure_id,
-        uri=exposure.uri,
-        file=exposure.path.name,
-        sha256=exposure.sha256,
-    )
+    mine = _claim_of(exposure)
     for place in (claims.exposure_claim(mine.exposure_id), claims.bytes_claim(mine.sha256)):
         if store.put_if_absent(place, mine.model_dump_json().encode()):
             continue
@@ -239,6 +238,25 @@ def _claim(exposure: _Exposure, context: StageContext) -> None:
         refusal = claims.refusal(mine, first, first_exists=_may_exist(first.uri, context))
         if refusal is not None:
             raise refusal
+
+
+def _release(exposure: _Exposure, store: Store) -> None:
+    """Give the exposure free for a better file, if this one never gave a ramp."""
+    if any(manifest.product == "ramp" for manifest in find_all(store, f"{exposure.folder}/")):
+        return
+    mine = _claim_of(exposure)
+    for place in (claims.exposure_claim(mine.exposure_id), claims.bytes_claim(mine.sha256)):
+        if claims.Claim.model_validate_json(store.get(place)) == mine:
+            store.delete(place)
+
+
+def _claim_of(exposure: _Exposure) -> claims.Claim:
+    return claims.Claim(
+        exposure_id=exposure.said.exposure_id,
+        uri=exposure.uri,
+        file=exposure.path.name,
+        sha256=exposure.sha256,
+    )
 
 
 def _may_exist(uri: str, context: StageContext) -> bool:

@@ -148,16 +148,25 @@ def test_a_file_whose_bytes_changed_since_says_so(bench):
     assert "bytes changed" in said.reason
 
 
-def test_a_mask_that_flags_everything(bench, tmp_path):
+def with_a_mask_that_flags_everything(bench, tmp_path):
     mask = tmp_path / "mask.fits"
     mask.write_bytes(bench.settings.overrides["mask"].read_bytes())
     with fits.open(mask, mode="update") as hdus:
         hdus["DQ"].data[:] = 1
-    bench.settings = bench.settings.model_copy(
-        update={"overrides": {**bench.settings.overrides, "mask": mask}}
-    )
-    said = bench.content(write_exposure(bench.inbox / "jw1_nrca3_uncal.fits"))
-    assert said.check == "usable pixels"
+    return bench.settings.model_copy(update={"overrides": {**bench.settings.overrides, "mask": mask}})
+
+
+def test_a_file_of_which_calibration_leaves_nothing_gives_its_exposure_free(bench, tmp_path):
+    # Given an exposure of which every pixel is flagged once it is calibrated
+    good = bench.settings
+    bench.settings = with_a_mask_that_flags_everything(bench, tmp_path)
+    path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits")
+    assert bench.content(path).check == "usable pixels"
+
+    # When the mask is mended and the file fetched again, Then it is no duplicate of the first
+    bench.settings = good
+    write_exposure(path, seed=5)
+    assert isinstance(bench.content(path), ExposureIngested)
 
 
 def fault_of(bench, path, **overrides) -> str:
