@@ -70,6 +70,8 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     does, _, argument = what.partition("=")
     _mark(folder / f"{said.exposure_id}.attempts")
     first = attempts(folder, said.exposure_id) == 1
+    if does == "wait":
+        _wait_for(released(folder, said.exposure_id))
     _misbehave(does, argument, attempts(folder, said.exposure_id))
 
     inputs = [InputDigest(role="exposure", uri=said.uri, sha256=said.exposure_id)]
@@ -102,6 +104,17 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
         os.kill(os.getpid(), signal.SIGKILL)
     context.progress(2, 2, "groups")
     return [Outgoing(m) for m in manifest.messages]
+
+
+def released(folder: Path, exposure_id: str) -> Path:
+    """The file that a job told to ``wait`` waits for."""
+    return folder / f"{exposure_id}.released"
+
+
+def _wait_for(file: Path) -> None:
+    end = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def none(message: Envelope, context: StageContext) -> list[Outgoing]:
