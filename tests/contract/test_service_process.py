@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handlers_for_tests import HANDLERS, announcement, attempts, computations
+from handlers_for_tests import HANDLERS, announcement, attempts, computations, released
 from prometheus_client.parser import text_string_to_metric_families
 from rabbitmq_node import RabbitNode
 
@@ -107,13 +107,14 @@ def drained(broker: Any, queue: str) -> list[Envelope]:
 
 def test_a_service_at_work_is_counted_alive_and_ready(under_test: Any, tmp_path: Path) -> None:
     service = InThread(under_test.broker, tmp_path)
-    under_test.broker.publish(announcement("e", "sleep=1"))
+    under_test.broker.publish(announcement("e", "wait"))
     with service.running():
         # Given a service in the middle of a job
         until(lambda: service.scrape("darks_jobs_in_progress") == 1)
         # Then it is alive and ready all the same
         assert get(service.port, "/live")[0] == 200
         assert get(service.port, "/ready")[0] == 200
+        released(tmp_path, "e").touch()
         # And once it is done, so it is counted
         until(lambda: service.scrape("darks_messages_processed_total", outcome="finished") == 1)
         scrape = service.scrape
