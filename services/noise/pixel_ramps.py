@@ -22,8 +22,9 @@ def choose_pixel(
 
     Of the science pixels with all eight neighbours, those first flagged after at least two groups and
     before the last one. Of them the middles of a cross: the jump step flags the four direct neighbours
-    of a hit between 10 and 1000 sigma, so this one is plain to see and does not saturate. Where there is
-    none, any. The most central of them; of equally central ones the first, row by row.
+    of a hit between 10 and 1000 sigma, so this one is plain to see and does not saturate; and hit in the
+    middle half of the ramp, so that there is a line to draw before the hit. Where there is none, any. The
+    most central of them; of equally central ones the first, row by row.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def choose_pixel(
         np.sum([first_jumps[ys + dy, xs + dx] == here for dy, dx in places], axis=0)
         for places in (_DIRECT, _DIAGONAL)
     )
-    cross = (direct == 4) & (diagonal <= 1)
+    margin = ngroups // 4
+    cross = (direct == 4) & (diagonal <= 1) & (here >= margin) & (here < ngroups - margin)
     if cross.any():
         ys, xs = ys[cross], xs[cross]
     ny, nx = first_jumps.shape

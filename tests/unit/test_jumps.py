@@ -130,8 +130,8 @@ def cross(group, y, x):
 
 def test_pixel_chosen_is_the_most_central_middle_of_a_cross():
     everywhere = np.ones((20, 20), bool)
-    # Given a lone flag in the centre, a cross nearby and one further away
-    first = first_jumps((20, 20), 10, (5, 10, 10), *cross(4, 7, 8), *cross(4, 2, 2))
+    # Given a lone flag in the centre, crosses nearby and further away, and a near one too early for a line
+    first = first_jumps((20, 20), 10, (5, 10, 10), *cross(1, 11, 13), *cross(4, 7, 8), *cross(4, 2, 2))
     # Then the middle of the nearer cross is chosen
     assert choose_pixel(first, 10, everywhere) == (8, 7)
     # And a disc, as a snowball leaves it, is none
