@@ -130,13 +130,16 @@ def cross(group, y, x):
 
 def test_pixel_chosen_is_the_most_central_middle_of_a_cross():
     everywhere = np.ones((20, 20), bool)
-    # Given a lone flag in the centre, crosses nearby and further away, and a near one too early for a line
-    first = first_jumps((20, 20), 10, (5, 10, 10), *cross(1, 11, 13), *cross(4, 7, 8), *cross(4, 2, 2))
+    # Given a lone flag in the centre, a cross nearby and one further away
+    first = first_jumps((20, 20), 10, (5, 10, 10), *cross(4, 7, 8), *cross(4, 2, 2))
     # Then the middle of the nearer cross is chosen
     assert choose_pixel(first, 10, everywhere) == (8, 7)
     # And a disc, as a snowball leaves it, is none
     disc = [(4, y, x) for y in range(5, 8) for x in range(5, 8)]
     assert choose_pixel(first_jumps((20, 20), 10, *disc, *cross(4, 15, 3)), 10, everywhere) == (3, 15)
+    # And one in the middle half of the ramp goes before a nearer one at its beginning
+    early = first_jumps((20, 20), 20, *cross(3, 10, 10), *cross(9, 2, 2))
+    assert choose_pixel(early, 20, everywhere) == (2, 2)
     # And with nothing but lone flags the most central one, and with none at all none
     assert choose_pixel(first_jumps((20, 20), 10, (5, 3, 4), (5, 1, 1)), 10, everywhere) == (4, 3)
     assert choose_pixel(first_jumps((20, 20), 10), 10, everywhere) is None
