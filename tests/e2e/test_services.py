@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from astropy.io import fits
-from conftest import Run, run_darks
 from deployed_services import WAIT, Deployment, deployed
+from running import Run, run_darks
 
 from services.schedule import Candidate, peek
 from shared.store.manifest import Manifest
