@@ -1,4 +1,4 @@
-"""What an exposure must be before any work is done on it (science.md, section 1).
+"""What an exposure must be before any work is done on it.
 
 A check looks at headers, shapes and small statistics only; whoever calls has read them. `inspect`
 prints every check, ingest stops at the first that fails.

@@ -63,7 +63,7 @@ def variance_median_factor(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Return the median of a Gaussian's sample variance (ddof 1) over its true variance.
 
     The sample variance of N values is sigma^2 chi2(N-1) / (N-1), whose median lies below its mean: 0.927
-    at N = 10. With ddof 0 it is 0.834, which is the noise low by 0.91 of science.md section 4.
+    at N = 10. With ddof 0 it is 0.834, so the noise comes out low by 0.91.
 
     Parameters
     ----------

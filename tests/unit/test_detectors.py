@@ -1,4 +1,4 @@
-"""The table of detectors, against what science.md and real headers say."""
+"""The table of detectors, against the published numbers and real headers."""
 
 import csv
 from pathlib import Path
