@@ -7,8 +7,6 @@ built, 130 interrupted.
 import json
 import os
 import signal
-from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +16,7 @@ from rich.progress import Progress
 
 from services.cli_options import (
     REFTYPES,
+    AsJson,
     crds_environment,
     exposure_files,
     overrides,
@@ -28,6 +27,7 @@ from services.cli_options import (
     stage_settings,
     usage,
 )
+from services.commands import announce, topology
 from shared.errors import DarksError
 
 app = typer.Typer(
@@ -40,7 +40,6 @@ app = typer.Typer(
 
 
 Out = Annotated[Path, typer.Option(help="Folder for the results; made if it is not there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def main() -> None:
@@ -225,45 +224,5 @@ def cross_check_command(
     raise typer.Exit(0 if result.agrees else 3)
 
 
-topology = typer.Typer(help="Exchange, queues and limits at the broker.", no_args_is_help=True)
-app.add_typer(topology, name="topology")
-
-
-@topology.command("apply")
-def topology_apply(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be changed.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Bring RabbitMQ's exchange, queues, bindings and policies in order; DARKS_BROKER_URL says where."""
-    from services.operations import apply_topology
-
-    differences = apply_topology(dry_run)
-    if as_json:
-        typer.echo(json.dumps({"dry_run": dry_run, "differences": differences}, indent=1))
-    else:
-        typer.echo("\n".join(differences) or "in order: nothing to do")
-
-
-@app.command("announce")
-def announce_command(
-    files: Annotated[list[Path], typer.Argument(help="Dark exposures, or folders of them (*.fits).")],
-    complete: Annotated[
-        bool, typer.Option("--complete", help="These are all exposures of their configurations.")
-    ] = False,
-    uri_prefix: Annotated[
-        str | None, typer.Option(help="Where the services find them, such as s3://bucket/darks/.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Announce exposures to the services; DARKS_BROKER_URL says where."""
-    from services.operations import announce
-    from services.schedule import peek
-    from shared.broker.opening import open_broker
-
-    candidates = [peek(path) for path in exposure_files(files)]
-    with closing(open_broker()) as broker:
-        for announced in announce(candidates, broker, complete, uri_prefix):
-            said = asdict(announced)
-            typer.echo(
-                json.dumps(said) if as_json else f"announced {announced.exposure_id} at {announced.uri}"
-            )
+app.add_typer(topology.app, name="topology")
+app.command("announce")(announce.announce_command)

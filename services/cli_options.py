@@ -1,7 +1,7 @@
 """What the command line's options mean: text to values, each fault one line that names the option."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: Reference types that the pipeline's steps take; the names CRDS uses.
 REFTYPES = ("mask", "saturation", "superbias", "refpix", "linearity", "gain", "readnoise")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def read_plans(path: Path) -> list["SimulationPlan"]:

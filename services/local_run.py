@@ -85,6 +85,8 @@ def run_local(
     KeyboardInterrupt
         If it was stopped; every finished product stands, and the next run goes on from there.
     """
+    # Whoever runs it names the files; nobody else can announce any to its broker.
+    settings = settings.model_copy(update={"allowed_sources": ["file:///"]})
     with _alone_in(out), store_faults(out), closing(open_store(settings)) as store:
         for prefix in PRODUCTS:
             sweep(store, prefix)

@@ -145,9 +145,9 @@ def source_of(uri: str, settings: StageSettings) -> Source:
         if "\0" in str(path):
             raise BadMessage(f"{_shown(uri)}: no file's name holds a NUL; announce the file's own path")
         source = FileSource(path)
-        allowed = not settings.allowed_sources or _in_a_folder(path, settings.allowed_sources)
+        allowed = _in_a_folder(path, settings.allowed_sources)
     if not allowed:
-        where = ", ".join(settings.allowed_sources) or "file:// only"
+        where = ", ".join(settings.allowed_sources) or "none"
         raise BadMessage(
             f"{_shown(uri)}: exposures are not read from there (DARKS_ALLOWED_SOURCES: {where}); "
             "announce one that lies in an allowed place, or allow this one"

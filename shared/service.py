@@ -85,6 +85,7 @@ def main(service: str, handler: str) -> int:
     try:
         read_settings_file()
         settings, stage = read_settings(ServiceSettings), read_settings(StageSettings)
+        _require_sources(service, stage)
         configure(settings.logs(), {"service": service})
         broker = open_broker()
     except EnvironmentFault as error:
@@ -180,6 +181,18 @@ def exit_code_table() -> str:
     return "\n".join([*rows, *(f"| {code.value} | {code.meaning} |" for code in ExitCode)])
 
 
+def _require_sources(service: str, stage: StageSettings) -> None:
+    if _takes_announcements(service) and not stage.allowed_sources:
+        raise EnvironmentFault(
+            "DARKS_ALLOWED_SOURCES is empty, so that every exposure would be refused; say where announced "
+            "exposures may lie, such as '[\"s3://bucket/prefix/\"]'"
+        )
+
+
+def _takes_announcements(service: str) -> bool:
+    return "exposure.announced" in BINDINGS[service]
+
+
 def _open(stage: StageSettings) -> Store:
     try:
         store = open_store(stage)
@@ -215,6 +228,6 @@ def _waiting(metrics: Metrics) -> Callable[[Store], None]:
 
 def _translator(service: str, settings: ServiceSettings) -> Callable[[bytes], list[Envelope] | None] | None:
     """Return what reads S3 event notifications, for the service that takes announcements."""
-    if "exposure.announced" not in BINDINGS[service]:
+    if not _takes_announcements(service):
         return None
     return lambda body: announcements(body, settings.announce_pattern)

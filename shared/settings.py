@@ -79,8 +79,8 @@ class StageSettings(BaseSettings):
     )
     allowed_sources: list[str] = Field(
         default_factory=list,
-        description="Where announced exposures may lie, such as file:///data/ or s3://bucket/prefix/ "
-        "(a JSON list); empty: any file of this machine, no bucket",
+        description="Where announced exposures may lie, such as s3://bucket/prefix/ or, on a disk that every "
+        "worker sees, file:///data/darks/ (a JSON list); empty: nowhere, everything is refused",
     )
     mode: Literal["reference", "flight"] = Field(
         default="reference", description="How darkref combines: the notebook's seven steps, or flight mode"

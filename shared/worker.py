@@ -317,7 +317,7 @@ class Worker:
         seconds: float = 0.0,
         error: str = "",
     ) -> None:
-        consumer.dead_letter(delivery, reason)
+        consumer.dead_letter(delivery, reason, traceback)
         self._tell(
             WorkerEvent(
                 self.service,

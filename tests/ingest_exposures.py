@@ -208,7 +208,7 @@ class Bench:
         self.inbox = root / "in"
         self.store = LocalStore(root / "store")
         said = {"overrides": references, "persistence_time": 1000, **settings}
-        self.settings = StageSettings(store=root / "store", **said)
+        self.settings = StageSettings(store=root / "store", **{"allowed_sources": ["file:///"], **said})
         self.progress: list[str] = []
 
     @property

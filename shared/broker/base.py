@@ -27,6 +27,33 @@ class Delivery:
     headers: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that was given up, and why.
+
+    Attributes
+    ----------
+    body : bytes
+    routing_key : str
+        What it was published under.
+    queue : str
+        The dead-letter queue that it lies in.
+    reason : str
+        One line for a person.
+    attempts : int
+        Deliveries that it had.
+    evidence : str
+        Lines that the reason rests on, such as a traceback; empty where there are none.
+    """
+
+    body: bytes
+    routing_key: str
+    queue: str
+    reason: str
+    attempts: int
+    evidence: str = ""
+
+
 class Consumer(Protocol):
     """One consumer of one queue, with its prefetch."""
 
@@ -54,8 +81,11 @@ class Consumer(Protocol):
         """
         ...
 
-    def dead_letter(self, delivery: Delivery, reason: str) -> None:
-        """Trying again cannot help: move it to the queue's dead-letter queue, with `reason`."""
+    def dead_letter(self, delivery: Delivery, reason: str, evidence: str = "") -> None:
+        """Trying again cannot help: move it to the queue's dead-letter queue, with `reason`.
+
+        `evidence` is what the reason rests on, in lines; a broker may keep only its last ones.
+        """
         ...
 
     def put_back(self, delivery: Delivery) -> None:

@@ -13,22 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.broker.base import Delivery
+from shared.broker.base import DeadLetter, Delivery
 from shared.broker.faults import Faults
 from shared.errors import PublishFailed
 from shared.messages import Envelope
 from shared.topology import BINDINGS, DELIVERY_LIMIT, INFORMATIONAL, dead_letter_queue
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """A message that was given up, and why."""
-
-    body: bytes
-    routing_key: str
-    queue: str
-    reason: str
-    attempts: int
 
 
 @dataclass
@@ -156,7 +145,7 @@ class MemoryBroker:
             queue.ready.append(message)
         self._changed.notify_all()
 
-    def _bury(self, queue: _Queue, message: _Message, reason: str) -> None:
+    def _bury(self, queue: _Queue, message: _Message, reason: str, evidence: str = "") -> None:
         queue.dead.append(
             DeadLetter(
                 message.body,
@@ -164,6 +153,7 @@ class MemoryBroker:
                 dead_letter_queue(queue.name),
                 reason,
                 message.delivery_count + 1,
+                evidence,
             )
         )
         self._changed.notify_all()
@@ -244,12 +234,12 @@ class MemoryConsumer:
             if message is not None:
                 self._broker._failed(self.queue, message, reason, delay)
 
-    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+    def dead_letter(self, delivery: Delivery, reason: str, evidence: str = "") -> None:
         """Move it to the queue's dead letters."""
         with self._changed:
             message = self.held.pop(delivery.tag, None)
             if message is not None:
-                self._broker._bury(self.queue, message, reason)
+                self._broker._bury(self.queue, message, reason, evidence)
 
     def put_back(self, delivery: Delivery) -> None:
         """Back to the front of the queue, its count not raised."""

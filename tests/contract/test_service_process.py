@@ -245,6 +245,7 @@ class AsProcess:
                     "DARKS_STORE": str(folder / "store"),
                     "DARKS_HTTP_PORT": "0",
                     "DARKS_HTTP_HOST": "127.0.0.1",
+                    "DARKS_ALLOWED_SOURCES": json.dumps([folder.as_uri()]),
                     **environment,
                 },
                 stdout=out,
@@ -348,3 +349,11 @@ def test_a_broker_that_refuses_ends_the_service(rabbit_node: RabbitNode, tmp_pat
     last = service.lines[-1]
     assert last["exit_code"] == ExitCode.BROKER
     assert "nircam-darks topology apply" in last["event"]
+
+
+@pytest.mark.xdist_group("rabbitmq")
+def test_ingest_does_not_start_where_no_source_is_allowed(broker: RabbitBroker, tmp_path: Path) -> None:
+    service = AsProcess(broker, tmp_path, "-m", "services.ingest", DARKS_ALLOWED_SOURCES="[]")
+    with service.ended():
+        assert service.process.wait(LONG) == ExitCode.CONFIGURATION
+    assert "DARKS_ALLOWED_SOURCES is empty" in service.errors.read_text()

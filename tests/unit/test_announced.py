@@ -89,10 +89,15 @@ def test_whatever_is_admitted_lies_in_the_prefix(rest: str) -> None:
     assert ".." not in source.at.prefix.split("/")
 
 
-def test_unless_allowed_files_are_read_and_buckets_are_not(tmp_path: Path) -> None:
-    assert source_of(str(tmp_path / "a b.fits"), settings()).uri == (tmp_path / "a b.fits").as_uri()
-    with pytest.raises(BadMessage, match="file:// only"):
-        source_of("s3://darks/raw/a.fits", settings())
+def test_unless_allowed_nothing_is_read(tmp_path: Path) -> None:
+    for uri in (str(tmp_path / "a b.fits"), (tmp_path / "a.fits").as_uri(), "s3://darks/raw/a.fits"):
+        with pytest.raises(BadMessage, match="DARKS_ALLOWED_SOURCES: none"):
+            source_of(uri, settings())
+
+
+def test_a_path_and_its_address_are_one_source(tmp_path: Path) -> None:
+    path = tmp_path / "a b.fits"
+    assert source_of(str(path), settings("file:///")).uri == path.as_uri()
 
 
 def test_a_file_must_really_lie_in_the_allowed_folder(tmp_path: Path) -> None:

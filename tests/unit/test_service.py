@@ -180,7 +180,8 @@ def test_a_store_that_cannot_be_is_said(tmp_path: Path) -> None:
 def test_each_stage_starts_by_itself_and_stops_when_told(
     tmp_path: Path, stage: str, number: signal.Signals
 ) -> None:
-    process = run(stage, {"DARKS_STORE": str(tmp_path / "store")})
+    allowed = {"DARKS_ALLOWED_SOURCES": json.dumps(["s3://archive/"])} if stage == "ingest" else {}
+    process = run(stage, {"DARKS_STORE": str(tmp_path / "store"), **allowed})
     try:
         assert process.stdout is not None
         first = json.loads(process.stdout.readline())

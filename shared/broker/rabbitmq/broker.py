@@ -5,7 +5,7 @@ from typing import Any
 
 import pika
 
-from shared.broker.memory import DeadLetter
+from shared.broker.base import DeadLetter
 from shared.broker.rabbitmq import wire
 from shared.broker.rabbitmq.connection import CONNECTION_ERRORS, describe, parameters
 from shared.broker.rabbitmq.consumer import RabbitConsumer
@@ -134,5 +134,10 @@ def _dead_letter(queue: str, headers: dict[str, Any], body: bytes) -> DeadLetter
         attempts += DELIVERY_LIMIT
         routing_key = routing_key or (deaths[0].get("routing-keys") or [""])[0]
     return DeadLetter(
-        body, str(routing_key or ""), dead_letter_queue(queue), str(reason or "unknown"), attempts
+        body,
+        str(routing_key or ""),
+        dead_letter_queue(queue),
+        str(reason or "unknown"),
+        attempts,
+        str(headers.get(wire.EVIDENCE) or ""),
     )

@@ -121,16 +121,16 @@ class RabbitConsumer:
                     wire.delayed(self.queue, delivery.routing_key, delivery.body, properties, delay, count),
                 )
 
-    def dead_letter(self, delivery: Delivery, reason: str) -> None:
+    def dead_letter(self, delivery: Delivery, reason: str, evidence: str = "") -> None:
         """Move it to the queue's dead-letter queue."""
         with self._lock:
             if self._holds(delivery):
                 properties = self._held[delivery.tag]
                 attempts = delivery.delivery_count + 1
-                self._replace(
-                    delivery,
-                    wire.dead(self.queue, delivery.routing_key, delivery.body, properties, attempts, reason),
+                copy = wire.dead(
+                    self.queue, delivery.routing_key, delivery.body, properties, attempts, reason, evidence
                 )
+                self._replace(delivery, copy)
 
     def put_back(self, delivery: Delivery) -> None:
         """To the end of the queue, its count not raised."""

@@ -16,6 +16,7 @@ from shared.topology import EXCHANGE, dead_letter_queue
 
 ATTEMPTS = "x-darks-attempts"
 REASON = "x-darks-reason"
+EVIDENCE = "x-darks-evidence"
 ROUTING_KEY = "x-darks-routing-key"
 
 #: A copy with key ``<step>.<queue>`` waits in a delay queue, then returns to the queue of its key.
@@ -32,6 +33,8 @@ LONGEST_DELAY = (2**32 - 1) / 1000
 
 _PERSISTENT = 2
 _REASON_LENGTH = 4000
+# Headers travel in one frame, and RabbitMQ's frames hold 128 KiB.
+_EVIDENCE_LENGTH = 16_000
 # CC and BCC would make the broker deliver a copy elsewhere too.
 _ADDRESSING = {"CC", "BCC"}
 
@@ -95,10 +98,19 @@ def returned(queue: str, routing_key: str, body: bytes, properties: Any, attempt
 
 
 def dead(
-    queue: str, routing_key: str, body: bytes, properties: Any, attempts: int, reason: str
+    queue: str,
+    routing_key: str,
+    body: bytes,
+    properties: Any,
+    attempts: int,
+    reason: str,
+    evidence: str = "",
 ) -> Publication:
     """Return a copy for the dead-letter queue beside `queue`."""
     headers = {ROUTING_KEY: routing_key, ATTEMPTS: attempts, REASON: reason[:_REASON_LENGTH]}
+    if evidence:
+        # The last lines of a traceback say most.
+        headers[EVIDENCE] = evidence[-_EVIDENCE_LENGTH:]
     return Publication("", dead_letter_queue(queue), body, copy_of(properties, headers))
 
 

@@ -1,4 +1,4 @@
-"""What an operator and a trigger do at the broker: apply the topology, announce exposures."""
+"""Announce exposures that lie in files."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from services.schedule import Candidate
 from shared.broker.base import Broker
-from shared.broker.rabbitmq.settings import broker_settings
-from shared.broker.rabbitmq.topology import apply
 from shared.errors import BadInput
 from shared.messages import Envelope, ExposureAnnounced
 from shared.sources import sha256_of
@@ -20,22 +18,6 @@ class Announced:
     exposure_id: str
     uri: str
     message_id: str
-
-
-def apply_topology(dry_run: bool) -> list[str]:
-    """Bring the broker's exchange, queues, bindings and policies in order.
-
-    Returns
-    -------
-    list of str
-        A line a difference; empty if there was nothing to do.
-
-    Raises
-    ------
-    EnvironmentFault, TransientError
-        As `shared.broker.rabbitmq.topology.apply`.
-    """
-    return [str(difference) for difference in apply(broker_settings(), dry_run=dry_run)]
 
 
 def announce(

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from services.operations import announce
+from services.operations.announce import announce
 from services.schedule import Candidate
 from shared.broker.memory import MemoryBroker
 from shared.errors import BadInput
