@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.broker.rabbitmq.settings import BrokerSettings
 from shared.errors import EnvironmentFault
 from shared.logs import Format, Level, LogSettings
+from shared.mast_settings import MastSettings
 from shared.settings import S3Settings, SourceS3Settings, StageSettings, settings_rows
 
 #: Names a file of further variables, ``NAME=value`` a line; the environment itself wins.
@@ -73,6 +74,7 @@ _KINDS: tuple[type[BaseSettings], ...] = (
     S3Settings,
     SourceS3Settings,
     BrokerSettings,
+    MastSettings,
 )
 
 

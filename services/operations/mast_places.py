@@ -1,0 +1,151 @@
+"""Where the services find an exposure of the archive: in its public bucket, or where it is downloaded to."""
+
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from services.operations.mast_answers import DarkFile
+from services.operations.mast_archive import MastArchive
+from shared.closing import Closing
+from shared.errors import EnvironmentFault
+from shared.settings import BucketAccess, S3Settings, StageSettings
+from shared.store.base import Store
+from shared.store.keys import bucket_address
+from shared.store.s3_client import MISSING, code_of, make_client, s3_faults
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a file lies for the services; `sha256` is known where it went through our hands."""
+
+    uri: str
+    size: int | None
+    sha256: str | None
+
+
+class Places(Closing):
+    """Finds or makes the address under which the services read a file.
+
+    Parameters
+    ----------
+    archive : MastArchive
+    settings : StageSettings
+    public_bucket : str
+        ``s3://bucket/prefix`` of the archive's public copy; empty: there is none.
+    store : Store
+        The services' own; files go there, under ``mast/files/``, where no `download_to` is given.
+    download_to : str, optional
+        ``s3://bucket/prefix`` or a folder that every worker sees.
+    """
+
+    def __init__(
+        self,
+        archive: MastArchive,
+        settings: StageSettings,
+        public_bucket: str,
+        store: Store,
+        download_to: str | None = None,
+    ) -> None:
+        self._archive = archive
+        self._settings = settings
+        self._public = _PublicCopy(public_bucket, settings.source_bucket) if public_bucket else None
+        self._stack = ExitStack()
+        self._store, self._prefix = store, "mast/files/"
+        if download_to is not None:
+            self._store, self._prefix = self._stack.enter_context(closing(self._opened(download_to))), ""
+        self._reachable = download_to is not None or _same_server(settings)
+
+    def close(self) -> None:
+        """Let go of the place that files are downloaded to."""
+        self._stack.close()
+
+    def public(self, file: DarkFile) -> Placed | None:
+        """Return where a file lies in the public bucket, None if it does not, or in another size.
+
+        Raises
+        ------
+        StoreUnavailable, EnvironmentFault
+            As `shared.store.s3_client.fault_of` says.
+        """
+        return self._public.find(file) if self._public else None
+
+    def download(self, file: DarkFile) -> Placed:
+        """Bring a file from the archive to its place.
+
+        Raises
+        ------
+        DownloadRefused, ArchiveUnavailable
+            As `MastArchive.download` does; nothing is put then.
+        StoreUnavailable, EnvironmentFault
+            If the place does not take it; the second also if the services would not find it there.
+        """
+        if not self._reachable:
+            raise EnvironmentFault(
+                f"{file.name} is not in the public bucket, and the services would not find it in the store: "
+                "DARKS_SOURCE_S3_ENDPOINT names another server; say --download-to a folder that they see"
+            )
+        path = self._store.scratch() / file.name
+        try:
+            self._archive.download(file, path)
+            key = f"{self._prefix}{_below(file)}"
+            size, digest = self._store.put_file(key, path)
+        finally:
+            path.unlink(missing_ok=True)
+        return Placed(self._store.uri(key), size, digest)
+
+    def _opened(self, address: str) -> Store:
+        if "://" not in address:
+            # Other processes start elsewhere.
+            from shared.store.local import LocalStore
+
+            return LocalStore(Path(address).absolute())
+        from shared.store.s3 import S3Store
+
+        access = self._settings.source_bucket
+        values = {name: getattr(access, name) for name in BucketAccess.model_fields}
+        return S3Store(address.removesuffix("/"), S3Settings(**values), self._settings.local_folder)
+
+
+class _PublicCopy:
+    def __init__(self, address: str, access: BucketAccess) -> None:
+        self._bucket, self._prefix = bucket_address(address)
+        self._access = access
+        self._client: Any = None
+
+    def find(self, file: DarkFile) -> Placed | None:
+        key = f"{self._prefix}/{_below(file)}" if self._prefix else _below(file)
+        uri = f"s3://{self._bucket}/{key}"
+        try:
+            size = self._size(key, uri)
+        except EnvironmentFault as error:
+            raise EnvironmentFault(
+                f"{error}; the archive's public bucket is read with DARKS_SOURCE_S3_ANONYMOUS=true, and left "
+                "alone with DARKS_MAST_PUBLIC_BUCKET= (empty)"
+            ) from error
+        # An older delivery of the same exposure is not what the archive lists.
+        return Placed(uri, size, None) if size is not None and file.size in (None, size) else None
+
+    def _size(self, key: str, uri: str) -> int | None:
+        with s3_faults(uri):
+            if self._client is None:
+                self._client = make_client(self._access)
+            try:
+                return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
+            except ClientError as error:
+                if code_of(error) in MISSING:
+                    return None
+                raise
+
+
+def _below(file: DarkFile) -> str:
+    """Return the key below the prefix: the public bucket's own order, see docs/archive.md."""
+    return f"{file.program}/{file.visit}/{file.name}"
+
+
+def _same_server(settings: StageSettings) -> bool:
+    if isinstance(settings.store, Path):
+        return True
+    return settings.source_bucket.endpoint == settings.s3.endpoint

@@ -1,0 +1,468 @@
+"""`nircam-darks watch-mast` against an archive on this machine."""
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ceph_server import Ceph
+from mast_stub import Listed, MastStub, running_mast
+from running import command
+
+from services.cli import main
+from shared.announced import source_of
+from shared.broker.faults import Faults
+from shared.broker.memory import MemoryBroker
+from shared.broker.rabbitmq import RabbitBroker
+from shared.broker.rabbitmq.topology import apply
+from shared.mast_settings import mast_settings_table
+from shared.messages import parse
+from shared.settings import StageSettings
+
+WATCH = ("watch-mast", "--program", "1062", "--since", "2024-01-01")
+
+
+@pytest.fixture
+def archive():
+    with running_mast() as stub:
+        yield stub
+
+
+@pytest.fixture(autouse=True)
+def environment(archive: MastStub, tmp_path: Path, monkeypatch) -> None:
+    for name in [name for name in os.environ if name.startswith("DARKS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DARKS_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("DARKS_MAST_URL", archive.url)
+    monkeypatch.setenv("DARKS_MAST_PUBLIC_BUCKET", "")
+    monkeypatch.setenv("DARKS_MAST_LONGEST_PAUSE", "0.01")
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+def heard(faults: Faults, monkeypatch) -> list:
+    """What was announced, in a broker of this process that misbehaves as `faults` say."""
+    messages: list = []
+
+    def broker() -> MemoryBroker:
+        memory = MemoryBroker(faults)
+        memory.listen("exposure.announced", messages.append)
+        return memory
+
+    monkeypatch.setattr("services.commands.mast._broker", broker)
+    return messages
+
+
+def exposure(number: int, day: int, detectors=("nrca1", "nrcblong"), **said) -> Listed:
+    name = f"jw01062001001_02101_{number:05d}"
+    files = {detector: f"{name} {detector}".encode() * 50 for detector in detectors}
+    return Listed(name, f"2024-01-{day:02d}T10:00:00.000", files, **said)
+
+
+def names(messages) -> list[str]:
+    return [message.content.exposure_id for message in messages]
+
+
+def run(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["nircam-darks", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code or 0
+
+
+def test_new_darks_of_all_detectors_are_downloaded_and_announced_with_their_digest(
+    archive, heard, monkeypatch, capsys, tmp_path
+):
+    # Given two darks, an image, and a dark of another program
+    archive.exposures = [
+        exposure(2, day=3),
+        exposure(1, day=2),
+        exposure(3, day=4, exp_type="NRC_IMAGE"),
+        exposure(4, day=4, program="1063"),
+    ]
+    # When the archive is watched once
+    assert run(monkeypatch, *WATCH) == 0
+    # Then each raw file is announced, the first observed first, from where it lies now
+    first = [f"jw01062001001_02101_00001_{detector}" for detector in ("nrca1", "nrcblong")]
+    second = [f"jw01062001001_02101_00002_{detector}" for detector in ("nrca1", "nrcblong")]
+    assert names(heard) == first + second
+    said = heard[0].content
+    path = tmp_path / "store/mast/files/jw01062/jw01062001001" / f"{first[0]}_uncal.fits"
+    content = archive.exposures[1].files["nrca1"]
+    assert said.uri == path.as_uri()
+    assert path.read_bytes() == content
+    assert (said.size, said.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert said.expected_exposures is None
+    out = capsys.readouterr().out
+    assert f"announced {first[0]} at {said.uri}" in out
+    assert "2 exposures, 4 files new, 0 announced before, 0 not public, 0 refused" in out
+
+
+def test_the_archive_is_read_page_by_page(archive, heard, monkeypatch):
+    monkeypatch.setenv("DARKS_MAST_PAGE_SIZE", "3")
+    archive.exposures = [exposure(number, day=2 + number, detectors=("nrca1",)) for number in range(7)]
+    assert run(monkeypatch, *WATCH) == 0
+    assert len(heard) == 7
+    assert [(body["offset"], body["limit"]) for body in archive.searches()] == [(0, 3), (3, 3), (6, 3)]
+
+
+def test_a_second_look_announces_only_what_is_new_or_was_published_late(archive, heard, monkeypatch):
+    # Given a look at one dark
+    archive.exposures = [exposure(5, day=20)]
+    run(monkeypatch, *WATCH)
+    heard.clear()
+    # When nothing came, nothing is said
+    assert run(monkeypatch, *WATCH) == 0
+    assert heard == []
+    # When a newer one came, and an older one was published late
+    archive.exposures += [
+        exposure(6, day=25, detectors=("nrca1",)),
+        exposure(4, day=10, detectors=("nrca1",)),
+    ]
+    assert run(monkeypatch, *WATCH) == 0
+    # Then these two are announced
+    assert names(heard) == ["jw01062001001_02101_00004_nrca1", "jw01062001001_02101_00006_nrca1"]
+
+
+def test_what_is_long_past_is_neither_asked_for_nor_kept(archive, heard, monkeypatch, tmp_path):
+    monkeypatch.setenv("DARKS_MAST_OVERLAP_DAYS", "5")
+    archive.exposures = [exposure(1, day=2), exposure(2, day=20)]
+    run(monkeypatch, *WATCH)
+    run(monkeypatch, *WATCH)
+    assert archive.searches()[-1]["conditions"][-1] == {"date_obs": ">=2024-01-15 10:00:00"}
+    (state,) = (tmp_path / "store/mast/program-1062").glob("*.json")
+    assert {name[20:25] for name in json.loads(state.read_text())["announced"]} == {"00002"}
+    assert len(heard) == 4
+
+
+def test_until_bounds_the_period(archive, heard, monkeypatch):
+    archive.exposures = [exposure(1, day=2, detectors=("nrca1",)), exposure(2, day=20, detectors=("nrca1",))]
+    assert run(monkeypatch, *WATCH, "--until", "2024-01-10") == 0
+    assert names(heard) == ["jw01062001001_02101_00001_nrca1"]
+    assert archive.searches()[0]["conditions"][-1] == {"date_obs": "2024-01-01 00:00:00..2024-01-10 00:00:00"}
+
+
+def test_what_is_not_public_is_counted_and_announced_once_it_is(archive, heard, monkeypatch, capsys):
+    monkeypatch.setenv("DARKS_MAST_OVERLAP_DAYS", "0")
+    archive.exposures = [exposure(1, day=2, access="RESTRICTED"), exposure(2, day=20)]
+    assert run(monkeypatch, *WATCH) == 0
+    assert {name[20:25] for name in names(heard)} == {"00002"}
+    assert "2 files new, 0 announced before, 2 not public" in capsys.readouterr().out
+    # When it is released, the look goes back to it although newer ones were announced
+    archive.exposures[0].access = "PUBLIC"
+    heard.clear()
+    assert run(monkeypatch, *WATCH) == 0
+    assert {name[20:25] for name in names(heard)} == {"00001"}
+
+
+def test_a_file_of_the_wrong_size_is_refused_and_tried_again(archive, heard, monkeypatch, capsys, tmp_path):
+    archive.exposures = [exposure(1, day=2)]
+    name = "jw01062001001_02101_00001_nrca1_uncal.fits"
+    for content in (b"too short", b"too long" * 1000):
+        archive.downloads[name] = content
+        assert run(monkeypatch, *WATCH) == 3
+        assert f"refused {name}" in capsys.readouterr().err
+        assert not list((tmp_path / "store").rglob(name))
+    assert names(heard) == ["jw01062001001_02101_00001_nrcblong"]
+    archive.downloads.clear()
+    assert run(monkeypatch, *WATCH) == 0
+    assert names(heard)[1:] == ["jw01062001001_02101_00001_nrca1"]
+
+
+def test_passing_failures_are_asked_again(archive, heard, monkeypatch):
+    # Given an archive that is slow once, fails, talks nonsense and forgets a field, in searches and downloads
+    monkeypatch.setenv("DARKS_MAST_READ_TIMEOUT", "0.3")
+    monkeypatch.setenv("DARKS_MAST_ATTEMPTS", "6")
+    released = threading.Event()
+    archive.exposures = [exposure(1, day=2, detectors=("nrca1",))]
+    archive.faults = [lambda: released.wait(20), 500, 503, b"<html>", b'{"results": [{}]}']
+    archive.downloads = {}
+    assert run(monkeypatch, *WATCH) == 0
+    released.set()
+    assert names(heard) == ["jw01062001001_02101_00001_nrca1"]
+    assert len(archive.searches()) == 6
+
+
+def test_an_empty_answer_is_no_failure(archive, heard, monkeypatch, capsys):
+    assert run(monkeypatch, *WATCH) == 0
+    assert "0 exposures, 0 files new" in capsys.readouterr().out
+    assert [path for path, _ in archive.asked] == ["search"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (500, "it answered 400 or 500"),
+        (503, "503 Server Error"),
+        (b"<html>", "its answer is not JSON"),
+        (b'{"results": 3}', "its answer is not in the documented form: results"),
+    ],
+)
+def test_an_archive_that_stays_away_is_one_line_and_exit_code_2(
+    archive, heard, monkeypatch, capsys, fault, why
+):
+    archive.faults = [fault] * 4
+    assert run(monkeypatch, *WATCH) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"nircam-darks: {archive.url}: no answer from the archive")
+    assert why in line
+
+
+def test_an_archive_that_cannot_be_reached_is_named(heard, monkeypatch, capsys):
+    monkeypatch.setenv("DARKS_MAST_URL", "http://127.0.0.1:9")
+    assert run(monkeypatch, *WATCH) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "http://127.0.0.1:9: no answer from the archive" in line
+    assert "Connection refused" in line
+
+
+def test_a_dry_run_announces_downloads_and_notes_nothing(archive, heard, monkeypatch, capsys, tmp_path):
+    archive.exposures = [exposure(1, day=2, detectors=("nrca1",))]
+    assert run(monkeypatch, *WATCH, "--dry-run", "--json") == 0
+    said, told = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (said["event"], said["uri"], said["message_id"]) == ("announced", None, None)
+    assert (told["event"], told["announced"]) == ("round", 1)
+    assert heard == []
+    assert "retrieve_product" not in {path for path, _ in archive.asked}
+    assert not list((tmp_path / "store").rglob("*.json"))
+
+
+def test_what_the_broker_confirmed_is_not_said_again_after_a_failure(
+    archive, heard, faults, monkeypatch, capsys
+):
+    # Given a broker that fails at the second of two files
+    archive.exposures = [exposure(1, day=2)]
+    archive.downloads["jw01062001001_02101_00001_nrcblong_uncal.fits"] = lambda: setattr(
+        faults, "lose_publishes", 1
+    )
+    assert run(monkeypatch, *WATCH) == 2
+    assert "not confirmed" in capsys.readouterr().err
+    archive.downloads.clear()
+    # When it is run again
+    assert run(monkeypatch, *WATCH) == 0
+    # Then each was announced once
+    assert names(heard) == [
+        "jw01062001001_02101_00001_nrca1",
+        "jw01062001001_02101_00001_nrcblong",
+    ]
+
+
+def test_files_go_to_the_folder_that_is_asked_for(archive, heard, monkeypatch, tmp_path):
+    archive.exposures = [exposure(1, day=2, detectors=("nrca1",))]
+    assert run(monkeypatch, *WATCH, "--download-to", tmp_path / "darks") == 0
+    path = tmp_path / "darks/jw01062/jw01062001001/jw01062001001_02101_00001_nrca1_uncal.fits"
+    assert heard[0].content.uri == path.as_uri()
+    assert path.read_bytes() == archive.exposures[0].files["nrca1"]
+
+
+def test_a_name_that_is_none_is_never_a_path(archive, heard, monkeypatch, tmp_path):
+    archive.exposures = [exposure(1, day=2, detectors=("../../nrca1",))]
+    assert run(monkeypatch, *WATCH) == 0
+    assert heard == []
+
+
+def test_what_is_not_the_state_of_a_watch_is_named(archive, heard, monkeypatch, capsys, tmp_path):
+    folder = tmp_path / "store/mast/program-1062"
+    folder.mkdir(parents=True)
+    (folder / "since-20240101T000000.json").write_text("[]")
+    assert run(monkeypatch, *WATCH) == 2
+    assert "since-20240101T000000.json is not the state of a watch" in capsys.readouterr().err
+
+
+def test_an_embedded_broker_is_not_announced_to(monkeypatch, capsys):
+    monkeypatch.setenv("DARKS_BROKER_URL", "memory://")
+    assert run(monkeypatch, *WATCH) == 2
+    assert "nobody else can reach" in capsys.readouterr().err
+
+
+@pytest.mark.xdist_group("ceph")
+def test_a_file_in_the_public_bucket_is_announced_there_and_ingest_can_read_it(
+    archive, heard, monkeypatch, capsys, ceph: Ceph, tmp_path
+):
+    # Given a public bucket that has one of two files, and another in an older size
+    bucket, client = ceph.new_bucket(), ceph.client()
+    client.put_bucket_acl(Bucket=bucket, ACL="public-read")
+    listed = exposure(1, day=2, detectors=("nrca1", "nrca2", "nrca3"))
+    archive.exposures = [listed]
+    folder = "jwst/public/jw01062/jw01062001001"
+    key = f"{folder}/{listed.name}_nrca1_uncal.fits"
+    for name, content in ((key, listed.files["nrca1"]), (key.replace("nrca1", "nrca3"), b"older")):
+        client.put_object(Bucket=bucket, Key=name, Body=content, ACL="public-read")
+    # And no credentials
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("DARKS_MAST_PUBLIC_BUCKET", f"s3://{bucket}/jwst/public")
+    monkeypatch.setenv("DARKS_SOURCE_S3_ENDPOINT", ceph.endpoint)
+    monkeypatch.setenv("DARKS_SOURCE_S3_ANONYMOUS", "true")
+    # When the archive is watched
+    assert run(monkeypatch, *WATCH) == 0
+    # Then it is announced there, and the others after a download
+    said = [message.content for message in heard]
+    assert said[0].uri == f"s3://{bucket}/{key}"
+    assert said[0].size == len(listed.files["nrca1"])
+    assert [one.uri.startswith("file://") for one in said] == [False, True, True]
+    downloaded = [body["product"] for path, body in archive.asked if path == "retrieve_product"]
+    assert [name.split("_")[-2] for name in downloaded] == ["nrca2", "nrca3"]
+    # And ingest reads it
+    settings = StageSettings(allowed_sources=[f"s3://{bucket}/jwst/public/"])
+    with source_of(said[0].uri, settings).on_disk(lambda: tmp_path) as path:
+        assert path.read_bytes() == listed.files["nrca1"]
+
+
+@pytest.mark.xdist_group("ceph")
+def test_files_and_state_go_to_the_bucket_of_the_services(archive, heard, monkeypatch, ceph: Ceph, tmp_path):
+    bucket = ceph.new_bucket()
+    monkeypatch.setenv("DARKS_STORE", f"s3://{bucket}/products")
+    monkeypatch.setenv("DARKS_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("DARKS_S3_ENDPOINT", ceph.endpoint)
+    monkeypatch.delenv("DARKS_MAST_PUBLIC_BUCKET")
+    archive.exposures = [exposure(1, day=2, detectors=("nrca1",))]
+    # When it is run twice, where the server has no such public bucket
+    assert run(monkeypatch, *WATCH) == 0
+    assert run(monkeypatch, *WATCH) == 0
+    # Then the file lies in the store, announced once, and ingest reads it there
+    (said,) = [message.content for message in heard]
+    assert said.uri.startswith(f"s3://{bucket}/products/mast/files/jw01062/")
+    settings = StageSettings(allowed_sources=[f"s3://{bucket}/products/mast/files/"])
+    with source_of(said.uri, settings).on_disk(lambda: tmp_path) as path:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == said.sha256
+    # And may go to another bucket
+    other = ceph.new_bucket()
+    archive.exposures += [exposure(2, day=3, detectors=("nrca1",))]
+    assert run(monkeypatch, *WATCH, "--download-to", f"s3://{other}/darks/") == 0
+    assert heard[1].content.uri.startswith(f"s3://{other}/darks/jw01062/")
+    assert list(ceph.client().list_objects_v2(Bucket=other)["Contents"])
+
+
+@pytest.mark.xdist_group("ceph")
+def test_no_file_goes_where_the_services_would_not_find_it(
+    archive, heard, monkeypatch, capsys, ceph: Ceph, tmp_path
+):
+    monkeypatch.setenv("DARKS_STORE", f"s3://{ceph.new_bucket()}")
+    monkeypatch.setenv("DARKS_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("DARKS_S3_ENDPOINT", ceph.endpoint)
+    monkeypatch.setenv("DARKS_SOURCE_S3_ANONYMOUS", "true")
+    archive.exposures = [exposure(1, day=2, detectors=("nrca1",))]
+    assert run(monkeypatch, *WATCH) == 2
+    assert "say --download-to" in capsys.readouterr().err
+    assert heard == []
+    assert run(monkeypatch, *WATCH, "--download-to", tmp_path / "darks") == 0
+    assert len(heard) == 1
+
+
+@contextlib.contextmanager
+def watching(*arguments, **environment):
+    """Start the command as a service is started; give its process."""
+    process = subprocess.Popen(
+        command(*WATCH, *arguments),
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.xdist_group("rabbitmq")
+def test_a_service_goes_on_after_a_kill_waits_for_the_archive_and_stops_when_asked(
+    archive, rabbit_node, tmp_path
+):
+    archive.exposures = [exposure(1, day=2), exposure(2, day=3)]
+    reached = threading.Event()
+    held = threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        held.wait(60)
+
+    # Given a home of its own, for what astroquery may write
+    home = tmp_path / "home"
+    home.mkdir()
+    with rabbit_node.new_vhost() as vhost:
+        apply(rabbit_node.settings(vhost))
+        url = rabbit_node.settings(vhost).url.get_secret_value()
+        environment = {"DARKS_BROKER_URL": url, "HOME": str(home)}
+        # And a watch that is killed while it downloads the last of four files
+        last = "jw01062001001_02101_00002_nrcblong_uncal.fits"
+        archive.downloads[last] = hold
+        with watching(**environment) as process:
+            assert reached.wait(60)
+            process.kill()
+            process.wait()
+        held.set()
+        archive.downloads.clear()
+        # When it is started as a service, at an archive that fails at first
+        archive.faults = [503] * 4
+        with watching("--every", "1", "--json", **environment) as process:
+            lines = (json.loads(line) for line in process.stdout)
+            events = []
+            while sum(event["event"] == "round" for event in events) < 2:
+                events.append(next(lines))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        broker = RabbitBroker(rabbit_node.settings(vhost))
+        consumer = broker.consume("ingest", prefetch=100)
+        told = []
+        while delivery := consumer.poll(0.5):
+            told.append(parse(delivery.body))
+            consumer.ack(delivery)
+        broker.close()
+    # Then it waited, announced what was open, and found nothing new in the next round
+    assert [event["event"] for event in events] == ["away", "announced", "announced", "round", "round"]
+    assert events[-1]["announced"] == 0
+    # And only what was said and not yet noted was said again, under the same id
+    counted = Counter(message.content.exposure_id for message in told)
+    assert counted == {
+        "jw01062001001_02101_00001_nrca1": 1,
+        "jw01062001001_02101_00001_nrcblong": 1,
+        "jw01062001001_02101_00002_nrca1": 2,
+        "jw01062001001_02101_00002_nrcblong": 1,
+    }
+    assert len({message.id for message in told}) == 4
+    assert list(home.iterdir()) == []
+
+
+def test_stopped_while_it_waits_it_ends_at_once(archive, monkeypatch, tmp_path):
+    reached, held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        held.wait(60)
+
+    archive.faults = [hold]
+    with watching("--dry-run") as process:
+        assert reached.wait(60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+        assert "run the same command again" in process.stderr.read()
+    held.set()
+
+
+def test_help_does_not_load_astroquery():
+    code = (
+        "import sys; from services.cli import app; "
+        "app(['watch-mast', '--help'], standalone_mode=False); assert 'astroquery' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Find new NIRCam darks" in done.stdout
+
+
+def test_the_documented_settings_are_those_in_force():
+    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    assert mast_settings_table() in page
