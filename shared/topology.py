@@ -16,6 +16,12 @@ BINDINGS: dict[str, tuple[str, ...]] = {
 #: Published for whoever listens; an unroutable one is no failure.
 INFORMATIONAL = frozenset({"exposure.rejected", "reference.built", "noise.measured"})
 
+#: While services are drained, messages under this key wait in a queue of their own.
+HELD_KEY = "exposure.announced"
+HELD_QUEUE = "ingest.held"
+#: The queue that they are held from, and come back to.
+HELD_FROM = "ingest"
+
 #: Attempts of one message before it is dead-lettered.
 DELIVERY_LIMIT = 5
 

@@ -1,19 +1,25 @@
 """`topology apply` against a real broker: what it makes, what it mends, what it leaves alone."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from rabbitmq_node import RabbitNode
+from rabbitmq_node import VERSIONS, RabbitNode
 
 from shared.broker.rabbitmq import BrokerSettings
+from shared.broker.rabbitmq.holding import Hold
 from shared.broker.rabbitmq.management import Management
 from shared.broker.rabbitmq.topology import apply, policies, queues
 from shared.errors import DarksError, EnvironmentFault, TransientError
-from shared.topology import BINDINGS, DELIVERY_LIMIT, EXCHANGE
+from shared.topology import BINDINGS, DELIVERY_LIMIT, EXCHANGE, HELD_QUEUE
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+@pytest.fixture(params=VERSIONS)
+def rabbit_node(
+    request: pytest.FixtureRequest, rabbit_nodes: Callable[[str | None], RabbitNode]
+) -> RabbitNode:
+    return rabbit_nodes(request.param)
 
 
 @pytest.fixture
@@ -68,6 +74,9 @@ def test_limits_stand_in_policies_and_dead_letters_have_none_that_loses_them() -
         assert definitions[f"^{queue}$"]["dead-letter-strategy"] == "at-least-once"
         assert definitions[f"^{queue}$"]["overflow"] == "reject-publish"
         assert definitions[f"^{queue}\\.dead$"]["delivery-limit"] > 1_000_000
+    held = definitions[r"^ingest\.held$"]
+    assert held["delivery-limit"] > 1_000_000
+    assert (held["dead-letter-routing-key"], held["overflow"]) == ("ingest.dead", "reject-publish")
 
 
 def test_what_drifted_is_mended(settings: BrokerSettings, api: Management) -> None:
@@ -96,6 +105,28 @@ def test_what_drifted_is_mended(settings: BrokerSettings, api: Management) -> No
     assert (EXCHANGE, "reference.built", "archive") in after["bindings"]
     api.delete("queues", vhost, "archive")
     assert state(api, settings.vhost) == wanted
+
+
+def test_a_hold_of_announcements_is_left_alone_and_said(settings: BrokerSettings, api: Management) -> None:
+    # Given a drained broker that lost a queue, with something else bound to the held one
+    apply(settings)
+    with Hold(settings) as hold:
+        hold.hold()
+    wanted = state(api, settings.vhost)
+    api.delete("queues", settings.vhost, "darkref")
+    api.post("bindings", settings.vhost, "e", EXCHANGE, "q", HELD_QUEUE, body={"routing_key": "set.check"})
+    # When the topology is applied, Then the rest is mended, and announcements stay held
+    said = [str(each) for each in apply(settings)]
+    assert "remove binding darks --set.check--> ingest.held" in said
+    assert [line for line in said if line.startswith("leave")] == [
+        "leave binding darks --exposure.announced--> ingest.held: announcements are held, "
+        "`nircam-darks drain --resume` lets them in"
+    ]
+    assert state(api, settings.vhost) == wanted
+    assert [each.action for each in apply(settings)] == ["leave"]
+    with Hold(settings) as hold:
+        hold.release()
+    assert apply(settings) == []
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import pika
 
 from shared.broker.base import DeadLetter
 from shared.broker.rabbitmq import wire
-from shared.broker.rabbitmq.connection import CONNECTION_ERRORS, describe, parameters
 from shared.broker.rabbitmq.consumer import RabbitConsumer
+from shared.broker.rabbitmq.dead_letters import DeadLetterQueues
 from shared.broker.rabbitmq.publisher import Publisher
 from shared.broker.rabbitmq.settings import BrokerSettings, broker_settings
-from shared.errors import PublishFailed, TransientError
+from shared.errors import PublishFailed
 from shared.messages import Envelope
-from shared.topology import BINDINGS, DELIVERY_LIMIT, EXCHANGE, INFORMATIONAL, dead_letter_queue
+from shared.topology import BINDINGS, EXCHANGE, INFORMATIONAL
 
 
 class RabbitBroker:
@@ -72,24 +72,12 @@ class RabbitBroker:
         Raises
         ------
         TransientError
-            If the broker cannot be reached, or its queue is not there.
+            If the broker cannot be reached, or another command reads its dead letters.
+        EnvironmentFault
+            If it refuses, or the queue is not there.
         """
-        found = []
-        try:
-            connection = pika.BlockingConnection(parameters(self.settings, f"read {queue}"))
-            try:
-                channel = connection.channel()
-                while True:
-                    method, properties, body = channel.basic_get(dead_letter_queue(queue))
-                    if method is None:
-                        break
-                    found.append(_dead_letter(queue, properties.headers or {}, body))
-            finally:
-                # Unacked, so all of it goes back.
-                connection.close()
-        except CONNECTION_ERRORS as error:
-            raise TransientError(describe(error, self.settings)) from None
-        return found
+        with DeadLetterQueues(self.settings) as queues:
+            return [stored.letter for stored in queues.letters(queue)]
 
     def close(self) -> None:
         """Let go of every connection; nothing can be published any more."""
@@ -120,24 +108,3 @@ class RabbitBroker:
             return
         mandatory = routing_key not in INFORMATIONAL
         self._publisher.publish(wire.Publication(EXCHANGE, routing_key, body, properties, mandatory))
-
-
-def _dead_letter(queue: str, headers: dict[str, Any], body: bytes) -> DeadLetter:
-    """Read one, whether a worker moved it (with a reason) or the broker did (at its own limit)."""
-    # The broker's count is here how often the dead letter was looked at.
-    attempts = wire.attempts_before({wire.ATTEMPTS: headers.get(wire.ATTEMPTS)})
-    reason, routing_key = headers.get(wire.REASON), headers.get(wire.ROUTING_KEY)
-    deaths = [death for death in headers.get("x-death") or [] if death.get("queue") == queue]
-    if reason is None and deaths:
-        cause = deaths[0].get("reason")
-        reason = f"dead-lettered by the broker ({cause}): its consumer was lost at each delivery"
-        attempts += DELIVERY_LIMIT
-        routing_key = routing_key or (deaths[0].get("routing-keys") or [""])[0]
-    return DeadLetter(
-        body,
-        str(routing_key or ""),
-        dead_letter_queue(queue),
-        str(reason or "unknown"),
-        attempts,
-        str(headers.get(wire.EVIDENCE) or ""),
-    )

@@ -1,7 +1,8 @@
 """Make the broker's exchanges, queues, bindings and policies those of `shared.topology`.
 
 Limits are policies, for the arguments of a queue can never be changed. Nothing of anybody else's is
-touched: a queue that the archive binds to our exchange stays.
+touched: a queue that the archive binds to our exchange stays. Nor is a hold of `nircam-darks drain`
+ended: a version may be rolled out, its topology applied, while announcements are held.
 """
 
 import re
@@ -19,7 +20,15 @@ from shared.broker.rabbitmq.wire import (
     delay_queue,
 )
 from shared.errors import EnvironmentFault
-from shared.topology import BINDINGS, DELIVERY_LIMIT, EXCHANGE, dead_letter_queue
+from shared.topology import (
+    BINDINGS,
+    DELIVERY_LIMIT,
+    EXCHANGE,
+    HELD_FROM,
+    HELD_KEY,
+    HELD_QUEUE,
+    dead_letter_queue,
+)
 
 _EXCHANGES = (EXCHANGE, DELAY_EXCHANGE, RETURN_EXCHANGE)
 _STEPS = (*(str(step) for step in DELAY_STEPS), LONG_DELAY)
@@ -36,12 +45,13 @@ class Difference:
     Attributes
     ----------
     action : str
-        ``create``, ``change`` or ``remove``; ``conflict`` where only its owner can decide.
+        ``create``, ``change`` or ``remove``; ``conflict`` where only its owner can decide; ``leave`` for
+        what is otherwise on purpose.
     what : str
         For a person: kind, name, and how it differs.
     """
 
-    action: Literal["create", "change", "remove", "conflict"]
+    action: Literal["create", "change", "remove", "conflict", "leave"]
     what: str
 
     def __str__(self) -> str:
@@ -52,7 +62,7 @@ _Step = tuple[Difference, Callable[[], None]]
 
 
 def apply(settings: BrokerSettings, dry_run: bool = False) -> list[Difference]:
-    """Bring the broker's topology in order; a second call finds nothing to do.
+    """Bring the broker's topology in order; a second call finds nothing to do but ``leave``.
 
     Parameters
     ----------
@@ -102,6 +112,10 @@ def policies() -> dict[str, tuple[str, dict[str, Any]]]:
         route = {"dead-letter-exchange": "", "dead-letter-routing-key": dead}
         wanted[f"{EXCHANGE}-{queue}"] = (f"^{re.escape(queue)}$", limit | route | kept)
         wanted[f"{EXCHANGE}-{dead}"] = (f"^{re.escape(dead)}$", {"delivery-limit": _NO_LIMIT})
+        if queue == HELD_FROM:
+            # Announcements may have been published with an expiration.
+            held = {"delivery-limit": _NO_LIMIT} | route | kept
+            wanted[f"{EXCHANGE}-{HELD_QUEUE}"] = (f"^{re.escape(HELD_QUEUE)}$", held)
     wanted[DELAY_EXCHANGE] = (
         f"^{re.escape(DELAY_EXCHANGE)}\\.",
         {"dead-letter-exchange": RETURN_EXCHANGE, "delivery-limit": _NO_LIMIT} | kept,
@@ -118,7 +132,7 @@ def bindings() -> set[tuple[str, str, str]]:
 
 def queues() -> list[str]:
     """Return the queues that must be."""
-    return [*BINDINGS, *map(dead_letter_queue, BINDINGS), *map(delay_queue, _STEPS)]
+    return [*BINDINGS, *map(dead_letter_queue, BINDINGS), *map(delay_queue, _STEPS), HELD_QUEUE]
 
 
 def _policies(api: Management, vhost: str) -> Iterator[_Step]:
@@ -189,7 +203,20 @@ def _bindings(api: Management, vhost: str) -> Iterator[_Step]:
         and each["destination"] in ours
         and not each.get("arguments")
     }
-    for exchange, key, queue in sorted(bindings() - standing.keys()):
+    wanted = bindings()
+    held, let_in = (EXCHANGE, HELD_KEY, HELD_QUEUE), (EXCHANGE, HELD_KEY, HELD_FROM)
+    if held in standing:
+        # A drain that was cut short may have left both.
+        wanted = (wanted - {let_in}) | {held} | ({let_in} & standing.keys())
+        yield (
+            Difference(
+                "leave",
+                f"binding {EXCHANGE} --{HELD_KEY}--> {HELD_QUEUE}: announcements are held, "
+                "`nircam-darks drain --resume` lets them in",
+            ),
+            lambda: None,
+        )
+    for exchange, key, queue in sorted(wanted - standing.keys()):
         yield (
             Difference("create", f"binding {exchange} --{key}--> {queue}"),
             _call(
@@ -203,7 +230,7 @@ def _bindings(api: Management, vhost: str) -> Iterator[_Step]:
                 body={"routing_key": key, "arguments": {}},
             ),
         )
-    for exchange, key, queue in sorted(standing.keys() - bindings()):
+    for exchange, key, queue in sorted(standing.keys() - wanted):
         properties = standing[exchange, key, queue]
         yield (
             Difference("remove", f"binding {exchange} --{key}--> {queue}"),

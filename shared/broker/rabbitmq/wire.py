@@ -6,7 +6,7 @@ could not be made good.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pika
@@ -18,6 +18,8 @@ ATTEMPTS = "x-darks-attempts"
 REASON = "x-darks-reason"
 EVIDENCE = "x-darks-evidence"
 ROUTING_KEY = "x-darks-routing-key"
+#: When a worker gave it up, in s since 1970.
+DIED = "x-darks-died"
 
 #: A copy with key ``<step>.<queue>`` waits in a delay queue, then returns to the queue of its key.
 DELAY_EXCHANGE = f"{EXCHANGE}.delay"
@@ -107,11 +109,24 @@ def dead(
     evidence: str = "",
 ) -> Publication:
     """Return a copy for the dead-letter queue beside `queue`."""
-    headers = {ROUTING_KEY: routing_key, ATTEMPTS: attempts, REASON: reason[:_REASON_LENGTH]}
+    headers = {
+        ROUTING_KEY: routing_key,
+        ATTEMPTS: attempts,
+        REASON: reason[:_REASON_LENGTH],
+        DIED: int(datetime.now(UTC).timestamp()),
+    }
     if evidence:
         # The last lines of a traceback say most.
         headers[EVIDENCE] = evidence[-_EVIDENCE_LENGTH:]
     return Publication("", dead_letter_queue(queue), body, copy_of(properties, headers))
+
+
+def afresh(queue: str, routing_key: str, body: bytes, properties: Any) -> Publication:
+    """Return a copy for the end of `queue` that looks as if nobody had tried it yet."""
+    copied = copy_of(properties, {ROUTING_KEY: routing_key})
+    for name in (ATTEMPTS, REASON, EVIDENCE, DIED):
+        copied.headers.pop(name, None)
+    return Publication("", queue, body, copied)
 
 
 def copy_of(properties: Any, headers: dict[str, Any]) -> Any:

@@ -1,0 +1,351 @@
+"""`nircam-darks drain` against a real broker: what is there is finished, what comes is held, none is lost."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from handlers_for_tests import HANDLERS, KEY, announcement, computations, released
+from rabbitmq_node import VERSIONS, RabbitNode
+from typer.testing import CliRunner, Result
+
+from services.cli import app
+from services.operations.drain import drain, resume
+from shared.broker.rabbitmq import BrokerSettings, RabbitBroker
+from shared.broker.rabbitmq.holding import Hold
+from shared.broker.rabbitmq.management import Management
+from shared.broker.rabbitmq.publisher import Publisher
+from shared.broker.rabbitmq.queues import queue_states
+from shared.broker.rabbitmq.session import Session
+from shared.broker.rabbitmq.topology import apply
+from shared.errors import EnvironmentFault, PublishFailed, TransientError
+from shared.jobs import JobProcesses
+from shared.messages import Envelope, SetCheck, parse
+from shared.settings import StageSettings
+from shared.store.local import LocalStore
+from shared.store.manifest import find_all
+from shared.topology import EXCHANGE, HELD_FROM, HELD_KEY, HELD_QUEUE
+from shared.worker import Worker
+
+SOON = 20.0
+
+
+@pytest.fixture(params=VERSIONS)
+def rabbit_node(
+    request: pytest.FixtureRequest, rabbit_nodes: Callable[[str | None], RabbitNode]
+) -> RabbitNode:
+    return rabbit_nodes(request.param)
+
+
+@pytest.fixture
+def settings(rabbit_node: RabbitNode) -> Iterator[BrokerSettings]:
+    with rabbit_node.new_vhost() as name:
+        apply(rabbit_node.settings(name))
+        yield rabbit_node.settings(name)
+
+
+@pytest.fixture
+def broker(settings: BrokerSettings) -> Iterator[RabbitBroker]:
+    with contextlib.closing(RabbitBroker(settings)) as broker:
+        yield broker
+
+
+@pytest.fixture
+def command(settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run ``nircam-darks drain`` with these words, against this broker."""
+    monkeypatch.setenv("DARKS_BROKER_URL", settings.url.get_secret_value())
+    monkeypatch.setenv("DARKS_BROKER_MANAGEMENT_URL", settings.management_url.get_secret_value())
+
+    def run(*words: str, code: int = 0) -> Result:
+        done = CliRunner().invoke(app, ["drain", *words], catch_exceptions=False)
+        assert done.exit_code == code, done.output
+        return done
+
+    return run
+
+
+def ready(settings: BrokerSettings) -> dict[str, int]:
+    """How much waits in each queue that is not empty."""
+    return {state.name: state.ready for state in queue_states(settings) if state.ready}
+
+
+def bound(settings: BrokerSettings) -> set[str]:
+    """Where announcements go."""
+    api = Management(settings)
+    return {
+        each["destination"]
+        for each in api.get("bindings", settings.vhost)
+        if (each["source"], each["routing_key"]) == (EXCHANGE, HELD_KEY)
+    }
+
+
+def take(broker: RabbitBroker) -> list[str]:
+    """Take all that waits for ingest: the exposures' names."""
+    found = []
+    with contextlib.closing(broker.consume("ingest")) as consumer:
+        while (delivery := consumer.poll(0.5)) is not None:
+            assert (delivery.routing_key, delivery.delivery_count, delivery.redelivered) == (
+                HELD_KEY,
+                0,
+                False,
+            )
+            found.append(parse(delivery.body).content.exposure_id)
+            consumer.ack(delivery)
+    return found
+
+
+def test_what_comes_is_held_and_resumed_in_its_order(
+    settings: BrokerSettings, broker: RabbitBroker, command: Callable[..., Result]
+) -> None:
+    # Given a drained broker, at which announcements, and the check of a set, come
+    outcome = json.loads(command("--idle", "0.2", "--json").stdout)
+    assert (outcome["drained"], outcome["held"], outcome["left"]) == (True, 0, [])
+    for n in range(3):
+        broker.publish(announcement(f"e{n}"))
+    broker.publish_body(HELD_KEY, b"\xff" * (10 << 20))
+    assert ready(settings) == {HELD_QUEUE: 4}
+    assert bound(settings) == {HELD_QUEUE}
+    # When it is drained again, Then that changes nothing
+    assert "drained; 4 announcements are held" in command("--idle", "0.2").stdout
+    # When it is resumed, Then they are in ingest as if they had just come; twice does no harm
+    assert json.loads(command("--resume", "--json").stdout) == {"resumed": True, "moved": 4}
+    assert json.loads(command("--resume", "--json").stdout) == {"resumed": True, "moved": 0}
+    assert bound(settings) == {HELD_FROM}
+    broker.publish(announcement("after"))
+    with contextlib.closing(broker.consume("ingest", prefetch=9)) as consumer:
+        bodies = [consumer.poll(SOON).body for _ in range(5)]
+    assert [len(body) for body in bodies].count(10 << 20) == 1
+    assert parse(bodies[0]).content.exposure_id == "e0"
+    assert parse(bodies[4]).content.exposure_id == "after"
+
+
+def test_it_says_what_is_left_where_until_the_time_is_over(
+    settings: BrokerSettings, broker: RabbitBroker, command: Callable[..., Result]
+) -> None:
+    # Given an announcement that nobody takes, one that waits for its next attempt, and a set's check
+    broker.publish(announcement("waits"))
+    broker.publish(announcement("again"), delay=100.0)
+    check = Envelope.of(SetCheck(configuration="c", scheduled_at="2026-01-01T00:00:00Z"), identity="c")
+    broker.publish(check, delay=3000.0)
+    # When it is drained for a second, Then it says so, holds all the same, and ends with 3
+    done = command("--timeout", "1", "--idle", "0.5", code=3)
+    assert "not drained in 1 s: ingest 1 ready" in done.stdout
+    assert "no service consumes it; 1 delayed for another attempt" in done.stdout
+    assert "1 checks of sets wait for their time and stay" in done.stdout
+    assert done.stderr.count("left: ") == 1
+    assert bound(settings) == {HELD_QUEUE}
+    said = json.loads(command("--timeout", "1", "--idle", "0.5", "--json", code=3).stdout)
+    assert (said["drained"], said["checks"], [each["name"] for each in said["left"]]) == (
+        False,
+        1,
+        ["ingest", "darks.delay.125"],
+    )
+    command("--timeout", "5", code=2)
+    command("--timeout", "5", "--resume", code=2)
+
+
+@pytest.mark.parametrize("at", ["bind", "unbind", "publish", "remove", "last look"])
+def test_a_resume_that_dies_anywhere_loses_nothing(
+    settings: BrokerSettings, broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    # Given three announcements that are held, and a resume that dies
+    drain(settings, lambda line: None, idle=0.0)
+    for n in range(3):
+        broker.publish(announcement(f"e{n}"))
+    with monkeypatch.context() as patched:
+        _die(patched, at)
+        with pytest.raises(PublishFailed):
+            resume(settings)
+    # When announcements go on, and it is run again
+    broker.publish(announcement("after"))
+    before = ready(settings)
+    assert before.get("ingest", 0) + before.get(HELD_QUEUE, 0) >= 4
+    resume(settings)
+    # Then all are in ingest, what was under way perhaps twice
+    came = take(broker)
+    assert set(came) == {"e0", "e1", "e2", "after"}
+    assert len(came) <= 5
+    assert ready(settings) == {}
+    assert bound(settings) == {HELD_FROM}
+
+
+def _die(patched: pytest.MonkeyPatch, at: str) -> None:
+    ask = Session.ask
+
+    def dying_ask(self: Session, method: str, *arguments: Any, **options: Any) -> Any:
+        if method == {"bind": "queue_bind", "unbind": "queue_unbind", "remove": "basic_ack"}.get(at):
+            raise PublishFailed("killed")
+        return ask(self, method, *arguments, **options)
+
+    def die(*_: Any) -> None:
+        raise PublishFailed("killed")
+
+    patched.setattr(Session, "ask", dying_ask)
+    if at == "publish":
+        patched.setattr(Publisher, "publish", die)
+    elif at == "last look":
+        patched.setattr(Session, "rest", die)
+
+
+def test_a_drain_that_dies_between_its_bindings_loses_nothing(
+    settings: BrokerSettings, broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        _die(patched, "unbind")
+        with pytest.raises(PublishFailed), Hold(settings) as hold:
+            hold.hold()
+    # It goes both ways, which `topology apply` leaves to whoever drains
+    assert bound(settings) == {HELD_FROM, HELD_QUEUE}
+    assert [each.action for each in apply(settings)] == ["leave"]
+    assert bound(settings) == {HELD_FROM, HELD_QUEUE}
+    broker.publish(announcement("e"))
+    drain(settings, lambda line: None, timeout=0.0)
+    assert bound(settings) == {HELD_QUEUE}
+    assert set(take(broker)) == {"e"}
+    assert resume(settings) == 1
+
+
+def test_an_announcement_that_expires_while_it_is_held_is_a_dead_letter(
+    settings: BrokerSettings, broker: RabbitBroker
+) -> None:
+    drain(settings, lambda line: None, idle=0.0)
+
+    with Session(settings, "a trigger") as trigger:
+        trigger.ask("confirm_delivery")
+        properties = pika.BasicProperties(expiration="100", delivery_mode=2)
+        trigger.ask("basic_publish", EXCHANGE, HELD_KEY, b"x", properties, mandatory=True)
+    deadline = time.monotonic() + SOON
+    while not broker.dead_letters("ingest") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    [letter] = broker.dead_letters("ingest")
+    assert (letter.body, letter.routing_key) == (b"x", HELD_KEY)
+    assert letter.reason == "dead-lettered by the broker (expired)"
+
+
+@pytest.mark.slow
+def test_under_a_steady_stream_everything_is_worked_once_or_held(
+    settings: BrokerSettings, broker: RabbitBroker, tmp_path: Path
+) -> None:
+    # Given a trigger that announces all the time, and a worker; one job fails first, one takes its time
+    published: list[str] = []
+    stop_trigger, stop_worker = threading.Event(), threading.Event()
+    lines: list[str] = []
+    kinds: list[str] = []
+
+    def announce() -> None:
+        while not stop_trigger.is_set():
+            name = f"e{len(published)}"
+            does = {3: "transient-until=2", 5: "wait"}.get(len(published), "work")
+            broker.publish(announcement(name, does))
+            published.append(name)
+            time.sleep(0.05)
+
+    def products() -> list[str]:
+        found = find_all(LocalStore(tmp_path / "store"), f"ingest/{KEY.slug}/")
+        return sorted(manifest.facts["exposure_id"] for manifest in found)
+
+    with JobProcesses(1, HANDLERS, StageSettings(store=tmp_path / "store")) as jobs:
+        worker = Worker("ingest", broker, jobs, lambda event: kinds.append(event.kind), retry_delays=(2.0,))
+        threads = [
+            threading.Thread(target=worker.run, args=(stop_worker,)),
+            threading.Thread(target=announce),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            deadline = time.monotonic() + SOON
+            while len(published) < 10 and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+            def look(line: str) -> None:
+                lines.append(line)
+                # The job ends only after the drain has seen it at work.
+                if "1 at work" in line:
+                    released(tmp_path, "e5").touch()
+
+            # When it is drained, while they go on, and noise's queue is emptied
+            noise = threading.Thread(target=_empty, args=(broker, "noise", stop_worker))
+            threads.append(noise)
+            noise.start()
+            outcome = drain(settings, look, timeout=60.0)
+            # Then no work is left, and what was worked and what is held are all there is
+            assert outcome.drained, (outcome, lines)
+            done = products()
+            assert kinds[-1] == "finished"
+            stop_trigger.set()
+            threads[1].join(SOON)
+            assert products() == done
+            assert outcome.left == []
+            held = ready(settings)[HELD_QUEUE]
+            assert len(done) + held in (len(published), len(published) + 1)
+            assert {"e3", "e5"} <= set(done)
+            # And once resumed, all is worked, each once
+            assert resume(settings) == held
+            deadline = time.monotonic() + 60
+            while len(products()) < len(published) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        finally:
+            stop_trigger.set()
+            stop_worker.set()
+            for thread in threads:
+                thread.join(SOON)
+    assert products() == sorted(published)
+    assert {computations(tmp_path, name) for name in published} == {1}
+    assert broker.dead_letters("ingest") == []
+
+
+def _empty(broker: RabbitBroker, queue: str, stop: threading.Event) -> None:
+    with contextlib.closing(broker.consume(queue)) as consumer:
+        while not stop.is_set():
+            if (delivery := consumer.poll(0.1)) is not None:
+                consumer.ack(delivery)
+
+
+@pytest.mark.slow
+def test_what_somebody_works_on_is_seen_before_it_is_called_drained(
+    settings: BrokerSettings, broker: RabbitBroker
+) -> None:
+    # Given a delivery that was taken a moment ago, which the broker's statistics do not show yet
+    broker.publish(announcement("e"))
+    with contextlib.closing(broker.consume("ingest")) as consumer:
+        delivery = consumer.poll(SOON)
+        started = time.monotonic()
+        seen: list[float] = []
+
+        def look(line: str) -> None:
+            if "1 at work" in line:
+                seen.append(time.monotonic() - started)
+                consumer.ack(delivery)
+
+        # When it is drained, Then not before that was seen and done
+        outcome = drain(settings, look, timeout=60.0)
+        assert outcome.drained
+        assert seen
+        assert outcome.seconds > seen[0]
+
+
+def test_without_the_broker_or_its_queues_it_says_so_in_one_line(
+    rabbit_node: RabbitNode,
+    settings: BrokerSettings,
+    command: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with rabbit_node.new_vhost() as empty:
+        for url, kind, said in (
+            ("amqp://guest:guest@127.0.0.1:9/", TransientError, "cannot be reached: Connection refused"),
+            (rabbit_node.settings(empty).url.get_secret_value(), EnvironmentFault, "`nircam-darks topology"),
+        ):
+            monkeypatch.setenv("DARKS_BROKER_URL", url)
+            for words in (("--json",), ("--resume",)):
+                with pytest.raises(kind, match=said) as raised:
+                    command(*words)
+                assert "\n" not in str(raised.value)
+    monkeypatch.setenv("DARKS_BROKER_URL", settings.url.get_secret_value())
+    monkeypatch.setenv("DARKS_BROKER_MANAGEMENT_URL", "http://127.0.0.1:9")
+    with pytest.raises(TransientError, match="no answer from the broker's management API"):
+        command()
