@@ -27,7 +27,7 @@ from services.cli_options import (
     stage_settings,
     usage,
 )
-from services.commands import announce, topology
+from services.commands import announce, backfill, dead_letters, drain, mast, reconcile, status, topology
 from shared.errors import DarksError
 
 app = typer.Typer(
@@ -226,3 +226,9 @@ def cross_check_command(
 
 app.add_typer(topology.app, name="topology")
 app.command("announce")(announce.announce_command)
+app.command("backfill")(backfill.backfill_command)
+app.command("status")(status.status_command)
+app.command("reconcile")(reconcile.reconcile_command)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.command("drain")(drain.drain_command)
+app.command("watch-mast")(mast.watch_mast_command)

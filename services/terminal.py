@@ -25,15 +25,15 @@ def _renderables(summary: Summary) -> Iterator[RenderableType]:
     yield _head(summary)
     rejected = [entry for entry in summary.exposures if entry.status == "rejected"]
     if rejected:
-        table = _table("Rejected", "file", "why")
+        table = titled_table("Rejected", "file", "why")
         for entry in rejected:
             name = Path(entry.file).name
             table.add_row(name, Text((entry.reason or "").removeprefix(f"{name}: ")))
         yield table
     measured_sets: list[ReferenceEntry | NoiseEntry] = [*summary.references, *summary.noise]
-    short = _short_names({entry.configuration for entry in measured_sets})
+    short = short_names({entry.configuration for entry in measured_sets})
     if summary.references:
-        table = _table("Dark references", "configuration", "e-/1000 s", "expected", "verdict")
+        table = titled_table("Dark references", "configuration", "e-/1000 s", "expected", "verdict")
         for reference in summary.references:
             table.add_row(
                 short[reference.configuration],
@@ -43,7 +43,7 @@ def _renderables(summary: Summary) -> Iterator[RenderableType]:
             )
         yield table
     if summary.noise:
-        table = _table(
+        table = titled_table(
             "Noise (e-)", "configuration", "ramps", "CDS", "spatial", "temporal", "jumps %", "verdict"
         )
         for noise in summary.noise:
@@ -60,7 +60,7 @@ def _renderables(summary: Summary) -> Iterator[RenderableType]:
     told = " ".join([entry.verdict for entry in measured_sets] + [entry.reason or "" for entry in rejected])
     untold = [failure for failure in summary.failures if failure.reason not in told]
     if untold:
-        table = _table("Work that failed", "service", "about", "why")
+        table = titled_table("Work that failed", "service", "about", "why")
         for failure in untold:
             about = failure.configuration or Path(failure.subject).name
             table.add_row(failure.service, about, Text(failure.reason))
@@ -76,13 +76,14 @@ def _head(summary: Summary) -> Text:
     return head
 
 
-def _short_names(configurations: set[str]) -> dict[str, str]:
+def short_names(configurations: set[str]) -> dict[str, str]:
     """Return names without the digest at their end, where the rest tells them apart."""
     cut = {slug: slug.rpartition("_")[0] or slug for slug in configurations}
     return {slug: name if list(cut.values()).count(name) == 1 else slug for slug, name in cut.items()}
 
 
-def _table(title: str, *columns: str) -> Table:
+def titled_table(title: str, *columns: str) -> Table:
+    """Return an empty table in the one style of this program's tables."""
     table = Table(
         title=f"\n{title}",
         title_justify="left",

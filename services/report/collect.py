@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from services.darkref.products import ReferenceFacts
 from services.ingest.products import RampFacts, RejectionFacts
 from services.noise.products import ExposureNoiseFacts, SetNoiseFacts
+from shared.exposure_sets import BuiltSet, superseded_by
 from shared.store.base import Store
 from shared.store.manifest import MANIFEST, Manifest, find, find_all
 
@@ -52,8 +53,8 @@ def read_facts(model: type[_Facts], facts: dict[str, object]) -> _Facts:
 class RunProducts:
     """The products of one run, each as its manifest and its facts.
 
-    A set is left out where a larger set of the same configuration holds all of its exposures: the
-    larger one stands in its place.
+    A product of a set is left out where another is current in its place, see
+    `shared.exposure_sets.superseded_by`.
     """
 
     ramps: list[tuple[Manifest, RampFacts]] = field(default_factory=list)
@@ -102,11 +103,12 @@ def rejections(store: Store) -> dict[tuple[str, str], RejectionFacts]:
 
 
 def _standing(products: list[tuple[Manifest, _SetFacts]]) -> list[tuple[Manifest, _SetFacts]]:
+    stands_in = superseded_by(
+        BuiltSet(manifest.path, facts.configuration, frozenset(facts.exposures), manifest.created)
+        for manifest, facts in products
+    )
     return [
         (manifest, facts)
         for manifest, facts in sorted(products, key=lambda p: (p[1].configuration, p[1].set_id))
-        if not any(
-            other.configuration == facts.configuration and set(facts.exposures) < set(other.exposures)
-            for _, other in products
-        )
+        if stands_in[manifest.path] is None
     ]

@@ -1,7 +1,8 @@
-"""Objects of other people's buckets, brought to this machine's disk."""
+"""Objects of other people's buckets: what there is, and how it comes to this machine's disk."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -12,6 +13,17 @@ from shared.store.s3_client import MISSING, code_of, make_client, persistently, 
 
 #: Bytes in memory of an object that is fetched.
 _PIECE = 1 << 20
+#: What is answered where only the newest versions may be listed, or there are none.
+_NO_VERSIONS = frozenset({"AccessDenied", "AllAccessDisabled", "403", "MethodNotAllowed", "NotImplemented"})
+
+
+class ListedObject(NamedTuple):
+    """An object as a listing tells of it; `version` is None where the bucket has none."""
+
+    key: str
+    size: int
+    etag: str
+    version: str | None
 
 
 def fetch(settings: BucketAccess, bucket: str, key: str, version: str | None, path: Path) -> bool:
@@ -55,6 +67,45 @@ def is_there(settings: BucketAccess, bucket: str, key: str, version: str | None)
                 return False
             raise
     return True
+
+
+def list_objects(settings: BucketAccess, bucket: str, prefix: str, after: str = "") -> Iterator[ListedObject]:
+    """Yield the objects whose keys begin with `prefix`, in ascending order, a page at a time.
+
+    Of several versions of one object only the newest counts; one that was deleted is not there. The
+    places of folders (keys with a slash at their end) are left out.
+
+    Parameters
+    ----------
+    settings : BucketAccess
+    bucket, prefix : str
+    after : str
+        Only keys behind this one.
+
+    Raises
+    ------
+    StoreUnavailable, EnvironmentFault
+        As `shared.store.s3_client.fault_of` says.
+    """
+    client, named = make_client(settings), {"Bucket": bucket, "Prefix": prefix}
+    with s3_faults(_where(settings, bucket, prefix)):
+        try:
+            versions = client.get_paginator("list_object_versions")
+            pages = iter(versions.paginate(**named, **({"KeyMarker": after} if after else {})))
+            page = next(pages, None)
+        except ClientError as error:
+            if code_of(error) not in _NO_VERSIONS:
+                raise
+            newest = client.get_paginator("list_objects_v2")
+            pages = iter(newest.paginate(**named, **({"StartAfter": after} if after else {})))
+            page = next(pages, None)
+        while page is not None:
+            for entry in page.get("Versions", page.get("Contents", [])):
+                key, version = entry["Key"], entry.get("VersionId")
+                if key > after and not key.endswith("/") and entry.get("IsLatest", True):
+                    version = None if version in (None, "", "null") else version
+                    yield ListedObject(key, entry["Size"], entry["ETag"].strip('"'), version)
+            page = next(pages, None)
 
 
 def _named(bucket: str, key: str, version: str | None) -> dict[str, Any]:

@@ -1,0 +1,211 @@
+"""`nircam-darks reconcile` finds what led to nothing, says it again, and leaves the rest alone."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from arrivals import SLUG, DictStore, Exposure, Ingest
+from typer.testing import CliRunner
+
+from services.cli import app
+from services.operations.reconcile import Gap, gaps, say_again, sweep_leftovers
+from services.operations.stored import read_stored
+from shared.broker.memory import MemoryBroker
+from shared.broker.rabbitmq.queues import QueueState
+from shared.errors import EnvironmentFault
+from shared.messages import Envelope, SetReady, parse
+from shared.settings import StageSettings
+from shared.store.local import LocalStore
+
+LATER = timedelta(hours=1)
+
+
+@pytest.fixture
+def bench() -> Ingest:
+    return Ingest(DictStore(), StageSettings(store="s3://test"))
+
+
+def found(bench: Ingest, after: timedelta = LATER, older_than: float = 600.0) -> list[Gap]:
+    return gaps(read_stored(bench.store), bench.settings, older_than, datetime.now(UTC) + after)
+
+
+def heard(broker: MemoryBroker, queue: str) -> list[Envelope]:
+    consumer = broker.consume(queue, prefetch=100)
+    messages = []
+    while delivery := consumer.poll(0.01):
+        messages.append(parse(delivery.body))
+        consumer.ack(delivery)
+    consumer.close()
+    return messages
+
+
+def set_of(bench: Ingest, *exposures: str) -> SetReady:
+    """Have some exposures come, with their noise; return the set."""
+    for name in exposures:
+        bench.arrive(Exposure(name, count=len(exposures)))
+        bench.noise(Exposure(name))
+    return bench.said[-1]
+
+
+def test_a_store_in_order_has_no_gaps(bench: Ingest) -> None:
+    ready = set_of(bench, "a", "b")
+    bench.build(ready)
+    bench.build(ready, "set-noise")
+    bench.claim(Exposure("a"))
+    bench.reject(Exposure("c"))
+    assert found(bench) == []
+
+
+def test_a_ramp_without_its_noise_is_announced_as_it_was_the_first_time(bench: Ingest) -> None:
+    # Given two ramps, and the noise of one
+    first = bench.ramp(Exposure("a")).messages
+    bench.ramp(Exposure("b"))
+    bench.noise(Exposure("b"))
+    # When
+    gap_found = found(bench)
+    broker = MemoryBroker()
+    assert [(gap.kind, gap.subject) for gap in say_again(gap_found, bench.store, broker)] == [("noise", "a")]
+    # Then the very message is said, also a second time
+    list(say_again(found(bench), bench.store, broker))
+    assert [message.id for message in heard(broker, "noise")] == [first[0].id] * 2
+
+
+def test_a_ramp_made_anew_has_no_noise_though_an_earlier_one_has(bench: Ingest) -> None:
+    bench.noise(Exposure("a", version="0"))
+    bench.ramp(Exposure("a"))
+    assert [gap.kind for gap in found(bench)] == ["noise"]
+
+
+@pytest.mark.parametrize(
+    ("built", "missing"),
+    [([], "dark reference and noise"), (["reference"], "noise"), (["set-noise"], "dark reference")],
+)
+def test_a_complete_set_without_its_products_has_ingest_say_so_again(
+    bench: Ingest, built: list[str], missing: str
+) -> None:
+    # Given a set of which something was never made
+    ready = set_of(bench, "a", "b")
+    for product in built:
+        bench.build(ready, product)
+    # When
+    [gap] = found(bench)
+    # Then ingest is asked for it, and answers with the same set
+    assert (gap.kind, gap.subject, gap.missing) == ("set", SLUG, f"{missing} of set {ready.set_id}")
+    broker = MemoryBroker()
+    list(say_again([gap], bench.store, broker))
+    [check] = heard(broker, "ingest")
+    assert bench.answer(check) == [ready]
+    # And once it is made there is no gap
+    for product in {"reference", "set-noise"} - set(built):
+        bench.build(ready, product)
+    assert found(bench) == []
+
+
+def test_a_set_that_settled_is_asked_for_and_no_sooner(bench: Ingest) -> None:
+    bench.settings = bench.settings.model_copy(update={"settle_seconds": 1800.0})
+    for name in "ab":
+        bench.outgoing(Exposure(name))
+        bench.noise(Exposure(name))
+    assert found(bench, timedelta(minutes=20)) == []
+    [gap] = found(bench, timedelta(minutes=40))
+    # The check says since when nothing came, so that ingest decides as if its own had not got lost.
+    [ready] = bench.answer(gap.message)
+    assert len(ready.members) == 2
+    # With one more exposure that came since, it would not
+    bench.redate(bench.ramp(Exposure("c")).path, -1800)
+    assert bench.answer(gap.message) == []
+
+
+def test_sets_that_wait_and_sets_too_small_for_a_reference_are_no_gaps(bench: Ingest) -> None:
+    bench.arrive(Exposure("a", count=2))
+    bench.noise(Exposure("a"))
+    assert found(bench) == []
+    # A set of one integration, which darkref refuses, has its noise only
+    alone = Ingest(DictStore(), bench.settings)
+    [ready] = alone.arrive(Exposure("a", count=1))
+    alone.noise(Exposure("a"))
+    assert [gap.missing for gap in found(alone)] == [f"noise of set {ready.set_id}"]
+
+
+def test_a_superseded_set_is_not_asked_for(bench: Ingest) -> None:
+    set_of(bench, "a", "b")
+    [whole] = bench.arrive(Exposure("late"))
+    bench.noise(Exposure("late"))
+    bench.build(whole)
+    bench.build(whole, "set-noise")
+    assert found(bench) == []
+
+
+def test_an_exposure_that_was_begun_with_and_lost_is_announced_from_its_claim(bench: Ingest) -> None:
+    # Given claims: of a ramp, of a refused exposure, of one under way, and of two that were lost
+    now = datetime.now(UTC)
+    for name in ("done", "refused", "lost", "old"):
+        bench.claim(Exposure(name), None if name == "old" else now)
+    bench.claim(Exposure("at work"), now + LATER)
+    bench.ramp(Exposure("done"))
+    bench.noise(Exposure("done"))
+    bench.reject(Exposure("refused"))
+    # When
+    lost = found(bench)
+    # Then both are announced, the file and its bytes as claimed
+    assert [(gap.kind, gap.subject) for gap in lost] == [("exposure", "lost"), ("exposure", "old")]
+    said = lost[0].message.content
+    assert said.uri == "s3://archive/darks/lost_uncal.fits"
+    assert len(said.sha256) == 64
+
+
+def test_a_second_file_that_was_refused_does_not_hide_that_the_first_was_lost(bench: Ingest) -> None:
+    claim = bench.claim(Exposure("a"), datetime.now(UTC))
+    bench.store.put(
+        "exposures/a/claim.json", claim.model_copy(update={"uri": "s3://x/y"}).model_dump_json().encode()
+    )
+    bench.reject(Exposure("a"))
+    assert [gap.kind for gap in found(bench)] == ["exposure"]
+
+
+def test_work_within_the_grace_period_is_left_alone(bench: Ingest) -> None:
+    bench.claim(Exposure("c"), datetime.now(UTC))
+    set_of(bench, "a", "b")
+    bench.ramp(Exposure("d"))
+    assert found(bench, timedelta(seconds=500)) == []
+    assert {gap.kind for gap in found(bench, timedelta(seconds=700))} == {"set", "noise", "exposure"}
+
+
+def test_leftovers_are_swept_only_where_nobody_consumes(tmp_path) -> None:
+    # Given a product, and what a killed attempt left of another
+    store = LocalStore(tmp_path)
+    bench = Ingest(store, StageSettings(store=tmp_path))
+    bench.ramp(Exposure("a"))
+    left = f"darkref/{SLUG}/s/{'0' * 32}/12345678/x.fits"
+    store.put(left, b"half")
+    before = set(store.list(""))
+    with pytest.raises(EnvironmentFault, match=r"noise: 2.*stop the services first"):
+        sweep_leftovers(
+            store, [QueueState("ingest", "service", 0, 0, 0), QueueState("noise", "service", 0, 0, 2)]
+        )
+    assert set(store.list("")) == before
+    assert sweep_leftovers(store, [QueueState("ingest", "service", 9, 0, 0)]) == 1
+    assert set(store.list("")) == before - {left}
+
+
+def test_the_command_only_shows_with_dry_run(tmp_path, monkeypatch) -> None:
+    store = LocalStore(tmp_path)
+    bench = Ingest(store, StageSettings(store=tmp_path))
+    bench.redate(bench.ramp(Exposure("a")).path, 700)
+    monkeypatch.setenv("DARKS_STORE", str(tmp_path))
+    monkeypatch.setenv("DARKS_BROKER_URL", "memory://")
+    before = set(store.list(""))
+
+    def run(*words: str) -> list[dict]:
+        result = CliRunner().invoke(app, ["reconcile", "--json", *words])
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    gap = {"kind": "noise", "subject": "a", "missing": "noise of the exposure"}
+    for words, announced in ((("--dry-run",), 0), ((), 1)):
+        told, last = run(*words)
+        assert told == gap
+        assert last["summary"] == {"missing": 1, "announced": announced, "swept": None, "damaged": []}
+    assert run("--older-than", "900")[0]["summary"]["missing"] == 0
+    assert set(store.list("")) == before
+    assert CliRunner().invoke(app, ["reconcile", "--dry-run", "--sweep"]).exit_code == 2
