@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -21,11 +22,16 @@ from shared.worker_events import WorkerEvent
 
 #: From these the setting's level counts; from every other logger only warnings.
 _OURS = ("shared", "services", "nircam-darks")
+#: Whose lines of level INFO jwst writes into each file that it makes (``cal_logs``): a file says how it was
+#: made, whatever its maker logs.
+_RECORDED = ("jwst", "stcal", "stpipe")
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s]+@")
 _AS_PARAMETER = re.compile(
     r"(?i)((?:signature|credential|password|passwd|secret|token)[\w-]{0,30}[\"']?\s*[=:]\s*[\"']?)"
     r"""[^\s&"',;)}]+"""
 )
+#: Most characters of evidence in a line; the whole of it goes with the dead letter.
+_LONGEST_EVIDENCE = 4000
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["json", "console"]
@@ -41,7 +47,10 @@ class LogSettings:
 
 def without_credentials(text: str) -> str:
     """Return `text` with what looks like a password, key or signature replaced by ``***``."""
-    return _AS_PARAMETER.sub(r"\1***", _IN_ADDRESS.sub("***@", text))
+    # Most of what is logged is ids and single words; to see so is quicker than to search them.
+    if "://" in text:
+        text = _IN_ADDRESS.sub("***@", text)
+    return _AS_PARAMETER.sub(r"\1***", text) if "=" in text or ":" in text else text
 
 
 def configure(settings: LogSettings, facts: Mapping[str, Any], stream: TextIO | None = None) -> None:
@@ -84,6 +93,7 @@ def configure(settings: LogSettings, facts: Mapping[str, Any], stream: TextIO | 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_is_said)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -114,8 +124,39 @@ def ids(service: str, message: Envelope | None) -> dict[str, str]:
     }
 
 
-def log_event(event: WorkerEvent) -> None:
-    """Log what a worker did; an observer of `shared.worker.Worker`."""
+class EventLog:
+    """Logs what a worker does; an observer of `shared.worker.Worker`.
+
+    Parameters
+    ----------
+    progress_every : float
+        A job's progress is logged at level info once in so many seconds, else at level debug.
+    """
+
+    def __init__(self, progress_every: float = 30.0) -> None:
+        self._every = progress_every
+        self._said = time.monotonic()
+
+    def __call__(self, event: WorkerEvent) -> None:
+        """Log an event."""
+        if event.kind == "received":
+            self._said = time.monotonic()
+        elif event.kind == "progress" and time.monotonic() - self._said >= self._every:
+            self._said = time.monotonic()
+            log_event(event, progress="info")
+            return
+        log_event(event)
+
+
+def log_event(event: WorkerEvent, progress: Literal["debug", "info"] = "debug") -> None:
+    """Log what a worker did.
+
+    Parameters
+    ----------
+    event : WorkerEvent
+    progress : {"debug", "info"}
+        Level of a job's progress.
+    """
     say = structlog.stdlib.get_logger("nircam-darks")
     facts: dict[str, Any] = {
         **ids(event.service, event.envelope),
@@ -126,8 +167,10 @@ def log_event(event: WorkerEvent) -> None:
         say.info("received a message", **facts)
         return
     facts["seconds"] = round(event.seconds, 3)
+    if event.evidence:
+        facts["evidence"] = event.evidence[:_LONGEST_EVIDENCE]
     if event.kind == "progress":
-        say.debug(event.what, done=event.done, total=event.total, **facts)
+        getattr(say, progress)(event.what, done=event.done, total=event.total, **facts)
     elif event.kind == "finished":
         say.info("finished", published=[one.message.schema_name for one in event.outgoing], **facts)
     elif event.kind == "dead-lettered":
@@ -185,6 +228,8 @@ def log_job(settings: LogSettings) -> Callable[[str, Envelope], None]:
     stream = os.fdopen(os.dup(2), "w", buffering=1, errors="replace")
     facts: dict[str, Any] = {}
     configure(settings, facts, stream)
+    for name in _RECORDED:
+        logging.getLogger(name).setLevel(logging.INFO)
     sys.stdout = sys.stderr = JobLog()
 
     def begin(service: str, message: Envelope) -> None:
@@ -192,6 +237,10 @@ def log_job(settings: LogSettings) -> Callable[[str, Envelope], None]:
         facts.update(ids(service, message), job_pid=os.getpid())
 
     return begin
+
+
+def _is_said(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _RECORDED
 
 
 def _hide_credentials(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

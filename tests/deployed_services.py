@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from shared.broker.rabbitmq.topology import apply, queues
 from shared.messages import Envelope, ExposureAnnounced
 from shared.store.manifest import Manifest, find_all
 from shared.store.s3 import S3Store
-from shared.topology import BINDINGS
+from shared.topology import BINDINGS, dead_letter_queue
 
 #: Seconds that anything may take to come about.
 WAIT = 150.0
@@ -38,9 +38,10 @@ class Service:
 
     def __init__(self, name: str, folder: Path, settings: dict[str, str]) -> None:
         folder.mkdir()
-        self.name = name
+        self.name, self.label = name, folder.name
         self.log, self.errors = folder / "log", folder / "errors"
-        self._settings = {**settings, "DARKS_SCRATCH": str(folder / "scratch")}
+        own = {"DARKS_SCRATCH": str(folder / "scratch"), "DARKS_TEST_SERVICE": self.label}
+        self._settings = {**settings, **own}
         self._process: subprocess.Popen[bytes] | None = None
         self._begun = 0
 
@@ -70,8 +71,13 @@ class Service:
         log = self.log.read_text()
         return Counter({kind: log.count(f'"outcome": "{kind}"') for kind in kinds})
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
     def require_alive(self) -> None:
-        code = self._process.poll()
+        code = self.exit_code
         assert code is None, f"{self.name} ended by itself with {code}\n{self.tail()}"
 
     def kill(self) -> None:
@@ -126,10 +132,11 @@ class Deployment:
         return [one for stage in ("ingest/", "darkref/", "noise/") for one in find_all(self.store, stage)]
 
     def ready(self) -> dict[str, int]:
-        """Messages of each queue that no consumer holds, as the queue itself counts them."""
+        """Messages of each queue that no consumer holds, as the queue itself counts them; no dead letters."""
         with contextlib.closing(pika.BlockingConnection(parameters(self.broker.settings, "count"))) as asked:
             channel = asked.channel()
-            return {name: channel.queue_declare(name, passive=True).method.message_count for name in queues()}
+            names = [name for name in queues() if name not in map(dead_letter_queue, BINDINGS)]
+            return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
 
     def idle(self) -> bool:
         """Whether nothing waits and nobody works, now and a moment later."""
@@ -146,7 +153,9 @@ class Deployment:
 
     def stop(self) -> None:
         """Stop every service; what one still held would be in its queue again."""
-        assert [service.stop() for service in self.services] == [0, 0, 0]
+        assert {service.label: service.stop() for service in self.services} == {
+            service.label: 0 for service in self.services
+        }
         assert not any(self.ready().values()), self.ready()
 
     def outcomes(self) -> Counter[str]:
@@ -165,8 +174,18 @@ class Deployment:
 
 @contextlib.contextmanager
 def deployed(
-    node: RabbitNode, ceph: Ceph, candidates: list[Candidate], crds_path: Path, folder: Path
+    node: RabbitNode,
+    ceph: Ceph,
+    candidates: list[Candidate],
+    crds_path: Path,
+    folder: Path,
+    names: Sequence[str] = tuple(BINDINGS),
+    **more: str,
 ) -> Iterator[Deployment]:
+    """Put exposures into a bucket and give the services, not yet started, that `names` asks for.
+
+    `more` is added to their environment.
+    """
     bucket, client = ceph.new_bucket(), ceph.client()
     expected = Counter(candidate.configuration for candidate in candidates)
     announcements = []
@@ -197,6 +216,7 @@ def deployed(
             "DARKS_ALLOWED_SOURCES": json.dumps([f"s3://{bucket}/raw/"]),
             "DARKS_HTTP_HOST": "127.0.0.1",
             "DARKS_HTTP_PORT": "0",
+            **more,
         }
         per_exposure, per_set = len(candidates), len(expected)
         wanted = {
@@ -206,8 +226,9 @@ def deployed(
             "set-noise": per_set,
         }
         here = Deployment(node, broker, store, announcements, wanted)
-        for name in BINDINGS:
-            service = Service(name, folder / name, settings)
+        for number, name in enumerate(names):
+            label = name if names.count(name) == 1 else f"{name}-{number}"
+            service = Service(name, folder / label, settings)
             stack.callback(service.kill)
             here.services.append(service)
         yield here

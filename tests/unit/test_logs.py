@@ -16,7 +16,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.logs import JobLog, LogSettings, configure, log_event, without_credentials
+from shared.logs import EventLog, JobLog, LogSettings, configure, log_event, without_credentials
 from shared.messages import parse
 from shared.stage import Outgoing
 from shared.worker_events import WorkerEvent
@@ -219,3 +219,41 @@ print("printed")
     for line in lines:
         assert {name: line[name] for name in IDS} == IDS
         assert line["job_pid"] > 0
+
+
+def test_what_jwst_writes_into_its_files_does_not_hang_on_what_is_logged() -> None:
+    # Given a job's process that logs errors only
+    program = """
+import logging, sys
+from shared.logs import LogSettings, log_job
+log_job(LogSettings(level="error"))
+recorded = []
+handler = logging.Handler()
+handler.emit = lambda record: recorded.append(record.getMessage())
+for name in ("jwst", "stcal", "stpipe"):
+    # When something listens as jwst does, to put the lines into its file
+    logging.getLogger(name).addHandler(handler)
+    logging.getLogger(f"{name}.jump").info("done by %s", name)
+sys.exit(len(recorded))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    # Then it hears each line, and the log none
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+def test_a_long_jobs_progress_is_said_now_and_then(log: Log) -> None:
+    # Given a log that says progress at once, and one that says it seldom, both at level info
+    often, seldom = EventLog(progress_every=0.0), EventLog(progress_every=1000.0)
+    for each in (often, seldom):
+        each(event("received"))
+        each(event("progress", done=1, total=2, what="groups"))
+    said = [line for line in log.lines if line["outcome"] == "progress"]
+    assert [(line["event"], line["done"], line["total"]) for line in said] == [("groups", 1, 2)]
+
+
+def test_evidence_stands_in_the_line_of_each_attempt_in_bounded_length(log: Log) -> None:
+    for kind in ("retried", "dead-lettered"):
+        log_event(event(kind, reason="it crashed", evidence="attempt: 1 of 5\n" + "x" * 20_000))
+    for line in log.lines:
+        assert line["evidence"].startswith("attempt: 1 of 5\nx")
+        assert len(line["evidence"]) == 4000

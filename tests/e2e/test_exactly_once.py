@@ -1,0 +1,223 @@
+"""200 exposures through the services while everything that can break is broken: each has its effect once."""
+
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from ceph_server import Ceph
+from deployed_services import Deployment, Service, deployed
+from running import Run, run_darks
+from same_products import STAGES, essence
+
+from services.schedule import Candidate, peek
+from services.simulate import SimulationPlan, simulate
+from shared.store.local import LocalStore
+from shared.store.manifest import MANIFEST, find_all, sweep
+from shared.topology import BINDINGS
+
+pytestmark = [pytest.mark.xdist_group("ceph"), pytest.mark.slow, pytest.mark.timeout(1800)]
+
+FAULT_POINTS = Path(__file__).parents[1] / "fault_points"
+#: Two of ingest, so that two may finish the last two exposures of a set at once.
+SERVICES = ("ingest", "ingest", "darkref", "noise")
+POINTS = [f"{when}-{what}" for what in ("put", "commit", "publish", "ack") for when in ("before", "after")]
+#: Seconds for all of it.
+PATIENCE = 1500.0
+#: A window in which no exposure reaches into the next one: announced out of order, each exposure would take
+#: up the state of those that happened to come before it, as it should.
+PERSISTENCE_TIME = "1"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Exposures in twenty sets of ten, and what one undisturbed process makes of them."""
+
+    candidates: list[Candidate]
+    crds_path: Path
+    undisturbed: Run
+
+
+@pytest.fixture(scope="module")
+def campaign_of_200(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    plans = [
+        SimulationPlan(detector, "SUB64P", ngroups=ngroups, exposures=10)
+        for detector in ("NRCALONG", "NRCBLONG", "NRCB1", "NRCA3")
+        for ngroups in range(6, 11)
+    ]
+    made = simulate(plans, tmp_path_factory.mktemp("campaign"))
+    out = tmp_path_factory.mktemp("undisturbed") / "results"
+    run = run_darks(made.files[0].parent, "--persistence-time", PERSISTENCE_TIME, out=out)
+    assert run.code == 0, run.text
+    return Campaign([peek(path) for path in made.files], made.crds_path, run)
+
+
+@dataclass
+class Injector:
+    """Kills services at planned points, and does worse when so many messages were finished.
+
+    Attributes
+    ----------
+    done : Counter of str
+        What was done, by kind.
+    """
+
+    here: Deployment
+    folder: Path
+    events: list[tuple[int, str, Callable[[], None]]]
+    rng: random.Random
+    done: Counter[str] = field(default_factory=Counter)
+    _planned: dict[str, list[str]] = field(default_factory=dict)
+    _finished: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for service in self.here.services:
+            self._planned[service.label] = self.rng.sample(POINTS, len(POINTS))
+
+    def step(self) -> None:
+        """Start again what was killed, plan the next kill of those that got on since, do what is due."""
+        for service in self.here.services:
+            if service.exit_code is not None:
+                assert service.exit_code == -signal.SIGKILL, f"it ended by itself\n{service.tail()}"
+                self.done["kills"] += 1
+                service.start()
+            self._plan(service)
+        if self.events and self.finished >= self.events[0][0]:
+            _, kind, happen = self.events.pop(0)
+            self.done[kind] += 1
+            happen()
+
+    @property
+    def finished(self) -> int:
+        return sum(service.outcomes()["finished"] for service in self.here.services)
+
+    @property
+    def through(self) -> bool:
+        """Whether all that was planned has happened."""
+        return not self.events and not any(self._planned.values()) and not list(self.folder.glob("*.*-*"))
+
+    def _plan(self, service: Service) -> None:
+        if not self._planned[service.label] or list(self.folder.glob(f"{service.label}.*")):
+            return
+        # One kill a message at most: five would make it a dead letter, as they should.
+        finished = service.outcomes()["finished"]
+        if finished > self._finished.get(service.label, -1):
+            self._finished[service.label] = finished
+            (self.folder / f"{service.label}.{self._planned[service.label].pop()}").touch()
+
+
+@contextlib.contextmanager
+def store_away(ceph: Ceph) -> Iterator[None]:
+    ceph.kill_gateway()
+    try:
+        yield
+    finally:
+        ceph.start_gateway()
+
+
+def test_200_exposures_have_their_effect_once_whatever_breaks(
+    rabbit_node, ceph, campaign_of_200: Campaign, tmp_path, record_property
+) -> None:
+    rng = random.Random(1062)
+    faults = tmp_path / "faults"
+    (faults / "done").mkdir(parents=True)
+    environment = {
+        "PYTHONPATH": str(FAULT_POINTS),
+        "DARKS_TEST_FAULTS": str(faults),
+        "DARKS_PERSISTENCE_TIME": PERSISTENCE_TIME,
+    }
+    candidates = campaign_of_200.candidates
+    with deployed(
+        rabbit_node, ceph, candidates, campaign_of_200.crds_path, tmp_path, SERVICES, **environment
+    ) as here:
+        vhost = here.broker.settings.vhost
+
+        def restart_broker(how: signal.Signals) -> None:
+            rabbit_node.stop_server(how)
+            rabbit_node.start()
+
+        def stop_store() -> None:
+            with store_away(ceph):
+                end = time.monotonic() + 20
+                while time.monotonic() < end:
+                    injector.step()
+                    time.sleep(0.2)
+
+        injector = Injector(
+            here,
+            faults,
+            [
+                (40, "connections cut", lambda: rabbit_node.cut(vhost)),
+                (80, "broker restarted", lambda: restart_broker(signal.SIGTERM)),
+                (130, "store away for 20 s", stop_store),
+                (200, "connections cut", lambda: rabbit_node.cut(vhost)),
+                (260, "broker killed", lambda: restart_broker(signal.SIGKILL)),
+                (320, "connections cut", lambda: rabbit_node.cut(vhost)),
+            ],
+            rng,
+        )
+        # Given every announcement twice, in any order, and in each queue a message that nobody can read
+        for routing_key in ("exposure.announced", "set.ready"):
+            here.broker.publish_body(routing_key, b"planted")
+        twice = here.announcements * 2
+        rng.shuffle(twice)
+        for announcement in twice:
+            here.broker.publish(announcement)
+        started = time.monotonic()
+        for service in here.services:
+            service.start()
+        # When services are killed at every named point, and broker, store and connections break
+        deadline = started + PATIENCE
+        while not (injector.through and committed(here) >= wanted(here) and here.idle()):
+            injector.step()
+            assert time.monotonic() < deadline, (injector.done, list(faults.iterdir()), here.ready())
+            time.sleep(0.2)
+        seconds = time.monotonic() - started
+        here.stop()
+        found = essence(here.store)
+        dead = [reason.partition(" JSON:")[0] + " JSON" for reason in here.dead_letters()]
+        outcomes = here.outcomes()
+        swept = sum(sweep(here.store, stage) for stage in STAGES)
+        named = {
+            entry.key for stage in STAGES for one in find_all(here.store, stage) for entry in one.objects
+        }
+        unnamed = [
+            key for stage in STAGES for key in here.store.list(stage) if not key.endswith(f"/{MANIFEST}")
+        ]
+    figures = {
+        "exposures": len(candidates),
+        "announcements": len(twice),
+        **injector.done,
+        "products": len(found),
+        "objects left by killed attempts": swept,
+        "received": outcomes["received"],
+        "finished": outcomes["finished"],
+        "seconds": round(seconds),
+    }
+    record_property("figures", str(figures))
+    print(f"exactly once: {figures}")
+    # Then nothing was lost and nothing doubled: the products are those of one undisturbed process
+    expected = essence(LocalStore(campaign_of_200.undisturbed.out))
+    assert found.keys() == expected.keys()
+    different = [path for path, product in found.items() if product != expected[path]]
+    assert different == []
+    assert sorted(dead) == [f"{queue}: the message is not JSON" for queue in sorted(BINDINGS)]
+    # And what killed attempts left was told from them, and removed
+    assert set(unnamed) <= named
+    # And everything that was planned did happen
+    assert injector.done["kills"] == len(SERVICES) * len(POINTS)
+    assert not injector.events
+
+
+def committed(here: Deployment) -> int:
+    return sum(key.endswith(f"/{MANIFEST}") for stage in STAGES for key in here.store.list(stage))
+
+
+def wanted(here: Deployment) -> int:
+    # Each ramp leaves a persistence state too.
+    return sum(here.wanted.values()) + here.wanted["ramp"]
