@@ -1,28 +1,30 @@
 """The inside of a job's process: one handler call at a time, whatever the handler does.
 
 `shared.jobs` starts it. What it prints, logs and warns goes to the log file, each line under the
-message it belongs to; what it comes to goes back over the pipe.
+message it belongs to (`shared.job_output`); what it comes to goes back over the pipe.
 """
 
+import faulthandler
 import importlib
-import io
 import logging
 import os
-import queue
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from shared.errors import EnvironmentFault, PermanentError, StoreUnavailable, TransientError
+from shared.job_output import log_lines
 from shared.logs import LogSettings, log_job
 from shared.messages import Envelope
 from shared.settings import StageSettings
-from shared.stage import Handler, Outgoing, StageContext
+from shared.stage import Handler, Outgoing, Progress, StageContext
 from shared.store.counting import NO_TRAFFIC, CountingStore, StoreTraffic
 from shared.store.faults import fault_of
 from shared.store.opening import open_store
@@ -30,6 +32,8 @@ from shared.store.opening import open_store
 _logger = logging.getLogger(__name__)
 #: Seconds between two reports of progress on the same thing; a bar needs no more.
 _PROGRESS_SECONDS = 0.1
+#: At this signal the process writes down where each of its threads is.
+DUMP_SIGNAL = signal.SIGUSR1
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ class Failed:
         One line for a person.
     traceback : str
         Empty where the error was raised on purpose.
+    evidence : str
+        Lines that the message rests on. From the job's process it is the traceback, also of an error
+        raised on purpose; its parent makes it a `shared.evidence.Evidence`.
     store_down : bool
         The store did not answer, or has no room: the next message will fare no better.
     traffic : StoreTraffic
@@ -94,68 +101,75 @@ class Failed:
     error: str
     message: str
     traceback: str = ""
+    evidence: str = ""
     store_down: bool = False
     traffic: StoreTraffic = NO_TRAFFIC
 
 
-def main(fd: int) -> None:
-    """Serve the jobs that come over the socket `fd`, until its other end is closed."""
+def main(fd: int, life: int, words: int) -> None:
+    """Serve the jobs that come over the socket `fd`, until its other end is closed.
+
+    Parameters
+    ----------
+    fd : int
+    life : int
+        A pipe whose other end closes when nobody waits for the job at hand any more.
+    words : int
+        A file for the stacks of all threads: at a crash, and at `DUMP_SIGNAL`.
+    """
+    faulthandler.enable(words)
+    faulthandler.register(DUMP_SIGNAL, words)
+    threading.Thread(target=_end_with_parent, args=(life,), daemon=True).start()
     pipe = Connection(fd)
-    setup = pipe.recv()
-    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, requests), daemon=True).start()
-    begin = log_job(setup.log) if setup.log and not setup.log_file else _log_lines(setup.log_file)
+    setup: Setup = _next_from(pipe)
+    begin = log_job(setup.log) if setup.log and not setup.log_file else log_lines(setup.log_file)
     while True:
-        request = requests.get()
+        request: Request = _next_from(pipe)
         begin(request.service, request.message)
-        pipe.send(_answer(request, setup, pipe))
+        reporter = _Reporter(pipe)
+        reporter.finish(_answer(request, setup, reporter))
         sys.stdout.flush()
 
 
-def _log_lines(path: Path | None) -> Callable[[str, Envelope], None]:
-    lines = _LogLines(path)
-    sys.stdout = sys.stderr = lines
-    logging.basicConfig(stream=lines, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-
-    def begin(service: str, message: Envelope) -> None:
-        lines.subject = f"{service} {message.id}"
-
-    return begin
+def _next_from(pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        os._exit(0)
 
 
-def _receive(pipe: Connection, requests: "queue.SimpleQueue[Request]") -> None:
-    while True:
-        try:
-            requests.put(pipe.recv())
-        except (EOFError, OSError):
-            # The parent is gone or done with us, maybe in the middle of a job that nobody waits for
-            # any more. No clean-up: the next opener of the store removes what was in the making.
-            os._exit(0)
+def _end_with_parent(life: int) -> None:
+    # The parent is gone or done with us, maybe in the middle of a job that nobody waits for any more. No
+    # clean-up: the next opener of the store removes what was in the making.
+    os.read(life, 1)
+    os._exit(0)
 
 
-def _answer(request: Request, setup: Setup, pipe: Connection) -> Done | Failed:
+def _answer(request: Request, setup: Setup, report: Progress) -> Done | Failed:
     opened: list[CountingStore] = []
-    answer = _call(request, setup, pipe, opened)
+    answer = _call(request, setup, report, opened)
     return replace(answer, traffic=opened[0].traffic) if opened else answer
 
 
-def _call(request: Request, setup: Setup, pipe: Connection, opened: list[CountingStore]) -> Done | Failed:
+def _call(request: Request, setup: Setup, report: Progress, opened: list[CountingStore]) -> Done | Failed:
     try:
         store = CountingStore(open_store(setup.settings))
         opened.append(store)
         try:
-            context = StageContext(store, setup.settings, _Reporter(pipe))
+            context = StageContext(store, setup.settings, report)
             return Done(_handler(setup.handlers[request.service])(request.message, context))
         finally:
             store.close()
     except SystemExit as leaving:
         # jwst and CRDS leave so, with their reason printed, where the machine is not set up.
-        return Failed(
-            False,
-            EnvironmentFault.__name__,
-            f"{request.service} was left by SystemExit({leaving.code!r}), as CRDS does where CRDS_PATH or "
-            f"CRDS_CONTEXT is missing or wrong: set them; its last words are in {setup.log_file or 'no log'}",
-            traceback.format_exc(),
+        return _with_traceback(
+            Failed(
+                False,
+                EnvironmentFault.__name__,
+                f"{request.service} was left by SystemExit({leaving.code!r}), as CRDS does where CRDS_PATH "
+                "or CRDS_CONTEXT is missing or wrong: set them; its last words are in "
+                f"{setup.log_file or 'no log'}",
+            )
         )
     except (PermanentError, TransientError) as error:
         return _failure(error)
@@ -167,18 +181,18 @@ def _call(request: Request, setup: Setup, pipe: Connection, opened: list[Countin
 def _unexpected(error: Exception, setup: Setup) -> Failed:
     for link in _chain(error):
         if isinstance(link, MemoryError):
-            return Failed(
-                True,
-                MemoryError.__name__,
-                f"out of memory: {_one_line(link)}; lower --jobs or --max-memory",
-                traceback.format_exc(),
-            )
+            words = f"out of memory: {_one_line(link)}; lower --jobs or --max-memory"
+            return _with_traceback(Failed(True, MemoryError.__name__, words))
         fault = fault_of(link, setup.settings.local_folder) if isinstance(link, OSError) else None
         if isinstance(fault, StoreUnavailable):
             return _failure(fault)
-    return Failed(
-        False, type(error).__name__, f"{type(error).__name__}: {_one_line(error)}", traceback.format_exc()
-    )
+    kind = type(error).__name__
+    return _with_traceback(Failed(False, kind, f"{kind}: {_one_line(error)}"))
+
+
+def _with_traceback(failed: Failed) -> Failed:
+    trace = traceback.format_exc()
+    return replace(failed, traceback=trace, evidence=trace)
 
 
 def _failure(error: PermanentError | TransientError) -> Failed:
@@ -186,6 +200,7 @@ def _failure(error: PermanentError | TransientError) -> Failed:
         isinstance(error, TransientError),
         type(error).__name__,
         _one_line(error),
+        evidence=traceback.format_exc(),
         store_down=isinstance(error, StoreUnavailable),
     )
 
@@ -214,56 +229,28 @@ def _handler(name: str) -> Handler:
 
 
 class _Reporter:
-    """Sends progress to the parent, not more often than it can be of use. Threads may share it."""
+    """Sends progress to the parent, not more often than it can be of use. Threads may share it.
+
+    What a thread reports after its job is over, the next job may already be at work, is not sent.
+    """
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._lock = threading.Lock()
         self._next = 0.0
         self._what = ""
+        self._over = False
 
     def __call__(self, done: int, total: int, what: str) -> None:
         with self._lock:
             now = time.monotonic()
-            if now < self._next and what == self._what and done < total:
+            if self._over or (now < self._next and what == self._what and done < total):
                 return
             self._next, self._what = now + _PROGRESS_SECONDS, what
             self._pipe.send(JobProgress(done, total, what))
 
-
-class _LogLines(io.TextIOBase):
-    """Appends whole lines to the log file, each with time and subject in front.
-
-    What compiled code writes past Python comes there too, by the process's own stdout and stderr.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.subject = "start"
-        self._part = ""
-        self._lock = threading.Lock()
-        self._fd = os.open(path or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
+    def finish(self, answer: Done | Failed) -> None:
+        """Send what the job came to."""
         with self._lock:
-            *lines, self._part = (self._part + text).split("\n")
-            for line in lines:
-                self._put(line)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._lock:
-            if self._part:
-                self._put(self._part)
-            self._part = ""
-
-    def _put(self, line: str) -> None:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        try:
-            # One write a line: lines of several processes do not mix.
-            os.write(self._fd, f"{stamp} [{self.subject}] {line}\n".encode(errors="replace"))
-        except OSError:
-            # A full disk must not turn a log line into a failed job.
-            return
+            self._over = True
+            self._pipe.send(answer)

@@ -5,20 +5,17 @@ spawn they do not import the program that started them, so a notebook or a scrip
 guard may use them.
 """
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
+import math
 import threading
 import time
 from collections.abc import Mapping
-from multiprocessing import Pipe
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from shared.closing import Closing
 from shared.errors import JobCrashed
+from shared.evidence import Evidence, how_it_died, kernel_kills
+from shared.job_child import Child
 from shared.job_process import Done, Failed, JobProgress, Request, Setup
 from shared.logs import LogSettings
 from shared.messages import Envelope
@@ -26,72 +23,22 @@ from shared.settings import StageSettings
 
 __all__ = ["Done", "Failed", "JobProcesses", "JobProgress", "RunningJob"]
 
-# Ctrl-C is for the parent, which lets the job finish or ends it: ignored from the first statement on.
-_PROGRAM = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
-    "sys.path[:] = {path!r}; from shared.job_process import main; main({fd})"
-)
 #: Seconds between two looks at a job's memory.
 _WATCH_SECONDS = 0.25
-_STANDARD_ERROR = 2
-
-
-class _Child:
-    """One process and the pipe to it."""
-
-    def __init__(self, setup: Setup, environment: Mapping[str, str]) -> None:
-        self.pipe, theirs = Pipe()
-        with _output(setup) as log, contextlib.closing(theirs):
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(path=sys.path, fd=theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **environment},
-                # A terminal's Ctrl-C goes to the parent's group; and what a job starts ends with it.
-                process_group=0,
-            )
-        with contextlib.suppress(OSError):
-            self.pipe.send(setup)
-
-    def memory(self) -> int:
-        """Return the bytes of memory in use; 0 where the system does not tell."""
-        try:
-            pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
-            return 0
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-    def end(self, grace: float) -> int:
-        """End the process, by force after `grace` seconds; return its exit code."""
-        if grace > 0:
-            try:
-                return self.process.wait(grace)
-            except subprocess.TimeoutExpired:
-                pass
-        if self.process.poll() is None:
-            # Not yet reaped, so the number is still this process's own group.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        return self.process.wait()
-
-
-def _output(setup: Setup) -> contextlib.AbstractContextManager[IO[bytes] | int]:
-    """Return where a job's standard output and error go: not among the lines of its parent's output."""
-    if setup.log is not None and setup.log_file is None:
-        return contextlib.nullcontext(_STANDARD_ERROR)
-    return (setup.log_file or Path(os.devnull)).open("ab")
+#: The kernel's own kills are counted not more often than so.
+_COUNT_SECONDS = 1.0
 
 
 class RunningJob:
     """A job at work. Poll it until it gives `Done` or `Failed`; its process is then free again."""
 
-    def __init__(self, owner: "JobProcesses", child: _Child, request: Request) -> None:
+    def __init__(self, owner: "JobProcesses", child: Child, request: Request) -> None:
         self._owner = owner
         self._child = child
         self._request = request
         self._started = time.monotonic()
+        self._looked = self._started
+        self._progress: JobProgress | None = None
         self._last: Done | Failed | None = None
 
     @property
@@ -107,12 +54,13 @@ class RunningJob:
     def poll(self, timeout: float) -> JobProgress | Done | Failed | None:
         """Return what the job reports within `timeout` seconds, or None.
 
-        A job past its time or memory limit is killed, and reported as failed with `JobCrashed`, as
-        one whose process died by itself is.
+        A job past its time or memory limit writes down where it is and is killed, and reported as
+        failed with `JobCrashed`, as one whose process died by itself is.
         """
         deadline = time.monotonic() + timeout
         while self._last is None:
             if (excess := self._excess()) is not None:
+                self._child.dump_stacks()
                 return self._crashed(excess)
             wait = max(0.0, min(deadline - time.monotonic(), _WATCH_SECONDS))
             try:
@@ -130,16 +78,25 @@ class RunningJob:
             self._crashed("was stopped")
 
     def _received(self, report: JobProgress | Done | Failed) -> JobProgress | Done | Failed:
-        if not isinstance(report, JobProgress):
-            self._last = report
-            self._owner._give_back(self._child)
+        if isinstance(report, JobProgress):
+            self._progress = report
+            return report
+        if isinstance(report, Failed):
+            self._child.memory()
+            report = replace(report, evidence=self._evidence(report.message, report.evidence))
+        self._last = report
+        self._owner._give_back(self._child)
         return report
 
     def _excess(self) -> str | None:
         limit, memory = self._owner.time_limit, self._owner.memory_limit
         if limit is not None and self.seconds > limit:
             return f"ran past its time limit of {limit:g} s and was stopped; raise the limit or lower --jobs"
-        if memory is not None and (used := self._child.memory()) > memory:
+        if time.monotonic() < self._looked + _WATCH_SECONDS:
+            return None
+        used = self._child.memory()
+        self._looked = time.monotonic()
+        if memory is not None and used > memory:
             return f"used {used} bytes of memory where {memory} are allowed, and was stopped; lower --jobs"
         return None
 
@@ -147,11 +104,25 @@ class RunningJob:
         # Without a reason it died by itself: what the system says of it is about to come.
         code = self._child.end(grace=5.0 if why is None else 0.0)
         log = f" (log: {self._owner.log_file})" if self._owner.log_file else ""
-        words = why or _how_it_died(code)
+        words = why or how_it_died(code, self._owner._kernel_killed())
         message = f"the {self._request.service} job of message {self._request.message.id} {words}{log}"
-        self._last = Failed(True, JobCrashed.__name__, message)
+        self._last = Failed(True, JobCrashed.__name__, message, evidence=self._evidence(message))
         self._owner._discard(self._child)
         return self._last
+
+    def _evidence(self, how: str, traceback: str = "") -> str:
+        at = self._progress
+        return Evidence(
+            how=how,
+            service=self._request.service,
+            message_id=str(self._request.message.id),
+            pid=self.pid,
+            seconds=self.seconds,
+            peak_memory=self._child.peak_memory,
+            progress=f"{at.done} of {at.total} {at.what}" if at is not None else "",
+            stack=self._child.last_words,
+            traceback=traceback,
+        ).text()
 
 
 class JobProcesses(Closing):
@@ -197,10 +168,12 @@ class JobProcesses(Closing):
         self._setup = Setup(dict(handlers), settings, self.log_file, log)
         self._environment = dict(environment or {})
         self._free = count
-        self._idle: list[_Child] = []
-        self._busy: set[_Child] = set()
+        self._idle: list[Child] = []
+        self._busy: set[Child] = set()
         self._changed = threading.Condition()
         self._closed = False
+        self._kernel_kills: int | None = None
+        self._counted = -math.inf
 
     def start(self, service: str, message: Envelope, timeout: float = 0.0) -> RunningJob | None:
         """Start a job, or return None if all processes stay busy for `timeout` seconds.
@@ -223,6 +196,7 @@ class JobProcesses(Closing):
             child = self._child_for(request)
             self._free -= 1
             self._busy.add(child)
+            self._count_kernel_kills()
         return RunningJob(self, child, request)
 
     def close(self, grace: float = 5.0) -> None:
@@ -233,30 +207,30 @@ class JobProcesses(Closing):
             self._idle.clear()
             self._changed.notify_all()
         for child in idle:
-            child.pipe.close()
+            child.let_go()
         for child in busy:
             child.process.terminate()
         deadline = time.monotonic() + grace
         for child in [*idle, *busy]:
             child.end(max(0.0, deadline - time.monotonic()))
 
-    def _child_for(self, request: Request) -> _Child:
+    def _child_for(self, request: Request) -> Child:
         # A second try: one that died while it was idle shows at the first word to it.
         for _ in range(len(self._idle) + 1):
             try:
-                child = self._idle.pop() if self._idle else _Child(self._setup, self._environment)
+                child = self._idle.pop() if self._idle else Child(self._setup, self._environment)
             except OSError as error:
                 raise JobCrashed(f"no process could be started for {request.service}: {error}") from error
             try:
                 child.pipe.send(request)
             except OSError:
-                child.pipe.close()
+                child.let_go()
                 child.end(grace=1.0)
                 continue
             return child
         raise JobCrashed(f"the processes for {request.service} die as they start; see {self.log_file}")
 
-    def _give_back(self, child: _Child) -> None:
+    def _give_back(self, child: Child) -> None:
         with self._changed:
             self._busy.discard(child)
             if self._closed:
@@ -265,20 +239,19 @@ class JobProcesses(Closing):
             self._free += 1
             self._changed.notify()
 
-    def _discard(self, child: _Child) -> None:
-        child.pipe.close()
+    def _discard(self, child: Child) -> None:
+        child.let_go()
         with self._changed:
             self._busy.discard(child)
             self._free += 1
             self._changed.notify()
 
+    def _count_kernel_kills(self) -> None:
+        now = time.monotonic()
+        if now >= self._counted + _COUNT_SECONDS:
+            self._kernel_kills, self._counted = kernel_kills(), now
 
-def _how_it_died(code: int) -> str:
-    if code >= 0:
-        return f"ended its process with exit code {code}; see the log"
-    name = signal.Signals(-code).name
-    advice = {
-        signal.SIGKILL: "out of memory? lower --jobs or --max-memory",
-        signal.SIGTERM: "stopped from outside; run again",
-    }.get(signal.Signals(-code), "a fault in compiled code; report it with the log")
-    return f"was killed by signal {-code} ({name}): {advice}"
+    def _kernel_killed(self) -> bool:
+        """Whether the kernel killed a process for want of memory since the last job or so began."""
+        before, now = self._kernel_kills, kernel_kills()
+        return before is not None and now is not None and now > before

@@ -141,6 +141,8 @@ SCHEMAS: dict[str, type[_Data]] = {
     "reference.built": ReferenceBuilt,
     "noise.measured": NoiseMeasured,
 }
+#: Bytes of the largest body that is read: that of `set.ready` with some 20 000 exposures.
+LARGEST_BODY = 8 * 1024**2
 _NAMES = {model: name for name, model in SCHEMAS.items()}
 VERSION = "1.0"
 
@@ -212,15 +214,31 @@ class Envelope(BaseModel):
         return self.model_dump_json(by_alias=True).encode()
 
 
+def require_size(body: bytes) -> None:
+    """Refuse a body that is too large to be one of ours, before anybody reads it.
+
+    Raises
+    ------
+    BadMessage
+        If it has more bytes than `LARGEST_BODY`.
+    """
+    if len(body) > LARGEST_BODY:
+        raise BadMessage(
+            f"the message has {len(body)} bytes and was not read; at most {LARGEST_BODY} are: "
+            "announce where an exposure lies, do not send it"
+        )
+
+
 def parse(body: bytes) -> Envelope:
     """Read a message body.
 
     Raises
     ------
     BadMessage
-        If it is not JSON, not an envelope, of an unknown schema or major version, or does not fit
+        If it is too large, not JSON, not an envelope, of an unknown schema or major version, or does not fit
         its schema. Says which, and the message id where there is one.
     """
+    require_size(body)
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError) as error:

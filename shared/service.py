@@ -17,7 +17,7 @@ from shared.broker.opening import open_broker
 from shared.errors import DarksError, EnvironmentFault, TransientError
 from shared.health import Health, HealthServer
 from shared.jobs import JobProcesses
-from shared.logs import configure, log_event
+from shared.logs import EventLog, configure
 from shared.messages import Envelope
 from shared.metrics import Metrics
 from shared.notifications import announcements
@@ -130,9 +130,10 @@ def serve(
         Told the HTTP port.
     """
     metrics = Metrics(service, settings.simulated_metrics)
+    log = EventLog()
 
     def observe(event: WorkerEvent) -> None:
-        log_event(event)
+        log(event)
         metrics.observe(event)
 
     with ExitStack() as stack:

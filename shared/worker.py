@@ -8,17 +8,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from shared.broker.base import Broker, Consumer, Delivery
 from shared.errors import BadMessage, JobCrashed, PublishFailed
 from shared.jobs import Done, Failed, JobProgress
-from shared.messages import Envelope, parse
+from shared.messages import Envelope, parse, require_size
 from shared.stage import Outgoing
-from shared.store.counting import NO_TRAFFIC
+from shared.store.counting import NO_TRAFFIC, StoreTraffic
 from shared.topology import DELIVERY_LIMIT
-from shared.worker_events import WorkerEvent
+from shared.worker_events import EventKind, WorkerEvent
+from shared.worker_jobs import Job, Jobs, Watch
 
 __all__ = ["Job", "Jobs", "Worker", "WorkerEvent"]
 
@@ -30,29 +32,19 @@ _TICK = 0.25
 _STORE_FAILURES = 3
 
 
-class Job(Protocol):
-    """A job at work, as `shared.jobs.RunningJob`."""
+@dataclass
+class _Attempt:
+    """One delivery at work."""
+
+    consumer: Consumer
+    delivery: Delivery
+    message: Envelope | None = None
+    seconds: float = 0.0
+    traffic: StoreTraffic = NO_TRAFFIC
 
     @property
-    def seconds(self) -> float:
-        """How long it has been running."""
-        ...
-
-    def poll(self, timeout: float) -> JobProgress | Done | Failed | None:
-        """Return what it reports within `timeout` seconds."""
-        ...
-
-    def stop(self) -> None:
-        """Kill it."""
-        ...
-
-
-class Jobs(Protocol):
-    """Where jobs run, as `shared.jobs.JobProcesses`."""
-
-    def start(self, service: str, message: Envelope, timeout: float = 0.0) -> Job | None:
-        """Start a job; None if there is no room for `timeout` seconds."""
-        ...
+    def number(self) -> int:
+        return self.delivery.delivery_count + 1
 
 
 class Worker:
@@ -101,18 +93,15 @@ class Worker:
     ) -> None:
         self.service = service
         self._broker = broker
-        self._jobs = jobs
+        self._watch = Watch(jobs, _TICK, grace)
         self._observer = observer
         self._retry_delays = retry_delays
         self._pauses = pauses
         self._max_pauses = max_pauses
-        self._grace = grace
         self._translate = translate
         self._store_failures = 0
         self._next: Delivery | None = None
-        self._attempt = 1
-        self._redelivered = False
-        self._traffic = NO_TRAFFIC
+        self._finished: UUID | None = None
         self._consumer: Consumer | None = None
         self.last_tick = time.monotonic()
 
@@ -158,111 +147,67 @@ class Worker:
         return 0.0
 
     def _serve(self, consumer: Consumer, delivery: Delivery, stop: threading.Event) -> float:
-        self._attempt = delivery.delivery_count + 1
-        self._redelivered = delivery.redelivered or delivery.delivery_count > 0
-        self._traffic = NO_TRAFFIC
-        if self._translated(consumer, delivery):
-            return 0.0
+        """Work on a delivery and settle it; return the seconds to rest."""
+        attempt = _Attempt(consumer, delivery)
         try:
-            message = parse(delivery.body)
+            require_size(delivery.body)
+            messages = self._translate(delivery.body) if self._translate is not None else None
+            if messages is not None:
+                self._publish(attempt, [Outgoing(message) for message in messages])
+                return 0.0
+            attempt.message = parse(delivery.body)
         except BadMessage as error:
-            self._give_up(consumer, delivery, None, str(error))
+            self._give_up(attempt, str(error))
             return 0.0
-        if delivery.delivery_count >= DELIVERY_LIMIT:
-            # The queue has its own limit; not every broker counts every lost delivery.
-            reason = f"delivered {delivery.delivery_count} times before without an end"
-            self._give_up(consumer, delivery, message, reason)
+        if delivery.delivery_count >= DELIVERY_LIMIT and attempt.message.id != self._finished:
+            # The queue has its own limit; not every broker counts every lost delivery. What was delivered
+            # once more while its job ran to a good end (a lost connection, a consumer timeout) is no failure.
+            self._give_up(attempt, f"delivered {delivery.delivery_count} times before without an end")
             return 0.0
-        self._tell(WorkerEvent(self.service, "received", message))
-        started = time.monotonic()
-        result = self._run_job(consumer, message, stop)
-        seconds = time.monotonic() - started
-        self._traffic = result.traffic if result is not None else NO_TRAFFIC
+        result = self._run_job(attempt, attempt.message, stop)
         if result is None:
             consumer.put_back(delivery)
-            reason = "the worker is stopping"
-            self._tell(WorkerEvent(self.service, "put-back", message, reason=reason, seconds=seconds))
-        elif isinstance(result, Done):
-            self._store_failures = 0
-            self._publish(consumer, delivery, message, result.outgoing, seconds)
-        elif not result.transient:
-            self._store_failures = 0
-            self._give_up(
-                consumer, delivery, message, result.message, result.traceback, seconds, result.error
-            )
-        elif result.store_down:
-            return self._without_store(consumer, delivery, message, result, seconds)
+            self._tell(attempt, "put-back", reason="the worker is stopping")
+            return 0.0
+        attempt.traffic = result.traffic
+        if isinstance(result, Failed) and result.store_down:
+            return self._without_store(attempt, result)
+        if isinstance(result, Failed) and result.transient:
+            self._retry(attempt, result.message, result)
+            return 0.0
+        self._store_failures = 0
+        if isinstance(result, Done):
+            self._publish(attempt, result.outgoing)
         else:
-            self._retry(consumer, delivery, message, result.message, seconds, result.error)
+            self._give_up(attempt, result.message, result)
         return 0.0
 
-    def _translated(self, consumer: Consumer, delivery: Delivery) -> bool:
-        """Publish what a body of a foreign form stands for, and ack it; False if it is of our own."""
-        if self._translate is None:
-            return False
-        try:
-            messages = self._translate(delivery.body)
-        except BadMessage as error:
-            self._give_up(consumer, delivery, None, str(error))
-            return True
-        if messages is None:
-            return False
-        self._publish(consumer, delivery, None, [Outgoing(message) for message in messages], 0.0)
-        return True
-
-    def _without_store(
-        self, consumer: Consumer, delivery: Delivery, message: Envelope, result: Failed, seconds: float
-    ) -> float:
-        """Settle a message that failed for the store; return the seconds to rest."""
-        self._store_failures += 1
-        pause = self._store_failures - _STORE_FAILURES
-        if pause < 0:
-            self._retry(consumer, delivery, message, result.message, seconds, result.error)
-            return 0.0
-        if self._max_pauses is not None and pause >= self._max_pauses:
-            self._give_up(consumer, delivery, message, result.message, "", seconds, result.error)
-            return 0.0
-        rest = self._pauses[min(pause, len(self._pauses) - 1)]
-        consumer.put_back(delivery)
-        self._tell(WorkerEvent(self.service, "paused", message, reason=result.message, seconds=rest))
-        return rest
-
-    def _run_job(self, consumer: Consumer, message: Envelope, stop: threading.Event) -> Done | Failed | None:
+    def _run_job(self, attempt: _Attempt, message: Envelope, stop: threading.Event) -> Done | Failed | None:
         """Run a job to its end; None if it was given up because the worker is to stop."""
-        job = None
+        consumer = attempt.consumer
+
+        def tend() -> None:
+            self._tend(consumer)
+
+        def told(report: JobProgress, seconds: float) -> None:
+            self._tell(
+                attempt, "progress", done=report.done, total=report.total, what=report.what, seconds=seconds
+            )
+
+        started = time.monotonic()
         try:
-            while job is None:
-                self._tend(consumer)
-                if stop.is_set():
-                    return None
-                job = self._jobs.start(self.service, message, timeout=_TICK)
+            # Told after the start: whoever listens does so while the job is at work already.
+            try:
+                job = self._watch.start(self.service, message, tend, stop)
+            finally:
+                self._tell(attempt, "received")
+            if job is None:
+                return None
+            return self._watch.follow(job, tend, told, stop, consumer.cancel)
         except JobCrashed as error:
             return Failed(True, type(error).__name__, str(error))
-        end: float | None = None
-        while True:
-            self._tend(consumer)
-            report = job.poll(_TICK)
-            if isinstance(report, JobProgress):
-                self._tell(
-                    WorkerEvent(
-                        self.service,
-                        "progress",
-                        message,
-                        done=report.done,
-                        total=report.total,
-                        what=report.what,
-                        seconds=job.seconds,
-                    )
-                )
-            elif report is not None:
-                return report
-            if stop.is_set():
-                if end is None:
-                    consumer.cancel()
-                    end = time.monotonic() + self._grace
-                if time.monotonic() >= end:
-                    job.stop()
-                    return None
+        finally:
+            attempt.seconds = time.monotonic() - started
 
     def _tend(self, consumer: Consumer) -> None:
         # Heartbeats. One message at a time is held, so a delivery here means that the connection was
@@ -270,72 +215,78 @@ class Worker:
         self._next = consumer.poll(0.0) or self._next
         self.last_tick = time.monotonic()
 
-    def _publish(
-        self,
-        consumer: Consumer,
-        delivery: Delivery,
-        message: Envelope | None,
-        outgoing: Sequence[Outgoing],
-        seconds: float,
-    ) -> None:
+    def _without_store(self, attempt: _Attempt, result: Failed) -> float:
+        """Settle a message that failed for the store; return the seconds to rest."""
+        self._store_failures += 1
+        pause = self._store_failures - _STORE_FAILURES
+        if pause < 0:
+            self._retry(attempt, result.message, result)
+            return 0.0
+        if self._max_pauses is not None and pause >= self._max_pauses:
+            self._give_up(attempt, result.message, result)
+            return 0.0
+        rest = self._pauses[min(pause, len(self._pauses) - 1)]
+        attempt.consumer.put_back(attempt.delivery)
+        self._tell(attempt, "paused", reason=result.message, seconds=rest)
+        return rest
+
+    def _publish(self, attempt: _Attempt, outgoing: Sequence[Outgoing]) -> None:
+        """Publish all that follows from a message, then ack it."""
         try:
             for each in outgoing:
                 self._broker.publish(each.message, each.delay)
+                if time.monotonic() - self.last_tick > _TICK:
+                    # Many of them, or a slow broker: the consumer's connection needs its heartbeats.
+                    self._tend(attempt.consumer)
         except PublishFailed as error:
             # The next attempt finds the manifest, and publishes all of them again under the same ids.
-            self._retry(consumer, delivery, message, str(error), seconds, type(error).__name__)
+            self._retry(attempt, str(error), Failed(True, type(error).__name__, str(error)))
             return
-        consumer.ack(delivery)
-        self._tell(WorkerEvent(self.service, "finished", message, outgoing, seconds=seconds))
+        attempt.consumer.ack(attempt.delivery)
+        self._finished = attempt.message.id if attempt.message is not None else None
+        self._tell(attempt, "finished", outgoing=outgoing)
 
-    def _retry(
-        self,
-        consumer: Consumer,
-        delivery: Delivery,
-        message: Envelope | None,
-        reason: str,
-        seconds: float,
-        error: str,
-    ) -> None:
-        attempt = delivery.delivery_count + 1
-        if attempt >= DELIVERY_LIMIT:
-            reason = f"given up after {attempt} attempts: {reason}"
-            self._give_up(consumer, delivery, message, reason, "", seconds, error)
+    def _retry(self, attempt: _Attempt, reason: str, failed: Failed) -> None:
+        if attempt.number >= DELIVERY_LIMIT:
+            self._give_up(attempt, f"given up after {attempt.number} attempts: {reason}", failed)
             return
-        delay = self._retry_delays[min(delivery.delivery_count, len(self._retry_delays) - 1)]
-        consumer.retry(delivery, reason, delay)
-        event = WorkerEvent(self.service, "retried", message, reason=reason, seconds=seconds, error=error)
-        self._tell(event)
+        delay = self._retry_delays[min(attempt.number, len(self._retry_delays)) - 1]
+        attempt.consumer.retry(attempt.delivery, reason, delay)
+        evidence = _evidence(attempt, failed)
+        self._tell(attempt, "retried", reason=reason, error=failed.error, evidence=evidence)
 
-    def _give_up(
-        self,
-        consumer: Consumer,
-        delivery: Delivery,
-        message: Envelope | None,
-        reason: str,
-        traceback: str = "",
-        seconds: float = 0.0,
-        error: str = "",
-    ) -> None:
-        consumer.dead_letter(delivery, reason, traceback)
+    def _give_up(self, attempt: _Attempt, reason: str, failed: Failed | None = None) -> None:
+        evidence = _evidence(attempt, failed)
+        attempt.consumer.dead_letter(attempt.delivery, reason, evidence)
         self._tell(
-            WorkerEvent(
-                self.service,
-                "dead-lettered",
-                message,
-                reason=reason,
-                seconds=seconds,
-                traceback=traceback,
-                error=error,
-            )
+            attempt,
+            "dead-lettered",
+            reason=reason,
+            error=failed.error if failed is not None else "",
+            traceback=failed.traceback if failed is not None else "",
+            evidence=evidence,
         )
 
-    def _tell(self, event: WorkerEvent) -> None:
+    def _tell(self, attempt: _Attempt, kind: EventKind, **facts: Any) -> None:
         if self._observer is None:
             return
+        event = WorkerEvent(
+            self.service,
+            kind,
+            attempt.message,
+            attempt=attempt.number,
+            redelivered=attempt.delivery.redelivered or attempt.number > 1,
+            traffic=attempt.traffic,
+            **{"seconds": attempt.seconds, **facts},
+        )
         try:
-            self._observer(
-                replace(event, attempt=self._attempt, redelivered=self._redelivered, traffic=self._traffic)
-            )
+            self._observer(event)
         except Exception:
             _logger.exception("the observer of %s failed at %s", event.service, event.kind)
+
+
+def _evidence(attempt: _Attempt, failed: Failed | None) -> str:
+    """Return what a failure rests on; empty where the message never came to a job."""
+    if failed is None or not failed.evidence:
+        return ""
+    return f"attempt: {attempt.number} of {DELIVERY_LIMIT}\n{failed.evidence}"

@@ -31,6 +31,8 @@ class WorkerEvent:
         How long the job ran; for ``"paused"``, how long the worker will rest.
     traceback : str
         Of an error that nobody foresaw.
+    evidence : str
+        Lines that the reason rests on (`shared.evidence`), where a job failed.
     attempt : int
         Which attempt of the message this is, from 1.
     redelivered : bool
@@ -49,6 +51,7 @@ class WorkerEvent:
     what: str = ""
     seconds: float = 0.0
     traceback: str = ""
+    evidence: str = ""
     error: str = ""
     attempt: int = 1
     redelivered: bool = False

@@ -3,10 +3,12 @@
 Job processes import it by name; it lies on their sys.path because pytest puts this folder on its own.
 """
 
+import ctypes
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -72,6 +74,9 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     first = attempts(folder, said.exposure_id) == 1
     if does == "wait":
         _wait_for(released(folder, said.exposure_id))
+    if does == "ill" and not cure(folder).exists():
+        context.progress(1, 2, "groups")
+        ILLS[argument]()
     _misbehave(does, argument, attempts(folder, said.exposure_id))
 
     inputs = [InputDigest(role="exposure", uri=said.uri, sha256=said.exposure_id)]
@@ -103,7 +108,42 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     if does == "die-after-commit" and first:
         os.kill(os.getpid(), signal.SIGKILL)
     context.progress(2, 2, "groups")
+    if does == "late-progress":
+        threading.Timer(0.2, lambda: context.progress(1, 1, "late")).start()
     return [Outgoing(m) for m in manifest.messages]
+
+
+def cure(folder: Path) -> Path:
+    """The file whose being there cures a job told to be ``ill=<one of ILLS>``."""
+    return folder / "cured"
+
+
+def crash_in_c() -> None:
+    ctypes.string_at(0)
+
+
+def be_killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_for_nothing() -> None:
+    time.sleep(600)
+
+
+def eat_memory() -> None:
+    eaten = []
+    while len(eaten) < 500:
+        eaten.append(np.ones(1 << 20))
+        time.sleep(0.01)
+
+
+ILLS = {
+    "abort": os.abort,
+    "segfault": crash_in_c,
+    "killed": be_killed,
+    "hang": wait_for_nothing,
+    "memory": eat_memory,
+}
 
 
 def released(folder: Path, exposure_id: str) -> Path:

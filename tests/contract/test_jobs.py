@@ -125,14 +125,64 @@ def test_each_failure_has_its_kind_and_one_line(
     assert isinstance(run("work"), Done)
 
 
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("reject", ["traceback:", "BadInput", "in _misbehave"]),
+        ("transient-until=9", ["traceback:", "CRDS did not answer"]),
+        ("bug", ["KeyError: 'no such keyword'"]),
+        ("ill=abort", ["Fatal Python error: Aborted", "in handle", "progress at the end: 1 of 2 groups"]),
+        ("ill=segfault", ["Fatal Python error: Segmentation fault", "in crash_in_c"]),
+        ("ill=killed", ["signal 9 (SIGKILL)"]),
+    ],
+)
+def test_each_failure_carries_its_evidence(jobs: JobProcesses, does: str, words: list[str]) -> None:
+    # When a handler fails, or its process dies
+    message = job_for(does)
+    job = jobs.start("ingest", message)
+    failed = outcome(job)
+    # Then what is known of it comes with the failure: which job and process, in which circumstances
+    assert job is not None
+    assert isinstance(failed, Failed)
+    general = [str(message.id), f"pid {job.pid}", "ran for: ", "versions: nircam-darks", "peak memory"]
+    for word in [*general, failed.message, *words]:
+        assert word in failed.evidence, failed.evidence
+    # And a stack only where there was one to see
+    assert ("stack of each thread" in failed.evidence) == (does in {"ill=abort", "ill=segfault"})
+
+
+def test_the_kernels_want_of_memory_is_told_apart(
+    jobs: JobProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter((4, 5))
+    monkeypatch.setattr("shared.jobs._COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("shared.jobs.kernel_kills", lambda: next(counts))
+    failed = outcome(jobs.start("ingest", job_for("ill=killed")))
+    assert isinstance(failed, Failed)
+    assert "the kernel killed a process for want of it" in failed.message
+
+
+def test_what_a_job_reports_after_its_end_is_not_taken_for_the_next_ones(jobs: JobProcesses) -> None:
+    assert isinstance(outcome(jobs.start("ingest", job_for("late-progress"))), Done)
+    job = jobs.start("ingest", job_for("sleep=0.5"))
+    assert job is not None
+    reports: list[Any] = []
+    while not isinstance(reports[-1] if reports else None, Done):
+        reports.append(job.poll(LONG))
+    assert [r.what for r in reports[:-1]] == ["groups", "groups"]
+
+
 def test_a_job_past_its_time_limit_is_killed(settings: StageSettings) -> None:
-    with JobProcesses(1, HANDLERS, settings, time_limit=1.0) as jobs:
+    with JobProcesses(1, HANDLERS, settings, time_limit=3.0) as jobs:
         job = jobs.start("ingest", announcement("e", "hang-once"))
         assert job is not None
         failed = outcome(job)
         assert isinstance(failed, Failed)
         assert (failed.transient, failed.error) == (True, "JobCrashed")
-        assert "time limit of 1 s" in failed.message
+        assert "time limit of 3 s" in failed.message
+        # Where it hung is known.
+        assert "stack of each thread" in failed.evidence
+        assert "in _misbehave" in failed.evidence
         assert not psutil.pid_exists(job.pid)
         assert isinstance(outcome(jobs.start("ingest", announcement("e", "hang-once"))), Done)
 
@@ -143,6 +193,9 @@ def test_a_job_past_its_memory_limit_is_killed(settings: StageSettings) -> None:
         failed = outcome(jobs.start("ingest", announcement("e", "grow=10")))
         assert isinstance(failed, Failed)
         assert "where 314572800 are allowed" in failed.message
+        assert "in _misbehave" in failed.evidence
+        peak = failed.evidence.partition("peak memory of its process: ")[2].partition(" MiB")[0]
+        assert int(peak) >= 300
         assert isinstance(outcome(jobs.start("ingest", announcement("e2"))), Done)
 
 

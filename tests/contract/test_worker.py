@@ -14,7 +14,7 @@ from handlers_for_tests import HANDLERS, KEY, announcement, attempts, computatio
 from shared.broker.faults import Faults
 from shared.broker.memory import MemoryBroker
 from shared.jobs import JobProcesses
-from shared.messages import Envelope, parse
+from shared.messages import LARGEST_BODY, Envelope, parse
 from shared.settings import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
@@ -160,7 +160,7 @@ def test_a_job_killed_around_its_commit_has_its_effect_once(bench: Bench, does: 
 
 
 def test_a_hanging_job_is_ended_and_tried_again(under_test: Any, tmp_path: Path) -> None:
-    with JobProcesses(1, HANDLERS, StageSettings(store=tmp_path / "store"), time_limit=1.0) as jobs:
+    with JobProcesses(1, HANDLERS, StageSettings(store=tmp_path / "store"), time_limit=3.0) as jobs:
         bench = Bench(under_test.broker, tmp_path, jobs)
         bench.announce("e", "hang-once")
         with bench.working():
@@ -189,6 +189,24 @@ def test_a_transient_failure_that_stays_is_a_dead_letter_at_the_limit(bench: Ben
     assert bench.attempts("e") == DELIVERY_LIMIT
 
 
+def test_a_job_that_always_crashes_is_a_dead_letter_with_the_evidence_of_its_last_attempt(
+    bench: Bench, under_test: Any
+) -> None:
+    bench.announce("bad", "ill=abort")
+    bench.announce("good")
+    with bench.working():
+        bench.until(lambda: "finished" in bench.kinds() and "dead-lettered" in bench.kinds())
+    [letter] = under_test.broker.dead_letters("ingest")
+    assert letter.attempts == DELIVERY_LIMIT
+    assert "signal 6 (SIGABRT)" in letter.reason
+    assert letter.evidence.startswith(f"attempt: {DELIVERY_LIMIT} of {DELIVERY_LIMIT}\nwhat happened: ")
+    assert "Fatal Python error: Aborted" in letter.evidence
+    # Each attempt before told of its own
+    retried = [event.evidence for event in bench.events if event.kind == "retried"]
+    assert [text.splitlines()[0] for text in retried] == [f"attempt: {n} of 5" for n in range(1, 5)]
+    assert bench.products() == ["good"]
+
+
 @pytest.mark.parametrize(
     ("does", "words"), [("reject", "3-D data"), ("bug", "KeyError"), ("exit", "CRDS_PATH")]
 )
@@ -206,7 +224,15 @@ def test_a_permanent_failure_is_a_dead_letter_at_once(
 
 
 @pytest.mark.parametrize(
-    "body", [b"\xff\x00", b"[1]", b'{"schema":"exposure.announced","version":"9.0","id":"x"}', b"[" * 100_000]
+    "body",
+    [
+        b"\xff\x00",
+        b"[1]",
+        b'{"schema":"exposure.announced","version":"9.0","id":"x"}',
+        b"[" * 100_000,
+        b" " * LARGEST_BODY + b"1",
+    ],
+    ids=["not text", "a list", "another major", "too deep", "too large"],
 )
 def test_a_body_that_cannot_be_read_is_a_dead_letter(bench: Bench, under_test: Any, body: bytes) -> None:
     under_test.send_raw("exposure.announced", body)
@@ -294,6 +320,29 @@ def test_a_connection_lost_during_a_job_costs_no_second_computation(bench: Bench
     assert bench.computations("e") == 1
     assert len(set(bench.announced())) == 1
     assert bench.broker.consume("ingest").poll(0.2) is None
+
+
+def test_heartbeats_go_on_while_many_follow_ups_are_published(folder: Path, jobs: JobProcesses) -> None:
+    # Given a body that stands for many messages, and a broker that takes its time over each
+    broker = MemoryBroker()
+    bench = Bench(broker, folder, jobs)
+    many = [announcement(f"many{n}") for n in range(30)]
+    broker.publish_body("exposure.announced", b"many")
+    broker.faults.confirm_seconds = 0.1
+    worker = Worker(
+        "ingest", broker, jobs, bench.events.append, translate=lambda body: many if body == b"many" else None
+    )
+    thread = threading.Thread(target=worker.run, args=(bench.stop,))
+    silences = []
+    thread.start()
+    bench.threads.append(thread)
+    # When they are published one after the other
+    while "finished" not in bench.kinds():
+        silences.append(time.monotonic() - worker.last_tick)
+        time.sleep(0.02)
+    bench.end()
+    # Then the worker turned to its connection meanwhile
+    assert max(silences) < 2.0
 
 
 @pytest.mark.parametrize(
