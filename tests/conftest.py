@@ -1,11 +1,11 @@
 """Fixtures that more than one part of the suite uses."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ceph_server import Ceph, running_ceph
-from rabbitmq_node import RabbitNode
+from rabbitmq_node import RabbitNode, rabbitmq_system
 from running import Run, run_darks
 
 from services.simulate import SimulationPlan, simulate
@@ -47,11 +47,27 @@ def ceph() -> Iterator[Ceph]:
 
 
 @pytest.fixture(scope="session")
-def rabbit_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
-    """One RabbitMQ for all tests of a process; theirs is the mark `xdist_group("rabbitmq")`."""
-    node = RabbitNode(tmp_path_factory.mktemp("rabbitmq"))
-    try:
-        node.start()
-        yield node
-    finally:
+def rabbit_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str | None], RabbitNode]]:
+    """One RabbitMQ of each version for all tests of a process: this machine's (None), "4.0", "4.3".
+
+    Each is started when it is first asked for; theirs are the marks of `VERSIONS`.
+    """
+    running: dict[str | None, RabbitNode] = {}
+
+    def node_of(version: str | None) -> RabbitNode:
+        if version not in running:
+            system = rabbitmq_system(version) if version else None
+            node = RabbitNode(tmp_path_factory.mktemp(f"rabbitmq-{version or 'here'}"), system)
+            running[version] = node
+            node.start()
+        return running[version]
+
+    yield node_of
+    for node in running.values():
         node.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbit_node(rabbit_nodes: Callable[[str | None], RabbitNode]) -> RabbitNode:
+    """This machine's RabbitMQ for all tests of a process; theirs is the mark `xdist_group("rabbitmq")`."""
+    return rabbit_nodes(None)

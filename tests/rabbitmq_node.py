@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -23,17 +23,53 @@ START_SECONDS = 90.0
 # Debian's program in sbin insists on being its own service user; the one beside it does not.
 # DARKS_TEST_RABBITMQ_BIN names the folder of another version's programs.
 FOLDERS = (os.environ.get("DARKS_TEST_RABBITMQ_BIN", "/usr/lib/rabbitmq/bin"), os.environ.get("PATH", ""))
+#: Where deploy/install-servers.sh puts the systems that hold other versions.
+SYSTEMS = Path(__file__).parents[1] / ".servers"
+#: Parameters of a fixture: this machine's RabbitMQ, and the newer ones. The tests of one server share a
+#: worker of pytest-xdist, and so the server.
+VERSIONS = [
+    pytest.param(None, id="rabbitmq", marks=pytest.mark.xdist_group("rabbitmq")),
+    *(
+        pytest.param(
+            version,
+            id=f"rabbitmq-{version}",
+            marks=[pytest.mark.slow, pytest.mark.xdist_group(f"rabbitmq-{version}")],
+        )
+        for version in ("4.0", "4.3")
+    ),
+]
+# A system's root has its own mounts, which end with the last process that sees them; the node's folder is
+# at /mnt in it.
+_IN_SYSTEM = (
+    'mount -t proc proc "$1/proc" && mount --bind "$2" "$1/mnt" && '
+    'root=$1 && shift 2 && exec chroot "$root" "$@"'
+)
 
 
 def rabbitmq_program(name: str) -> str:
     """Return the path of one of RabbitMQ's programs; without it skip, or fail where CI=true."""
     found = shutil.which(name, path=os.pathsep.join(FOLDERS))
     if found is None or shutil.which("epmd") is None:
-        missing = f"{name} is not installed: sh deploy/install-servers.sh rabbitmq"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        _do_without(f"{name} is not installed: sh deploy/install-servers.sh rabbitmq")
     return found
+
+
+def rabbitmq_system(version: str) -> Path:
+    """Return the root of the system that holds a version; without it skip, or fail where CI=true."""
+    root = SYSTEMS / f"rabbitmq-{version}"
+    if not root.is_dir():
+        _do_without(
+            f"RabbitMQ {version} is not installed: sh deploy/install-servers.sh rabbitmq-{version} (as root)"
+        )
+    if os.geteuid() != 0:
+        _do_without(f"RabbitMQ {version} runs in a root folder of its own, which only root may enter")
+    return root
+
+
+def _do_without(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def free_port() -> int:
@@ -42,41 +78,115 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+class _Group:
+    """A process and what it starts, as one process group that does not outlive the tests."""
+
+    def __init__(self, command: list[Any], environment: dict[str, str], folder: Path, log: IO[bytes]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        # Its input ends when the tests do, even if they are killed.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", 'read _; kill -s KILL -- "-$1"', "guard", str(self.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def end(self, with_signal: int) -> None:
+        """Signal the group and wait for its end, which is by force after 30 s."""
+        for each in (with_signal, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, each)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(30)
+                break
+        # The group may outlive its first process.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._guard.kill()
+        self._guard.communicate()
+
+
 @dataclass
 class RabbitNode:
-    """One node, started and stopped by its pid."""
+    """One node, started and stopped by its pid.
+
+    Attributes
+    ----------
+    system : Path or None
+        Root of the system whose RabbitMQ it is; by default this machine's.
+    host : str
+        A loopback address.
+    beside : RabbitNode or None
+        A node, already started, that it can form a cluster with.
+    """
 
     folder: Path
+    system: Path | None = None
+    host: str = "127.0.0.1"
+    beside: "RabbitNode | None" = None
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
     management_port: int = field(default_factory=free_port)
-    _epmd: Any = None
-    _server: Any = None
+    _epmd: _Group | None = None
+    _server: _Group | None = None
 
     def __post_init__(self) -> None:
-        self._program = rabbitmq_program("rabbitmq-server")
-        self._ctl = rabbitmq_program("rabbitmqctl")
+        self.name = f"darks-{uuid.uuid4().hex[:8]}@localhost"
+        if self.system is None:
+            self._program, self._ctl = map(rabbitmq_program, ("rabbitmq-server", "rabbitmqctl"))
+            self._prefix, path, seen = [], os.environ["PATH"], self.folder
+        else:
+            self._program, self._ctl = (
+                f"/usr/lib/rabbitmq/bin/{p}" for p in ("rabbitmq-server", "rabbitmqctl")
+            )
+            self._prefix = [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                _IN_SYSTEM,
+                "in-system",
+                self.system,
+                self.folder,
+            ]
+            path, seen = "/usr/sbin:/usr/bin:/sbin:/bin", Path("/mnt")
         for name in ("home", "mnesia", "log"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         cookie = self.folder / "home" / ".erlang.cookie"
-        cookie.write_text(uuid.uuid4().hex)
+        cookie.write_text(self.beside.cookie if self.beside else uuid.uuid4().hex)
         cookie.chmod(0o400)
         self._make_certificates()
         self._environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": path,
             "LANG": "C.UTF-8",
-            "HOME": str(self.folder / "home"),
-            "ERL_EPMD_PORT": str(free_port()),
+            "HOME": str(seen / "home"),
+            "ERL_EPMD_PORT": self.beside.epmd_port if self.beside else str(free_port()),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": f"darks-{uuid.uuid4().hex[:8]}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_IP_ADDRESS": self.host,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
-            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
-            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_MNESIA_BASE": str(seen / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(seen / "log"),
+            "RABBITMQ_PID_FILE": str(seen / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(seen / "enabled_plugins"),
+            "RABBITMQ_CONFIG_FILE": str(seen / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +A 8 +sbwt none"
@@ -84,12 +194,12 @@ class RabbitNode:
         }
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
         (self.folder / "rabbitmq.conf").write_text(
-            f"management.tcp.ip = 127.0.0.1\n"
+            f"management.tcp.ip = {self.host}\n"
             f"management.tcp.port = {self.management_port}\n"
-            f"listeners.ssl.default = 127.0.0.1:{self.tls_port}\n"
-            f"ssl_options.cacertfile = {self.ca_file}\n"
-            f"ssl_options.certfile = {self.folder / 'server.pem'}\n"
-            f"ssl_options.keyfile = {self.folder / 'server.key'}\n"
+            f"listeners.ssl.default = {self.host}:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {seen / 'server.pem'}\n"
+            f"ssl_options.certfile = {seen / 'server.pem'}\n"
+            f"ssl_options.keyfile = {seen / 'server.key'}\n"
             "ssl_options.verify = verify_none\n"
             "vm_memory_high_watermark.absolute = 512MB\n"
             "disk_free_limit.absolute = 50MB\n"
@@ -99,11 +209,23 @@ class RabbitNode:
     def ca_file(self) -> Path:
         return self.folder / "server.pem"
 
+    @property
+    def cookie(self) -> str:
+        return (self.folder / "home" / ".erlang.cookie").read_text()
+
+    @property
+    def epmd_port(self) -> str:
+        return self._environment["ERL_EPMD_PORT"]
+
+    @property
+    def version(self) -> str:
+        """The version that it says it is, such as ``4.0.5``."""
+        return Management(self.settings()).get("overview")["rabbitmq_version"]
+
     def start(self) -> None:
         """Start, or start again on the same data; return when it serves."""
-        if self._epmd is None:
-            port = self._environment["ERL_EPMD_PORT"]
-            self._epmd = self._popen([shutil.which("epmd"), "-port", port, "-address", "127.0.0.1"], "epmd")
+        if self._epmd is None and self.beside is None:
+            self._epmd = self._popen(["epmd", "-port", self.epmd_port, "-address", "127.0.0.1"], "epmd")
         self._server = self._popen([self._program], "server")
         deadline = time.monotonic() + START_SECONDS
         while not self._serves():
@@ -131,7 +253,7 @@ class RabbitNode:
     def ctl(self, *arguments: str) -> str:
         """Run rabbitmqctl."""
         done = subprocess.run(
-            [self._ctl, *arguments],
+            [*self._prefix, self._ctl, *arguments],
             env=self._environment,
             cwd=self.folder,
             capture_output=True,
@@ -144,8 +266,8 @@ class RabbitNode:
     def settings(self, vhost: str = "/", **others: Any) -> BrokerSettings:
         return BrokerSettings(
             **{
-                "url": f"amqp://guest:guest@127.0.0.1:{self.port}/{vhost.replace('/', '%2F')}",
-                "management_url": f"http://127.0.0.1:{self.management_port}",
+                "url": f"amqp://guest:guest@{self.host}:{self.port}/{vhost.replace('/', '%2F')}",
+                "management_url": f"http://{self.host}:{self.management_port}",
                 **others,
             }
         )
@@ -168,35 +290,18 @@ class RabbitNode:
     def _serves(self) -> bool:
         try:
             overview = Management(self.settings()).get("overview")
-            with socket.create_connection(("127.0.0.1", self.port), 1.0):
+            with socket.create_connection((self.host, self.port), 1.0):
                 return bool(overview)
         except (DarksError, OSError):
             return False
 
-    def _popen(self, command: list[Any], name: str) -> Any:
+    def _popen(self, command: list[Any], name: str) -> "_Group":
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                env=self._environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            return _Group([*self._prefix, *command], self._environment, self.folder, log)
 
-    def _end(self, process: Any, with_signal: int) -> None:
-        if process is None:
-            return
-        for each in (with_signal, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, each)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-                break
-        # The group may outlive its first process.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    def _end(self, group: "_Group | None", with_signal: int) -> None:
+        if group is not None:
+            group.end(with_signal)
 
     def _make_certificates(self) -> None:
         subprocess.run(

@@ -45,6 +45,9 @@ def test_user_and_password_may_come_from_elsewhere(tmp_path: Path, monkeypatch):
         ({"url": "amqp://u:s3cr3t-pass/@h:x"}, "DARKS_BROKER_URL: not a URL"),
         ({"url": "amqp://"}, "DARKS_BROKER_URL: not a URL"),
         ({"management_url": "ftp://u:s3cr3t-pass@h"}, "DARKS_BROKER_MANAGEMENT_URL: not a URL"),
+        ({"nodes": ["u:s3cr3t-pass@h:1"]}, "DARKS_BROKER_NODES: not a list of addresses"),
+        ({"nodes": ["amqp://h:1/v"]}, "DARKS_BROKER_NODES: not a list of addresses"),
+        ({"nodes": ["h:x"]}, "DARKS_BROKER_NODES: not a list of addresses"),
         ({"cert_file": Path("c.pem")}, "DARKS_BROKER_KEY_FILE"),
         ({"heartbeat": 0}, "DARKS_BROKER_HEARTBEAT"),
         ({"publish_timeout": -1}, "DARKS_BROKER_PUBLISH_TIMEOUT"),
@@ -61,6 +64,36 @@ def test_no_representation_shows_the_password():
     settings = BrokerSettings(url="amqp://u:s3cr3t-pass@h", management_url="http://u:s3cr3t-pass@h:1")
     shown = repr(settings) + str(settings) + settings.model_dump_json() + settings.where + settings.management
     assert "s3cr3t-pass" not in shown
+
+
+def test_the_nodes_of_a_cluster_share_all_but_their_address(monkeypatch):
+    # Given a URL, and further nodes in the environment
+    monkeypatch.setenv("DARKS_BROKER_NODES", '["two:7", "three", "[::1]:9"]')
+    settings = broker_settings(url="amqps://u:s3cr3t-pass@one:5/v", management_url="https://m:p@api:1/x")
+    # Then each has its own settings, the URL's node first
+    nodes = settings.each_node()
+    assert [node.where for node in nodes] == [
+        "amqps://one:5",
+        "amqps://two:7",
+        "amqps://three:5671",
+        "amqps://[::1]:9",
+    ]
+    assert {(node.username, node.password(), node.vhost) for node in nodes} == {("u", "s3cr3t-pass", "v")}
+    assert [node.management for node in nodes] == [
+        "https://api:1/x",
+        "https://two:1/x",
+        "https://three:1/x",
+        "https://[::1]:1/x",
+    ]
+    assert "s3cr3t-pass" not in repr(nodes)
+
+
+def test_nodes_that_are_no_json_are_named_in_one_line_and_not_quoted(monkeypatch):
+    monkeypatch.setenv("DARKS_BROKER_NODES", "s3cr3t-pass@two:7")
+    with pytest.raises(EnvironmentFault, match="DARKS_BROKER_NODES is a JSON list") as raised:
+        broker_settings()
+    assert "s3cr3t-pass" not in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("what", "text"), [("no-such-file", None), ("bytes", b"\xff\xfe")])

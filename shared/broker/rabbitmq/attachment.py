@@ -7,7 +7,15 @@ from typing import Any
 
 import pika
 
-from shared.broker.rabbitmq.connection import CONNECTION_ERRORS, backoff, describe, is_refusal, parameters
+from shared.broker.rabbitmq.connection import (
+    CONNECTION_ERRORS,
+    ConsumerCancelled,
+    Nodes,
+    backoff,
+    describe,
+    is_refusal,
+    parameters,
+)
 from shared.broker.rabbitmq.settings import BrokerSettings
 from shared.errors import EnvironmentFault
 
@@ -36,7 +44,7 @@ class Attachment:
         on_message: Callable[[Any, Any, bytes], None],
         on_lost: Callable[[], None],
     ) -> None:
-        self._settings = settings
+        self._nodes = Nodes(settings)
         self._queue = queue
         self._prefetch = prefetch
         self._on_message = on_message
@@ -66,12 +74,13 @@ class Attachment:
         EnvironmentFault
             Unless `patient`: if the broker refuses, or the password cannot be read.
         """
+        node = self._nodes.current
         try:
-            self._attach()
+            self._attach(node)
         except CONNECTION_ERRORS as error:
             self.lose(error)
             if is_refusal(error) and not patient:
-                raise EnvironmentFault(describe(error, self._settings)) from None
+                raise EnvironmentFault(describe(error, node)) from None
         except EnvironmentFault as error:
             # The password's file may be in the middle of its rotation.
             self._wait_and_say(str(error))
@@ -83,7 +92,7 @@ class Attachment:
         if self._channel is not None:
             # pika keeps the broker's reason for the end of a channel to itself, except from publishers.
             reason = getattr(self._channel, "_closing_reason", None)
-            self.lose(reason or ConnectionError("the broker cancelled the consumer"))
+            self.lose(reason or ConsumerCancelled())
         now = time.monotonic()
         due = self._next_attempt if self.wanted else deadline
         if now < due or not self.wanted:
@@ -117,10 +126,12 @@ class Attachment:
                 self.lose(error)
 
     def lose(self, error: BaseException) -> None:
-        """Let go of a connection that failed, and say so."""
+        """Let go of a connection that failed, and say so; the next node has its turn."""
+        node = self._nodes.current
+        self._nodes.go_on()
         self.let_go()
         if self.wanted:
-            self._wait_and_say(describe(error, self._settings))
+            self._wait_and_say(describe(error, node))
 
     def let_go(self) -> None:
         """Close the connection."""
@@ -133,8 +144,8 @@ class Attachment:
         except CONNECTION_ERRORS as error:
             _logger.debug("closing the connection of %s: %s", self._queue, type(error).__name__)
 
-    def _attach(self) -> None:
-        self._connection = pika.BlockingConnection(parameters(self._settings, f"consume {self._queue}"))
+    def _attach(self, node: BrokerSettings) -> None:
+        self._connection = pika.BlockingConnection(parameters(node, f"consume {self._queue}"))
         self._channel = channel = self._connection.channel()
         self.number += 1
         self._cancelled_by_broker = False
@@ -144,7 +155,7 @@ class Attachment:
             self._queue, lambda _channel, method, properties, body: self._on_message(method, properties, body)
         )
         if self._attempt:
-            _logger.info("consuming %s again from %s", self._queue, self._settings.where)
+            _logger.info("consuming %s again from %s", self._queue, node.where)
         self._attempt = 0
 
     def _on_cancel(self, _frame: Any) -> None:

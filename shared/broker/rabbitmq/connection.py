@@ -20,7 +20,7 @@ from pika.exceptions import (
 )
 
 from shared.broker.rabbitmq.settings import BrokerSettings
-from shared.errors import EnvironmentFault
+from shared.errors import EnvironmentFault, TransientError
 
 #: What any use of a connection may raise.
 CONNECTION_ERRORS = (AMQPError, OSError)
@@ -32,6 +32,10 @@ _LONGEST_WAIT = 30.0
 
 # pika logs each failed attempt as a dozen lines and tracebacks; it is said here once, in one.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+class ConsumerCancelled(ConnectionError):
+    """The broker took a consumer off its queue; its channel stands."""
 
 
 def parameters(settings: BrokerSettings, role: str) -> Any:
@@ -63,6 +67,49 @@ def parameters(settings: BrokerSettings, role: str) -> Any:
             "connection_name": f"nircam-darks {role} on {socket.gethostname()} ({os.getpid()})"
         },
     )
+
+
+def connect(settings: BrokerSettings, role: str) -> Any:
+    """Return a blocking connection to the first node of the cluster that takes it.
+
+    Raises
+    ------
+    EnvironmentFault
+        If a node refuses, or the password or a certificate cannot be read.
+    TransientError
+        If no node can be reached; each is named.
+    """
+    faults = []
+    for node in settings.each_node():
+        try:
+            return pika.BlockingConnection(parameters(node, role))
+        except CONNECTION_ERRORS as error:
+            if is_refusal(error):
+                raise EnvironmentFault(describe(error, node)) from None
+            faults.append(describe(error, node))
+    raise TransientError("; ".join(faults))
+
+
+class Nodes:
+    """The nodes of a cluster in turn, beginning with the URL's: after a loss the next one is tried.
+
+    Parameters
+    ----------
+    settings : BrokerSettings
+    """
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._each = settings.each_node()
+        self._turn = 0
+
+    @property
+    def current(self) -> BrokerSettings:
+        """The settings of the node whose turn it is."""
+        return self._each[self._turn]
+
+    def go_on(self) -> None:
+        """Turn to the next node."""
+        self._turn = (self._turn + 1) % len(self._each)
 
 
 def tls_context(settings: BrokerSettings) -> ssl.SSLContext:
@@ -113,6 +160,11 @@ def describe(error: BaseException, settings: BrokerSettings) -> str:
         return (
             f"no TLS with the broker at {settings.where}: {_one_line(cause)}; check DARKS_BROKER_CA_FILE "
             "and the host in DARKS_BROKER_URL"
+        )
+    if isinstance(cause, ConsumerCancelled):
+        return (
+            f"the broker at {settings.where} cancelled the consumer: its queue is gone, or (from RabbitMQ "
+            "4.3 on) an ack took longer than the broker's consumer_timeout"
         )
     if isinstance(cause, AMQPHeartbeatTimeout):
         return f"the broker at {settings.where} gave no sign for {settings.heartbeat} s"

@@ -8,7 +8,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 
-from shared.broker.rabbitmq.connection import tls_context
+from shared.broker.rabbitmq.connection import Nodes, tls_context
 from shared.broker.rabbitmq.settings import BrokerSettings
 from shared.errors import EnvironmentFault, TransientError
 
@@ -16,7 +16,7 @@ _TIMEOUT = 15.0
 
 
 class Management:
-    """Requests to the management API of one broker.
+    """Requests to the management API of a broker: of the first of its nodes that answers.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ class Management:
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
-        self._settings = settings
+        self._nodes = Nodes(settings)
+        self._count = 1 + len(settings.nodes)
         context = tls_context(settings) if settings.management.startswith("https") else None
         # The API stands beside the broker, which no HTTP proxy leads to.
         self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
@@ -52,23 +53,36 @@ class Management:
         Raises
         ------
         TransientError
-            If the API does not answer, or fails.
+            If no node's API answers, or all fail; each is named.
         EnvironmentFault
             If it refuses: wrong password, no rights, no such virtual host, a bad request.
         """
-        where = self._settings.management
+        faults = []
+        for _ in range(self._count):
+            try:
+                return self._ask_node(self._nodes.current, method, path, body)
+            except TransientError as error:
+                # Every request here may be made twice: it says how things are to be.
+                faults.append(str(error))
+                self._nodes.go_on()
+        raise TransientError("; ".join(faults))
+
+    def _ask_node(
+        self, node: BrokerSettings, method: str, path: tuple[str, ...], body: dict[str, Any] | None
+    ) -> Any:
+        where = node.management
         request = Request(
             f"{where}/api/" + "/".join(quote(part, safe="") for part in path),
             data=None if body is None else json.dumps(body).encode(),
             method=method,
-            headers={"Authorization": f"Basic {self._credentials()}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Basic {_credentials(node)}", "Content-Type": "application/json"},
         )
         try:
             with self._opener.open(request, timeout=_TIMEOUT) as answer:
                 text = answer.read()
             return json.loads(text) if text else None
         except HTTPError as error:
-            return self._refused(error, method, path)
+            return _refused(error, node, method, path)
         except (URLError, OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
@@ -78,22 +92,24 @@ class Management:
                 "enable the plugin rabbitmq_management, or correct DARKS_BROKER_MANAGEMENT_URL"
             ) from None
 
-    def _refused(self, error: HTTPError, method: str, path: tuple[str, ...]) -> None:
-        where = self._settings.management
-        if error.code == 404 and method in ("GET", "DELETE"):
-            return
-        if error.code in (401, 403):
-            raise EnvironmentFault(
-                f"the management API at {where} refuses user {self._settings.username!r}: check the "
-                "password; the user needs the tag management, and for `topology apply` the tag policymaker"
-            ) from None
-        detail = " ".join(error.read(1000).decode(errors="replace").split())[:300]
-        fault = f"the management API at {where} answered {error.code} to {method} {'/'.join(path)}: {detail}"
-        raise (TransientError if error.code >= 500 else EnvironmentFault)(fault) from None
 
-    def _credentials(self) -> str:
-        user, password = self._settings.username, None
-        if self._settings.management_url is not None:
-            parts = urlsplit(self._settings.management_url.get_secret_value())
-            user, password = parts.username or user, parts.password
-        return b64encode(f"{user}:{password or self._settings.password()}".encode()).decode()
+def _refused(error: HTTPError, node: BrokerSettings, method: str, path: tuple[str, ...]) -> None:
+    where = node.management
+    if error.code == 404 and method in ("GET", "DELETE"):
+        return
+    if error.code in (401, 403):
+        raise EnvironmentFault(
+            f"the management API at {where} refuses user {node.username!r}: check the password; the user "
+            "needs the tag management, and for `topology apply` the tag policymaker"
+        ) from None
+    detail = " ".join(error.read(1000).decode(errors="replace").split())[:300]
+    fault = f"the management API at {where} answered {error.code} to {method} {'/'.join(path)}: {detail}"
+    raise (TransientError if error.code >= 500 else EnvironmentFault)(fault) from None
+
+
+def _credentials(node: BrokerSettings) -> str:
+    user, password = node.username, None
+    if node.management_url is not None:
+        parts = urlsplit(node.management_url.get_secret_value())
+        user, password = parts.username or user, parts.password
+    return b64encode(f"{user}:{password or node.password()}".encode()).decode()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pika
 
-from shared.broker.rabbitmq.connection import backoff, describe, is_refusal, parameters
+from shared.broker.rabbitmq.connection import Nodes, backoff, describe, is_refusal, parameters
 from shared.broker.rabbitmq.settings import BrokerSettings
 from shared.broker.rabbitmq.wire import Publication
 from shared.errors import PublishFailed
@@ -29,13 +29,14 @@ class Publisher:
     """
 
     def __init__(self, settings: BrokerSettings) -> None:
-        self._settings = settings
+        self._nodes = Nodes(settings)
+        self._timeout = settings.publish_timeout
         self._turn = threading.Lock()
         self._link: _Link | None = None
         self._closed = threading.Event()
 
     def publish(self, publication: Publication, timeout: float | None = None) -> None:
-        """Publish and wait for the confirm; where the connection is lost meanwhile, connect and repeat.
+        """Publish and wait for the confirm; after a loss or a refusal connect anew, and repeat.
 
         Parameters
         ----------
@@ -45,9 +46,10 @@ class Publisher:
         Raises
         ------
         PublishFailed
-            If it was refused, unroutable where it must not be, or not confirmed in time.
+            If it was unroutable where it must not be, or not confirmed in time; at once if the broker
+            was reached and has no such user, virtual host or exchange.
         """
-        deadline = time.monotonic() + (timeout if timeout is not None else self._settings.publish_timeout)
+        deadline = time.monotonic() + (timeout if timeout is not None else self._timeout)
         if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise self._failed(publication, "earlier messages still wait for the broker")
         try:
@@ -66,17 +68,20 @@ class Publisher:
         while True:
             if self._closed.is_set():
                 raise self._failed(publication, "the connection to the broker is closed")
-            if self._link is None or self._link.ended:
-                self._link = _Link(self._settings)
+            if self._link is not None and self._link.ended:
+                self._give_up_link()
+            if self._link is None:
+                self._link = _Link(self._nodes.current)
             outcome = self._link.publish(publication, deadline)
             if outcome.confirmed:
                 return
-            if outcome.final or not self._link.ended:
+            if outcome.final or not (outcome.refused or self._link.ended):
+                reason = outcome.reason or fault or self._silence()
                 if self._link.is_stuck:
-                    self._drop()
-                raise self._failed(publication, outcome.reason or fault or self._silence())
+                    self._give_up_link()
+                raise self._failed(publication, reason)
             fault = outcome.reason
-            self._drop()
+            self._give_up_link()
             rest = min(backoff(attempt), deadline - time.monotonic())
             if rest <= 0:
                 raise self._failed(publication, fault)
@@ -84,7 +89,12 @@ class Publisher:
             attempt += 1
 
     def _silence(self) -> str:
-        return f"the broker at {self._settings.where} cannot be reached: it did not answer in time"
+        return f"the broker at {self._nodes.current.where} cannot be reached: it did not answer in time"
+
+    def _give_up_link(self) -> None:
+        """Close the connection; the next node has its turn."""
+        self._drop()
+        self._nodes.go_on()
 
     def _drop(self) -> None:
         if self._link is not None:
@@ -98,17 +108,22 @@ class Publisher:
 class _Outcome:
     """What became of one publication; filled by the connection's thread.
 
-    `final` says that repeating it cannot help.
+    `final` says that repeating it cannot help; `refused` that the broker said no, which it may not do on
+    another channel: after the loss of a queue's leader a channel of RabbitMQ 3.10 refuses for ever.
     """
 
     def __init__(self, publication: Publication) -> None:
         self.publication = publication
         self.done = threading.Event()
-        self.sent = self.confirmed = self.final = False
+        self.sent = self.confirmed = self.refused = self.final = False
         self.reason = ""
 
     def answer(self, reason: str = "") -> None:
         self.confirmed, self.final, self.reason = not reason, bool(reason), reason
+        self.done.set()
+
+    def refuse(self, reason: str) -> None:
+        self.refused, self.reason = True, reason
         self.done.set()
 
     def lost(self, reason: str, final: bool) -> None:
@@ -132,7 +147,7 @@ class _Link:
         self._end_reason = ""
         self._end_final = False
         self.ended = False
-        #: It takes messages and does not confirm them: another connection may lead to another node.
+        #: It takes messages and does not confirm them: another node may be better off.
         self.is_stuck = False
         self._connection: Any = pika.SelectConnection(
             parameters(settings, "publish"),
@@ -234,7 +249,7 @@ class _Link:
             self._returned = ""
             return
         if isinstance(frame.method, pika.spec.Basic.Nack):
-            outcome.answer(
+            outcome.refuse(
                 f"the broker at {self._settings.where} refused it (a full queue, or a failure of its own)"
             )
         else:

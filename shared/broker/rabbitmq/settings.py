@@ -2,10 +2,10 @@
 
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.errors import EnvironmentFault
 
@@ -25,6 +25,11 @@ class BrokerSettings(BaseSettings):
         default=SecretStr("amqp://localhost:5672/"),
         description="amqp:// or amqps:// URL: user, password, host, port and virtual host",
     )
+    nodes: list[str] = Field(
+        default_factory=list,
+        description="Further nodes of the same cluster, tried in turn when one is lost: a JSON list of "
+        '"host:port" or "host"; user, virtual host and TLS are those of the URL',
+    )
     user: str | None = Field(default=None, description="User name; by default the URL's, or guest")
     password_file: Path | None = Field(
         default=None, description="File with the password, read at each connection; by default the URL's"
@@ -42,8 +47,26 @@ class BrokerSettings(BaseSettings):
     )
     management_url: SecretStr | None = Field(
         default=None,
-        description="URL of the management HTTP API; by default the broker's host, port 15672 or 15671",
+        description="URL of the management HTTP API; by default the broker's host, port 15672 or 15671. "
+        "Where it does not answer, the hosts of the further nodes are asked, at the same port",
     )
+
+    @field_validator("nodes")
+    @classmethod
+    def _are_addresses(cls, nodes: list[str]) -> list[str]:
+        for node in nodes:
+            try:
+                parts = urlsplit(f"//{node}")
+                # Anything but host and port may be a URL, and so hold a password.
+                well = bool(parts.hostname) and parts.port != 0 and parts.netloc == node and "@" not in node
+            except ValueError:
+                well = False
+            if not well:
+                raise ValueError(
+                    'not a list of addresses such as ["rabbit-2:5672", "rabbit-3"]; no user, password or '
+                    "virtual host, which are the URL's"
+                )
+        return nodes
 
     @field_validator("url", "management_url")
     @classmethod
@@ -112,6 +135,23 @@ class BrokerSettings(BaseSettings):
         scheme, port_of_scheme = _MANAGEMENT[self.scheme]
         return f"{scheme}://{_in_url(self.host)}:{port_of_scheme}"
 
+    def each_node(self) -> tuple[Self, ...]:
+        """Return these settings for each node of the cluster alone, the URL's first."""
+        return (self.model_copy(update={"nodes": []}), *map(self._of_node, self.nodes))
+
+    def _of_node(self, address: str) -> Self:
+        def moved(url: SecretStr, netloc: str) -> SecretStr:
+            parts = urlsplit(url.get_secret_value())
+            user, at, _ = parts.netloc.rpartition("@")
+            return SecretStr(urlunsplit(parts._replace(netloc=user + at + netloc)))
+
+        changes: dict[str, Any] = {"nodes": [], "url": moved(self.url, address)}
+        if self.management_url is not None:
+            port = urlsplit(self.management_url.get_secret_value()).port
+            host = _in_url(urlsplit(f"//{address}").hostname or "")
+            changes["management_url"] = moved(self.management_url, f"{host}:{port}" if port else host)
+        return self.model_copy(update=changes)
+
     def password(self) -> str:
         """Return the password; from its file it is read anew, so that it may be changed under way.
 
@@ -146,6 +186,9 @@ def broker_settings(**given: Any) -> BrokerSettings:
     """
     try:
         return BrokerSettings(**given)
+    except SettingsError as error:
+        # What cannot even be parsed. Its cause would quote the value.
+        raise EnvironmentFault(f"{error}; DARKS_BROKER_NODES is a JSON list of strings") from None
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = "_".join(str(part) for part in fault["loc"]).upper()
