@@ -29,7 +29,7 @@ class ObjectRef(_Data):
 
 
 class ExposureAnnounced(_Data):
-    """A new exposure lies at `uri`; `expected_exposures` is how many its configuration's set will have."""
+    """A new exposure lies at `uri`; `expected_exposures` is how many its set will have."""
 
     exposure_id: str
     uri: str

@@ -20,18 +20,24 @@ def announce_command(
         str | None, typer.Option(help="Where the services find them, such as s3://bucket/darks/.")
     ] = None,
     epoch_gap_days: Annotated[
-        float,
+        float | None,
         typer.Option(
-            envvar="DARKS_EPOCH_GAP_DAYS", help="With --complete: a longer gap begins a new set."
+            min=0,
+            show_default="as the services",
+            envvar="DARKS_EPOCH_GAP_DAYS",
+            help="With --complete: a longer gap begins a new set.",
         ),
-    ] = 10.0,
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Announce exposures to the services; DARKS_BROKER_URL says where."""
     from services.operations.announce import announce
     from services.schedule import peek
     from shared.broker.opening import open_broker
+    from shared.settings import StageSettings
 
+    if epoch_gap_days is None:
+        epoch_gap_days = StageSettings.model_fields["epoch_gap_days"].default
     candidates = [peek(path) for path in exposure_files(files)]
     with closing(open_broker()) as broker:
         for announced in announce(candidates, broker, complete, epoch_gap_days, uri_prefix):

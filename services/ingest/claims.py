@@ -1,5 +1,8 @@
 """Two files of one exposure: which came first, and what to say of the second."""
 
+from datetime import datetime
+from typing import Self
+
 from pydantic import BaseModel
 
 from shared.errors import BadInput
@@ -8,12 +11,23 @@ CHECK = "duplicate"
 
 
 class Claim(BaseModel):
-    """The file that stands for an exposure; the first one that gives a ramp keeps it."""
+    """The file that stands for an exposure; the first one that gives a ramp keeps it.
+
+    Attributes
+    ----------
+    claimed : datetime or None
+        When; None in a store of an earlier version.
+    """
 
     exposure_id: str
     uri: str
     file: str
     sha256: str
+    claimed: datetime | None = None
+
+    def at(self, claimed: datetime | None) -> Self:
+        """Return the same claim, made at another time; None takes the time out."""
+        return self.model_copy(update={"claimed": claimed})
 
 
 def exposure_claim(exposure_id: str) -> str:

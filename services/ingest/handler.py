@@ -5,8 +5,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ingest import claims, steps
-from services.ingest.checks import Check, Evidence, first_failure
+from services.ingest import steps
+from services.ingest.checks import Check, Evidence, first_failure, numbers
+from services.ingest.claiming import handler as claiming
+from services.ingest.claims import Claim
 from services.ingest.evidence import not_finite, open_exposure, unusable_pixels
 from services.ingest.persistence.handler import carried_state, keep_state
 from services.ingest.persistence.state import CarriedState
@@ -21,7 +23,7 @@ from services.ingest.products import (
     member_of,
 )
 from services.ingest.ramp_file import SIMULATION, ValidExposure, make_ramp_file
-from services.ingest.sets.handler import made_by, sets_at_arrival, sets_at_check
+from services.ingest.sets.handler import made_by, note_expected, sets_at_arrival, sets_at_check
 from services.ingest.validation import finite_check, header_checks, usable_check
 from shared.announced import source_of
 from shared.configuration import ConfigurationKey
@@ -47,11 +49,16 @@ class _Exposure:
     uri: str
     sha256: str = ""
     key: ConfigurationKey | None = None
+    start_mjd: float | None = None
 
     @property
     def folder(self) -> str:
         configuration = self.key.slug if self.key is not None else UNKNOWN
         return f"{configuration_prefix(configuration)}{self.said.exposure_id}"
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(exposure_id=self.said.exposure_id, uri=self.uri, file=self.path.name, sha256=self.sha256)
 
 
 def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
@@ -88,7 +95,9 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
         manifest = _reject(exposure, fault, message, context.store)
     outgoing = [Outgoing(one) for one in manifest.messages]
     if exposure.key is not None:
-        outgoing += sets_at_arrival(exposure.key.slug, said.expected_exposures, manifest, message, context)
+        if said.expected_exposures is not None:
+            note_expected(exposure.key.slug, said.expected_exposures, said.exposure_id, context.store)
+        outgoing += sets_at_arrival(exposure.key.slug, manifest, message, context)
     return outgoing
 
 
@@ -98,6 +107,8 @@ def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Ma
     exposure.sha256 = sha256_of(exposure.path)
     evidence, ramp = open_exposure(exposure.path, exposure.sha256, said.size, said.sha256)
     exposure.key = _key_if_any(evidence)
+    started = numbers(evidence, "EXPSTART")
+    exposure.start_mjd = started[0] if started is not None else None
     if ramp is None:
         _require(header_checks(evidence), evidence)
         raise BadInput("FITS", f"{evidence.where}: cannot be read as FITS; fetch it again")
@@ -114,7 +125,7 @@ def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Ma
             science = science_pixels(exposure.key)
             unusable = unusable_pixels(ramp, science)
             _require([finite_check(not_finite(ramp)), usable_check(unusable, int(science.sum()))], evidence)
-    _claim(exposure, context)
+    claiming.take(exposure.claim, context)
     if standing is not None:
         return standing
     valid = ValidExposure(
@@ -128,7 +139,7 @@ def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Ma
     try:
         return _make_ramp(valid, exposure.folder, plan, message, context)
     except BadInput:
-        _release(exposure, context.store)
+        claiming.release(exposure.claim, exposure.folder, context.store)
         raise
 
 
@@ -227,46 +238,6 @@ def _standing(exposure: _Exposure, plan: Plan, store: Store) -> Manifest | None:
     return None
 
 
-def _claim(exposure: _Exposure, context: StageContext) -> None:
-    """Take the exposure for this file, or refuse the file as a duplicate of the first."""
-    store = context.store
-    mine = _claim_of(exposure)
-    for place in (claims.exposure_claim(mine.exposure_id), claims.bytes_claim(mine.sha256)):
-        if store.put_if_absent(place, mine.model_dump_json().encode()):
-            continue
-        first = claims.Claim.model_validate_json(store.get(place))
-        refusal = claims.refusal(mine, first, first_exists=_may_exist(first.uri, context))
-        if refusal is not None:
-            raise refusal
-
-
-def _release(exposure: _Exposure, store: Store) -> None:
-    """Give the exposure free for a better file, if this one never gave a ramp."""
-    if any(manifest.product == "ramp" for manifest in find_all(store, f"{exposure.folder}/")):
-        return
-    mine = _claim_of(exposure)
-    for place in (claims.exposure_claim(mine.exposure_id), claims.bytes_claim(mine.sha256)):
-        if claims.Claim.model_validate_json(store.get(place)) == mine:
-            store.delete(place)
-
-
-def _claim_of(exposure: _Exposure) -> claims.Claim:
-    return claims.Claim(
-        exposure_id=exposure.said.exposure_id,
-        uri=exposure.uri,
-        file=exposure.path.name,
-        sha256=exposure.sha256,
-    )
-
-
-def _may_exist(uri: str, context: StageContext) -> bool:
-    try:
-        return source_of(uri, context.settings).may_exist()
-    except BadMessage:
-        # It was allowed when it was claimed, and is no longer looked at.
-        return True
-
-
 def _reject(exposure: _Exposure, fault: BadInput, message: Envelope, store: Store) -> Manifest:
     said = exposure.said
     configuration = exposure.key.slug if exposure.key is not None else None
@@ -292,6 +263,8 @@ def _reject(exposure: _Exposure, fault: BadInput, message: Envelope, store: Stor
         configuration=configuration,
         check=fault.check,
         reason=fault.message,
+        # Times that contradict each other do not say when it began.
+        start_mjd=exposure.start_mjd if fault.check != "times" else None,
     )
     # Two copies of one bad file have one key; each is told of under its own address.
     identity = f"{key}:{exposure.uri}"

@@ -66,7 +66,13 @@ class RampFacts(BaseModel):
 
 
 class RejectionFacts(BaseModel):
-    """An exposure that failed a check (product ``rejection``)."""
+    """An exposure that failed a check (product ``rejection``).
+
+    Attributes
+    ----------
+    start_mjd : float or None
+        UTC days; None where the header does not give it, or in a store of an earlier version.
+    """
 
     exposure_id: str
     uri: str
@@ -74,6 +80,7 @@ class RejectionFacts(BaseModel):
     configuration: str | None
     check: str
     reason: str
+    start_mjd: float | None = None
 
 
 class PersistenceFacts(BaseModel):

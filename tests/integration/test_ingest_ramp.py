@@ -299,8 +299,20 @@ def test_the_announced_count_completes_a_set_rejected_ones_count_too(bench):
     [found] = ready(bench.ingest(good[1], expected_exposures=3))
     assert {member.exposure_id for member in found.members} == {"jw1_nrca3", "jw2_nrca3"}
     assert (found.gain, found.simulated) == (GAIN, False)
+    # And of the rejected one it is kept when it began, which says to which campaign it belongs
+    refused = [one for one in find_all(bench.store, "ingest/") if one.product == "rejection"]
+    assert [one.facts["start_mjd"] for one in refused] == [fits.getval(bad, "EXPSTART")]
     # A redelivery names the same set
     assert ready(bench.ingest(good[1], expected_exposures=3)) == [found]
+
+
+def test_of_an_exposure_whose_times_contradict_each_other_no_start_is_kept(bench):
+    bad = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", finished=True)
+    with fits.open(bad, mode="update") as hdus:
+        hdus[0].header["EXPEND"] = hdus[0].header["EXPSTART"] - 1
+    bench.ingest(bad)
+    [refused] = find_all(bench.store, "ingest/")
+    assert (refused.facts["check"], refused.facts["start_mjd"]) == ("times", None)
 
 
 def test_a_set_check_settles_only_what_nothing_was_added_to(bench):

@@ -3,23 +3,29 @@
 import hashlib
 
 import pytest
+from typer.testing import CliRunner
 
+from services.cli import app
 from services.operations.announce import announce
 from services.schedule import Candidate
 from shared.broker.memory import MemoryBroker
 from shared.errors import BadInput
 from shared.messages import parse
 
+GAP = 10.0
+
 
 @pytest.fixture
 def exposures(tmp_path):
     """Two exposures of one configuration, and one whose configuration cannot be read."""
-    made = []
-    for name, configuration in (("a", "c1"), ("b", "c1"), ("x", None)):
-        path = tmp_path / f"{name}_uncal.fits"
-        path.write_bytes(name.encode() * 10)
-        made.append(Candidate(path, name, configuration=configuration))
-    return made
+    return [dark(tmp_path, "a"), dark(tmp_path, "b", 0.1), dark(tmp_path, "x", configuration=None)]
+
+
+def dark(folder, name: str, day: float | None = 0.0, configuration: str | None = "c1") -> Candidate:
+    path = folder / f"{name}_uncal.fits"
+    path.write_bytes(name.encode() * 10)
+    start = None if day is None else 60000.0 + day
+    return Candidate(path, name, configuration=configuration, start_mjd=start, end_mjd=start)
 
 
 def announced(broker) -> list:
@@ -33,7 +39,7 @@ def announced(broker) -> list:
 
 def test_an_announcement_holds_size_digest_and_the_number_of_its_set(exposures):
     broker = MemoryBroker()
-    said = list(announce(exposures, broker, complete=True))
+    said = list(announce(exposures, broker, True, GAP))
     heard = [message.content for message in announced(broker)]
     assert [one.exposure_id for one in said] == [one.exposure_id for one in heard] == ["a", "b", "x"]
     assert heard[0].size == 10
@@ -41,16 +47,48 @@ def test_an_announcement_holds_size_digest_and_the_number_of_its_set(exposures):
     assert [one.expected_exposures for one in heard] == [2, 2, None]
 
 
+def test_each_campaign_of_a_configuration_has_a_number_of_its_own(tmp_path):
+    # Given campaigns of three and of two, a second file of an exposure, and one that does not say when
+    candidates = [
+        *(dark(tmp_path, name, day) for name, day in (("a", 0), ("d", 100), ("b", 8), ("e", 101))),
+        dark(tmp_path, "c", 16),
+        dark(tmp_path, "c", 16),
+        dark(tmp_path, "undated", None),
+        dark(tmp_path, "other", 0, "c2"),
+    ]
+    broker = MemoryBroker()
+    # When
+    list(announce(candidates, broker, True, GAP))
+    # Then the one that ingest will refuse, and take as missing in each, is one of each
+    said = {message.content.exposure_id: message.content.expected_exposures for message in announced(broker)}
+    assert said == {"a": 4, "b": 4, "c": 4, "d": 3, "e": 3, "undated": None, "other": 1}
+
+
+def test_the_command_takes_the_gap_of_the_services(tmp_path, monkeypatch):
+    # Given two exposures that lie 20 days apart
+    found = {dark(tmp_path, "a").path: dark(tmp_path, "a"), dark(tmp_path, "b").path: dark(tmp_path, "b", 20)}
+    broker = MemoryBroker()
+    monkeypatch.setattr("services.schedule.peek", found.__getitem__)
+    monkeypatch.setattr(broker, "close", lambda: None)
+    monkeypatch.setattr("shared.broker.opening.open_broker", lambda: broker)
+    words = ["announce", "--complete", *map(str, found)]
+    for environment, number in (({}, 1), ({"DARKS_EPOCH_GAP_DAYS": "30"}, 2)):
+        # When
+        assert CliRunner().invoke(app, words, env=environment).exit_code == 0
+        # Then
+        assert [message.content.expected_exposures for message in announced(broker)] == [number] * 2
+
+
 def test_without_complete_no_number_is_said(exposures):
     broker = MemoryBroker()
-    list(announce(exposures, broker, complete=False))
+    list(announce(exposures, broker, False, GAP))
     assert {message.content.expected_exposures for message in announced(broker)} == {None}
 
 
 def test_the_same_exposure_is_announced_under_the_same_id_at_the_address_of_the_services(exposures):
     broker = MemoryBroker()
-    once = list(announce(exposures, broker, complete=True, uri_prefix="s3://archive/darks/"))
-    again = list(announce(exposures, broker, complete=True, uri_prefix="s3://archive/darks/"))
+    once = list(announce(exposures, broker, True, GAP, uri_prefix="s3://archive/darks/"))
+    again = list(announce(exposures, broker, True, GAP, uri_prefix="s3://archive/darks/"))
     assert once == again
     assert once[0].uri == "s3://archive/darks/a_uncal.fits"
 
@@ -58,5 +96,5 @@ def test_the_same_exposure_is_announced_under_the_same_id_at_the_address_of_the_
 def test_a_file_that_is_not_there_is_not_announced(exposures, tmp_path):
     broker = MemoryBroker()
     with pytest.raises(BadInput, match="no such file"):
-        list(announce([Candidate(tmp_path / "gone.fits", "gone")], broker, complete=True))
+        list(announce([Candidate(tmp_path / "gone.fits", "gone")], broker, True, GAP))
     assert announced(broker) == []

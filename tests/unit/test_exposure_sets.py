@@ -4,12 +4,25 @@ import hashlib
 import itertools
 import random
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.exposure_sets import ReadySet, complete_sets, epochs, set_id, unique_members, waiting_for
+from shared.exposure_sets import (
+    BuiltSet,
+    Campaign,
+    ReadySet,
+    RejectedExposure,
+    campaigns,
+    complete_sets,
+    epochs,
+    set_id,
+    superseded_by,
+    unique_members,
+    waiting_for,
+)
 from shared.messages import ObjectRef, SetMember
 
 GAP = 10.0
@@ -27,19 +40,18 @@ def member(name: str, start: float = 60000.0, integrations: int = 1, product: st
     )
 
 
+def formed(members: Sequence[SetMember], rejected: int = 0, expected: int | None = None) -> list[Campaign]:
+    counts = {} if expected is None else {one.exposure_id: expected for one in members}
+    return campaigns(members, [RejectedExposure(f"r{n}") for n in range(rejected)], counts, GAP)
+
+
 def ready(members: Sequence[SetMember], **said: object) -> list[ReadySet]:
-    defaults = {
-        "rejected": 0,
-        "expected": None,
-        "settled": False,
-        "final": False,
-        "min_integrations": 2,
-        "epoch_gap_days": GAP,
-    }
-    arguments = {**defaults, **said}
+    """Form the sets of which each member announced `expected`, and `rejected` others were refused."""
+    came = formed(members, said.pop("rejected", 0), said.pop("expected", None))
+    arguments = {"settled": False, "final": False, "min_integrations": 2, **said}
     # Whoever asks why, is answered exactly when there is something to wait for.
-    waits = waiting_for(members, **arguments)
-    found = complete_sets(members, **arguments)
+    waits = waiting_for(came, **arguments)
+    found = complete_sets(came, **arguments)
     everything = len(found) == len(epochs(members, GAP)) and bool(found)
     assert (waits is None) == everything
     assert waits is None or "\n" not in waits
@@ -142,25 +154,118 @@ def test_settled_takes_the_epochs_that_hold_enough() -> None:
 
 
 def test_nothing_ingested_makes_no_set_even_at_the_end() -> None:
-    assert complete_sets([], 3, 3, True, True, 1, GAP) == []
+    for start in (None, 60000.0):
+        came = campaigns([], [RejectedExposure("r", start)], {"r": 1}, GAP)
+        assert complete_sets(came, True, True, 1) == []
+        assert waiting_for(came, True, True, 1) == "no exposure was ingested, 1 rejected"
+
+
+def test_a_count_is_one_of_its_campaign_and_a_rejected_exposure_of_the_one_it_lay_in() -> None:
+    # Given two campaigns, of which only the first was counted: by an exposure that was refused
+    first, second = [member("a"), member("b", 60008.0)], [member("c", 60100.0)]
+    refused = [RejectedExposure("r", 60004.0)]
+    came = campaigns(first + second, refused, {"r": 3}, GAP)
+    # Then the first is complete by it, and the second is not
+    assert [(one.ingested, len(one.rejected), one.expected) for one in came] == [(2, 1, 3), (1, 0, None)]
+    assert [one.members for one in complete_sets(came, False, False, 2)] == [tuple(first)]
+    assert waiting_for(came, False, False, 2) == (
+        "from MJD 60100.00: 1 exposures ingested, 0 rejected; more may come"
+    )
+    assert [one.concerns("r") for one in came] == [True, False]
+
+
+def test_rejected_exposures_bridge_a_gap_for_the_count_and_not_for_the_set() -> None:
+    # Given three exposures, announced as three, of which the middle one and so the bridge was refused
+    members = [member("a"), member("c", 60016.0)]
+    [whole] = campaigns(members, [RejectedExposure("b", 60008.0)], {"a": 3}, GAP)
+    # Then all came, and what came is a set on either side
+    assert [[m.exposure_id for m in one.members] for one in complete_sets([whole], False, False, 2)] == [
+        ["a"],
+        ["c"],
+    ]
+
+
+def test_a_rejected_exposure_without_a_start_is_missing_everywhere_and_its_count_is_nobodys() -> None:
+    members = [member("a"), member("c", 60100.0)]
+    came = campaigns(members, [RejectedExposure("r")], {"a": 2, "c": 3, "r": 9}, GAP)
+    assert [(one.all_came, one.expected) for one in came] == [(True, 2), (False, 3)]
+    # Of two files of one exposure the one that says when it began counts, and a ramp before either
+    dated = [RejectedExposure("r"), RejectedExposure("r", 60101.0), RejectedExposure("a", 60101.0)]
+    assert [len(one.rejected) for one in campaigns(members, dated, {}, GAP)] == [0, 1]
 
 
 @pytest.mark.parametrize(
     ("members", "said", "words"),
     [
-        ([], (0, None, False, False, 2, GAP), "no exposure was ingested"),
-        ([], (2, 2, False, True, 2, GAP), "no exposure was ingested, 2 rejected"),
+        ([], (0, None, False), "no exposure was ingested"),
+        ([], (2, 2, False), "no exposure was ingested, 2 rejected"),
         (
             [member("a")],
-            (1, 5, False, False, 2, GAP),
+            (1, 5, False),
             "1 of 5 announced exposures ingested, 1 rejected",
         ),
-        ([member("a")], (0, None, True, False, 2, GAP), "1 integrations from MJD 60000.00 (at least 2)"),
+        ([member("a")], (0, None, True), "1 integrations from MJD 60000.00 (at least 2)"),
     ],
 )
 def test_what_a_configuration_waits_for_is_said(
-    members: list[SetMember], said: tuple[int, int | None, bool, bool, int, float], words: str
+    members: list[SetMember], said: tuple[int, int | None, bool], words: str
 ) -> None:
-    answer = waiting_for(members, *said)
+    rejected, expected, settled = said
+    answer = waiting_for(formed(members, rejected, expected), settled, False, 2)
     assert answer is not None
     assert words in answer
+
+
+def built(name: str, exposures: str, minutes: float = 0.0, configuration: str = "c") -> BuiltSet:
+    created = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+    return BuiltSet(name, configuration, frozenset(exposures), created)
+
+
+def test_a_larger_set_supersedes_whatever_it_holds_and_of_the_same_the_newest_counts() -> None:
+    products = [
+        built("small", "ab", 9),
+        built("first", "abc", 1),
+        built("again", "abc", 2),
+        built("overlaps", "cd", 0),
+        built("elsewhere", "a", 0, "other"),
+    ]
+    assert superseded_by(products) == {
+        "again": None,
+        "first": "again",
+        "small": "again",
+        "overlaps": None,
+        "elsewhere": None,
+    }
+
+
+@given(
+    products=st.lists(
+        st.tuples(st.sets(st.sampled_from("abcd"), min_size=1), st.integers(0, 3), st.sampled_from("xy")),
+        max_size=10,
+    ),
+    seed=st.integers(0, 99),
+)
+def test_what_supersedes_is_current_and_nothing_current_is_within_another(
+    products: list[tuple[set[str], int, str]], seed: int
+) -> None:
+    made = [built(str(n), "".join(e), at, c) for n, (e, at, c) in enumerate(products)]
+    found = superseded_by(made)
+    by_name = {one.name: one for one in made}
+    for one in made:
+        by = found[one.name]
+        over = [
+            o
+            for o in made
+            if o.configuration == one.configuration
+            and (
+                one.exposures < o.exposures
+                or (one.exposures == o.exposures and (o.created, o.name) > (one.created, one.name))
+            )
+        ]
+        assert (by is None) == (not over)
+        if by is not None:
+            assert by_name[by] in over
+            assert found[by] is None
+    shuffled = list(made)
+    random.Random(seed).shuffle(shuffled)
+    assert superseded_by(shuffled) == found

@@ -127,6 +127,18 @@ def test_sets_that_wait_and_sets_too_small_for_a_reference_are_no_gaps(bench: In
     assert [gap.missing for gap in found(alone)] == [f"noise of set {ready.set_id}"]
 
 
+def test_only_the_campaign_that_is_complete_is_asked_for(bench: Ingest) -> None:
+    # Given a set that was never made, and another campaign that began
+    ready = set_of(bench, "a", "b")
+    for day, count in ((100.0, 2), (200.0, None)):
+        one = Exposure(f"at {day}", day=day, integrations=2, count=count)
+        assert bench.arrive(one) == []
+        bench.noise(one)
+    [gap] = found(bench)
+    assert gap.missing == f"dark reference and noise of set {ready.set_id}"
+    assert bench.answer(gap.message) == [ready]
+
+
 def test_a_superseded_set_is_not_asked_for(bench: Ingest) -> None:
     set_of(bench, "a", "b")
     [whole] = bench.arrive(Exposure("late"))

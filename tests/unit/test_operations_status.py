@@ -78,6 +78,37 @@ def test_it_is_said_what_a_set_waits_for(bench: Ingest) -> None:
     assert (the_set.complete, the_set.reference) == (False, None)
 
 
+def test_each_campaign_waits_for_its_own_count(bench: Ingest) -> None:
+    # Given a campaign that is complete with a refused exposure, and two that are not, 100 days apart
+    for one in (Exposure("a", count=2), Exposure("b", rejected=True), Exposure("c", day=100.0, count=3)):
+        bench.arrive(one)
+    bench.arrive(Exposure("d", day=200.0))
+    # When
+    [configuration] = asked(bench).store.configurations
+    # Then
+    assert [(one.complete, one.expected) for one in configuration.sets] == [
+        (True, 2),
+        (False, 3),
+        (False, None),
+    ]
+    assert (configuration.expected, configuration.rejected) == (5, 1)
+    assert configuration.waits_for == (
+        "from MJD 60100.00: 1 of 3 announced exposures ingested, 0 rejected; more may come; "
+        "from MJD 60200.00: 1 exposures ingested, 0 rejected; more may come"
+    )
+
+
+def test_a_rejection_of_an_earlier_version_does_not_say_when_it_began(bench: Ingest) -> None:
+    # Given a manifest without the start
+    manifest = bench.reject(Exposure("b", day=100.0))
+    del manifest.facts["start_mjd"]
+    bench.store.put(f"{manifest.path}/manifest.json", manifest.model_dump_json(by_alias=True).encode())
+    # When the other exposure of a set of two comes, then both ingest and status take it as complete
+    [ready] = bench.arrive(Exposure("a", count=2))
+    [configuration] = asked(bench).store.configurations
+    assert [(one.set_id, one.complete) for one in configuration.sets] == [(ready.set_id, True)]
+
+
 def test_settled_sets_are_complete_once_nothing_came_for_so_long(bench: Ingest) -> None:
     bench.settings = bench.settings.model_copy(update={"settle_seconds": 600.0})
     bench.arrive(Exposure("a", integrations=2))

@@ -1,12 +1,12 @@
 """Which sets of a configuration can be announced as ready."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
 from services.ingest.products import RampFacts
-from shared.exposure_sets import complete_sets
+from shared.exposure_sets import RejectedExposure, campaigns, complete_sets
 from shared.messages import SetMember, SetReady
 from shared.settings import StageSettings
 
@@ -18,14 +18,13 @@ class Arrivals:
     Attributes
     ----------
     ramps : list of (SetMember, RampFacts)
-    rejected : set of str
-        Exposure ids that were refused.
+    rejected : list of RejectedExposure
     newest : datetime or None
         When the last of all came.
     """
 
     ramps: list[tuple[SetMember, RampFacts]]
-    rejected: set[str]
+    rejected: list[RejectedExposure]
     newest: datetime | None
 
 
@@ -33,10 +32,11 @@ def ready_sets(
     configuration: str,
     arrivals: Arrivals,
     settings: StageSettings,
-    expected: int | None = None,
+    counts: Mapping[str, int],
     final: bool = False,
     as_of: datetime | None = None,
     exposure_ids: Iterable[str] | None = None,
+    concerning: str | None = None,
 ) -> list[SetReady]:
     """Return the `set.ready` of every set that is complete by now.
 
@@ -46,30 +46,29 @@ def ready_sets(
         Slug of the configuration key.
     arrivals : Arrivals
     settings : StageSettings
-    expected : int, optional
-        Exposures announced for the configuration.
+    counts : mapping of str to int
+        Exposures announced, as `shared.exposure_sets.campaigns` takes them.
     final : bool
         Nothing is still to come.
     as_of : datetime, optional
         When this check was scheduled: the configuration is settled if nothing came since.
     exposure_ids : iterable of str, optional
         Only these exposures make up the sets.
+    concerning : str, optional
+        Only sets of campaigns that this exposure has a part in.
     """
     wanted = None if exposure_ids is None else set(exposure_ids)
     ramps = [
         (member, facts) for member, facts in arrivals.ramps if wanted is None or member.exposure_id in wanted
     ]
-    came = {member.exposure_id for member, _ in ramps}
-    rejected = arrivals.rejected - came if wanted is None else arrivals.rejected & wanted - came
+    rejected = [one for one in arrivals.rejected if wanted is None or one.exposure_id in wanted]
     facts_of = {member.manifest: facts for member, facts in ramps}
+    came = campaigns([member for member, _ in ramps], rejected, counts, settings.epoch_gap_days)
     ready = complete_sets(
-        [member for member, _ in ramps],
-        rejected=len(rejected),
-        expected=expected,
+        [campaign for campaign in came if concerning is None or campaign.concerns(concerning)],
         settled=as_of is not None and (arrivals.newest is None or arrivals.newest <= as_of),
         final=final,
         min_integrations=settings.min_integrations,
-        epoch_gap_days=settings.epoch_gap_days,
     )
     return [
         SetReady(

@@ -1,0 +1,235 @@
+"""Exposures that arrive at ingest, without their pixels: only what the store and the sets see of them."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from configurations import configuration
+from pydantic import BaseModel
+
+from services.ingest import claims
+from services.ingest.plan import plan_for
+from services.ingest.products import RAMP, RampFacts, RejectionFacts, configuration_prefix, member_of
+from services.ingest.sets.handler import note_expected, sets_at_arrival, sets_at_check
+from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, SetCheck, SetMember, SetReady
+from shared.settings import StageSettings
+from shared.stage import Outgoing, StageContext
+from shared.store.base import ObjectInfo
+from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, product_key
+
+KEY = configuration(detector="NRCA3")
+SLUG = KEY.slug
+START_MJD = 60000.0
+
+
+class DictStore:
+    """A store in this process's memory. `before` is called with each operation and key, first."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.before: Callable[[str, str], None] = lambda operation, key: None
+        self._lock = threading.Lock()
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        self.before("put", key)
+        self.objects[key] = data
+        return ObjectInfo(len(data), hashlib.sha256(data).hexdigest())
+
+    def put_file(self, key: str, path: Path) -> ObjectInfo:
+        return self.put(key, path.read_bytes())
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        self.before("put_if_absent", key)
+        with self._lock:
+            return self.objects.setdefault(key, data) is data
+
+    def get(self, key: str) -> bytes:
+        self.before("get", key)
+        return self.objects[key]
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        self.before("list", prefix)
+        return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+
+    def uri(self, key: str) -> str:
+        return f"dict:{key}"
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """One exposure: `count` is how many its announcement says there are.
+
+    If it is rejected without being `dated`, its header did not say when it began.
+    """
+
+    name: str
+    day: float = 0.0
+    integrations: int = 1
+    rejected: bool = False
+    count: int | None = None
+    version: str = "1"
+    dated: bool = True
+
+
+class SetFacts(BaseModel):
+    configuration: str = SLUG
+    set_id: str
+    exposures: list[str]
+    verdict: str = "within"
+
+
+class NoiseFacts(BaseModel):
+    configuration: str = SLUG
+    exposure_id: str
+    jump_pixels_judged: dict[str, str] = {"verdict": "within"}
+
+
+@dataclass
+class Ingest:
+    """Does what ingest does once it has calibrated or refused an exposure."""
+
+    store: Any
+    settings: StageSettings
+    said: list[SetReady] = field(default_factory=list)
+
+    @property
+    def context(self) -> StageContext:
+        return StageContext(self.store, self.settings)
+
+    def arrive(self, exposure: Exposure) -> list[SetReady]:
+        """Commit what became of an exposure and return the sets that are then complete."""
+        return self._ready(self.outgoing(exposure))
+
+    def outgoing(self, exposure: Exposure) -> list[Outgoing]:
+        manifest = self.reject(exposure) if exposure.rejected else self.ramp(exposure)
+        if exposure.count is not None:
+            note_expected(SLUG, exposure.count, exposure.name, self.store)
+        return sets_at_arrival(SLUG, manifest, _announced(exposure), self.context)
+
+    def check(self, **said: Any) -> list[SetReady]:
+        """Have a `set.check` answered."""
+        check = SetCheck(configuration=SLUG, **{"scheduled_at": datetime.now(UTC), **said})
+        return self.answer(Envelope.of(check, identity="check"))
+
+    def answer(self, message: Envelope) -> list[SetReady]:
+        return self._ready(sets_at_check(message.content, message, self.context))
+
+    def ramp(self, exposure: Exposure) -> Manifest:
+        plan = plan_for([], self.settings, persistence_done=True)
+        versions = {**plan.versions, "algorithm": exposure.version}
+        inputs = [InputDigest(role="exposure", uri=_uri(exposure), sha256=_digest(exposure))]
+        start = START_MJD + exposure.day
+        facts = RampFacts(
+            exposure_id=exposure.name,
+            uri=_uri(exposure),
+            file=f"{exposure.name}_uncal.fits",
+            configuration=SLUG,
+            key=KEY,
+            integrations=exposure.integrations,
+            start_mjd=start,
+            end_mjd=start + 0.01,
+            date_obs="2023-02-25",
+            gain=1.8,
+            simulated=True,
+            pedigree="SIMULATION",
+            steps=[],
+            references={},
+            persistence_from=None,
+            flagged_fraction=0.0,
+            jwst_version=plan.versions["jwst"],
+            crds_context=plan.context,
+        )
+        path = self._path(exposure, product_key(inputs, plan.parameters, versions))
+        draft = Draft(self.store, "ramp", path, inputs, plan.parameters, versions)
+        entry = draft.add(RAMP, b"")
+        member = member_of(facts, f"{path}/{MANIFEST}", entry.key, entry.size, entry.sha256)
+        ingested = ExposureIngested(
+            configuration=SLUG, key=KEY, member=member, gain=1.8, simulated=True, versions=versions
+        )
+        return draft.commit(facts, [Envelope.of(ingested, identity=path)])
+
+    def reject(self, exposure: Exposure) -> Manifest:
+        facts = RejectionFacts(
+            exposure_id=exposure.name,
+            uri=_uri(exposure),
+            file=f"{exposure.name}_uncal.fits",
+            configuration=SLUG,
+            check="shape",
+            reason=f"{exposure.name}_uncal.fits: 3-D data",
+            start_mjd=START_MJD + exposure.day if exposure.dated else None,
+        )
+        path = self._path(exposure, product_key([], {"uri": facts.uri}, {}))
+        return Draft(self.store, "rejection", path, [], {}, {}).commit(facts)
+
+    def claim(self, exposure: Exposure, claimed: datetime | None = None) -> claims.Claim:
+        """Leave the claim of an exposure that ingest has begun with."""
+        claim = claims.Claim(
+            exposure_id=exposure.name, uri=_uri(exposure), file="f", sha256=_digest(exposure), claimed=claimed
+        )
+        self.store.put(claims.exposure_claim(exposure.name), claim.model_dump_json().encode())
+        return claim
+
+    def noise(self, exposure: Exposure) -> None:
+        """Commit the noise of an exposure's ramp."""
+        member = self._member(exposure)
+        inputs = [InputDigest(role="ramp", uri="u", sha256="00", product=member.product)]
+        path = f"noise/{SLUG}/{exposure.name}/{product_key(inputs, {}, {})}"
+        Draft(self.store, "exposure-noise", path, inputs, {}, {}).commit(
+            NoiseFacts(exposure_id=exposure.name)
+        )
+
+    def build(self, ready: SetReady, product: str = "reference", parameters: str = "") -> str:
+        """Commit a dark reference, or with ``"set-noise"`` the noise, of a set; return its path."""
+        stage = "darkref" if product == "reference" else "noise"
+        names = [member.exposure_id for member in ready.members]
+        path = f"{stage}/{SLUG}/{ready.set_id}/{product_key([], {'as': parameters}, {})}"
+        facts = SetFacts(set_id=ready.set_id, exposures=names)
+        Draft(self.store, product, path, [], {}, {}).commit(facts)
+        return path
+
+    def redate(self, path: str, seconds_ago: float) -> None:
+        """Have a product committed some time ago."""
+        manifest = find(self.store, path)
+        assert manifest is not None
+        manifest.created = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+        self.store.put(f"{path}/{MANIFEST}", manifest.model_dump_json(by_alias=True).encode())
+
+    def _member(self, exposure: Exposure) -> SetMember:
+        content: ExposureIngested = self.ramp(exposure).messages[0].content
+        return content.member
+
+    def _path(self, exposure: Exposure, key: str) -> str:
+        return f"{configuration_prefix(SLUG)}{exposure.name}/{key}"
+
+    def _ready(self, outgoing: Sequence[Outgoing]) -> list[SetReady]:
+        found = [one.message.content for one in outgoing if one.message.schema_name == "set.ready"]
+        self.said += found
+        return found
+
+
+def names(ready: SetReady) -> frozenset[str]:
+    """The exposures of a set."""
+    return frozenset(member.exposure_id for member in ready.members)
+
+
+def _uri(exposure: Exposure) -> str:
+    return f"s3://archive/darks/{exposure.name}_uncal.fits"
+
+
+def _digest(exposure: Exposure) -> str:
+    return hashlib.sha256(exposure.name.encode()).hexdigest()
+
+
+def _announced(exposure: Exposure) -> Envelope:
+    said = ExposureAnnounced(exposure_id=exposure.name, uri=_uri(exposure), expected_exposures=exposure.count)
+    return Envelope.of(said, identity=exposure.name)

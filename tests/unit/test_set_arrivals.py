@@ -1,0 +1,269 @@
+"""Sets as exposures arrive: in any order, more than once, at the same time, and late."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from arrivals import SLUG, START_MJD, DictStore, Exposure, Ingest, names
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingest.sets.expected import announced_counts, note_key
+from shared.exposure_sets import (
+    BuiltSet,
+    RejectedExposure,
+    campaigns,
+    complete_sets,
+    split_at_gaps,
+    superseded_by,
+)
+from shared.messages import SetReady
+from shared.settings import StageSettings
+
+GAP = 10.0
+
+
+def ingest(store: DictStore | None = None, **settings: object) -> Ingest:
+    return Ingest(store or DictStore(), StageSettings(store="s3://test", epoch_gap_days=GAP, **settings))
+
+
+def current(said: list[SetReady]) -> set[frozenset[str]]:
+    """The sets that are in force once everything that was said was built, in this order."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    built = [
+        BuiltSet(f"{n}", SLUG, names(ready), began + timedelta(seconds=n)) for n, ready in enumerate(said)
+    ]
+    stands_in = superseded_by(built)
+    return {one.exposures for one in built if stands_in[one.name] is None}
+
+
+@st.composite
+def archives(draw: st.DrawFn) -> tuple[list[Exposure], list[Exposure]]:
+    """The exposures of campaigns, which are counted or not, and how they arrive."""
+    days = draw(st.lists(st.sampled_from([0.0, 4.0, 8.0, 15.0, 100.0, 109.0]), min_size=1, max_size=7))
+    spans = {f"e{n}": START_MJD + day + n / 100 for n, day in enumerate(days)}
+    exposures = []
+    for names_in in split_at_gaps(spans, lambda name: (spans[name], spans[name] + 0.01), GAP):
+        many = len(names_in)
+        knows = draw(st.none() | st.sampled_from(names_in))
+        exposures += [
+            Exposure(
+                name,
+                day=spans[name] - START_MJD,
+                integrations=draw(st.integers(1, 3)),
+                rejected=draw(st.booleans()),
+                count=many if name == knows else draw(st.none() | st.integers(1, many)) if knows else None,
+            )
+            for name in names_in
+        ]
+    twice = exposures + draw(st.lists(st.sampled_from(exposures), max_size=6))
+    return exposures, draw(st.permutations(twice))
+
+
+@given(archive=archives())
+def test_any_order_and_any_number_of_times_the_same_sets_are_current(
+    archive: tuple[list[Exposure], list[Exposure]],
+) -> None:
+    # Given the sets of all exposures, as nobody's order of arrival has a part in them
+    exposures, arrivals = archive
+    came = ingest()
+    members = [came._member(one) for one in exposures if not one.rejected]
+    rejected = [RejectedExposure(one.name, START_MJD + one.day) for one in exposures if one.rejected]
+    counts = {one.name: one.count for one in exposures if one.count is not None}
+    formed = campaigns(members, rejected, counts, GAP)
+    assert all(one.all_came for one in formed if one.expected is not None)
+    final = complete_sets(formed, False, False, 2)
+    # When they arrive
+    bench = ingest()
+    for exposure in arrivals:
+        bench.arrive(exposure)
+    # Then those sets are current, each under one id, and whatever was said before is superseded
+    assert current(bench.said) == {frozenset(m.exposure_id for m in one.members) for one in final}
+    assert {one.set_id for one in final} <= {one.set_id for one in bench.said}
+    of_ids = {one.set_id: names(one) for one in bench.said}
+    assert len(of_ids) == len(set(of_ids.values()))
+
+
+def test_an_exposure_announced_without_a_count_completes_a_set() -> None:
+    # Given that the first announcement, and only that, says that there are three
+    bench = ingest()
+    assert bench.arrive(Exposure("a", count=3)) == []
+    assert bench.arrive(Exposure("b")) == []
+    # When the last comes by an S3 event
+    [ready] = bench.arrive(Exposure("c"))
+    # Then the set is complete
+    assert names(ready) == {"a", "b", "c"}
+
+
+def test_the_largest_count_counts_and_one_that_was_rejected_will_not_come() -> None:
+    bench = ingest()
+    assert bench.arrive(Exposure("a", count=3)) == []
+    assert bench.arrive(Exposure("b", count=2)) == []
+    [ready] = bench.arrive(Exposure("c", rejected=True))
+    assert names(ready) == {"a", "b"}
+    # Also if the second is told of again, with another count
+    assert names(bench.arrive(Exposure("b", count=1))[0]) == {"a", "b"}
+    assert bench.arrive(Exposure("b", count=4)) == []
+    assert announced_counts(bench.store.objects) == {SLUG: {"a": 3, "b": 4}}
+
+
+def test_notes_that_are_none_are_passed_over() -> None:
+    keys = [
+        note_key("c", "e", 12),
+        note_key("c", "e", 9),
+        note_key("c", "f", 3),
+        "expected/c/e/many.json",
+        "expected/c/3.json",
+        "expected/3.json",
+        "expected/c/e/.json",
+    ]
+    assert announced_counts(keys) == {"c": {"e": 12, "f": 3}}
+
+
+def test_without_a_count_nothing_is_complete_by_arriving() -> None:
+    bench = ingest()
+    assert [bench.arrive(Exposure(name)) for name in "abc"] == [[], [], []]
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (2, None), (None, 2)])
+def test_two_that_finish_at_once_name_one_set_whoever_is_when_where(
+    counts: tuple[int | None, int | None],
+) -> None:
+    one, other = Exposure("a", count=counts[0]), Exposure("b", day=0.1, count=counts[1])
+    # Given the set that they form one after the other
+    steady = ingest()
+    steady.arrive(one)
+    [whole] = steady.arrive(other)
+    # When the other's whole arrival falls between any two steps of the one's
+    steps: list[str] = []
+    counted = ingest()
+    counted.store.before = lambda operation, key: steps.append(operation)
+    counted.arrive(one)
+    for at in range(len(steps) + 1):
+        bench, store = ingest(), DictStore()
+        bench.store = store
+        left = at
+
+        def step(operation: str, key: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                bench.arrive(other)  # noqa: B023
+
+        store.before = step
+        bench.arrive(one)
+        store.before = lambda operation, key: None
+        if left >= 0:
+            bench.arrive(other)
+        # Then at least one of them sees it, and nobody names another
+        assert {ready.set_id for ready in bench.said} == {whole.set_id}, at
+        assert all(names(ready) == {"a", "b"} for ready in bench.said)
+    assert len(steps) >= 3
+
+
+def test_two_that_have_both_committed_before_either_looks_both_see_the_set() -> None:
+    # Given two workers of which none looks before the other has written
+    bench = ingest()
+    both_wrote = threading.Barrier(2)
+    waited = threading.local()
+
+    def before(operation: str, key: str) -> None:
+        if operation == "list" and not getattr(waited, "done", False):
+            waited.done = True
+            both_wrote.wait(30)
+
+    bench.store.before = before
+    threads = [
+        threading.Thread(target=bench.arrive, args=(Exposure(name, count=count),))
+        for name, count in (("a", 2), ("b", None))
+    ]
+    # When both finish
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    # Then both say the same
+    assert len(bench.said) == 2
+    assert len({ready.set_id for ready in bench.said}) == 1
+
+
+def test_a_late_exposure_makes_a_set_that_supersedes_the_first() -> None:
+    bench = ingest()
+    bench.arrive(Exposure("a", count=2))
+    [first] = bench.arrive(Exposure("b"))
+    # When a third comes that nobody counted on
+    [second] = bench.arrive(Exposure("late", day=0.5))
+    # Then it makes a set with the others, and only that one is current
+    assert names(second) == names(first) | {"late"}
+    assert first.set_id != second.set_id
+    assert current([second, first]) == {names(second)}
+
+
+@pytest.mark.parametrize("refused", [None, 0.5, 5.0])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_campaign_months_later_has_a_count_of_its_own(counted: bool, refused: float | None) -> None:
+    # Given a campaign of three that is complete, one of them refused or not
+    bench = ingest()
+    bench.arrive(Exposure("a", count=3))
+    bench.arrive(Exposure("b", day=1.0, count=3))
+    third = Exposure("c", day=2.0 if refused is None else refused, rejected=refused is not None, count=3)
+    [first] = bench.arrive(third)
+    assert names(first) == ({"a", "b", "c"} if refused is None else {"a", "b"})
+    # When another one of three begins 100 days later
+    later = [Exposure(name, day=100.0 + n, count=3 if counted else None) for n, name in enumerate("xyz")]
+    # Then nothing of it is ready before its last exposure, and without a count nothing at all
+    assert bench.arrive(later[0]) == []
+    assert bench.arrive(later[1]) == []
+    assert [names(one) for one in bench.arrive(later[2])] == ([{"x", "y", "z"}] if counted else [])
+    # And one that is late for the first is nothing to the second
+    [again] = bench.arrive(Exposure("late", day=3.0))
+    assert names(again) == names(first) | {"late"}
+
+
+def test_a_refused_exposure_completes_the_campaign_it_lay_in_by_its_own_count_too() -> None:
+    bench = ingest()
+    for one in (Exposure("a", count=2), Exposure("x", day=100.0), Exposure("y", day=101.0)):
+        assert bench.arrive(one) == []
+    [ready] = bench.arrive(Exposure("z", day=102.0, rejected=True, count=3))
+    assert names(ready) == {"x", "y"}
+    # One of which nobody knows when it lay will not come to any campaign that still waits
+    bench.arrive(Exposure("far", day=200.0, count=9))
+    said = bench.arrive(Exposure("b", rejected=True, dated=False))
+    assert [names(one) for one in said] == [{"a"}, {"x", "y"}]
+
+
+def test_a_set_settles_when_nothing_came_and_it_holds_enough() -> None:
+    # Given two exposures of one integration, and a third far off
+    bench = ingest(settle_seconds=7.0)
+    [check] = bench.outgoing(Exposure("a"))
+    assert (check.message.schema_name, check.delay) == ("set.check", 7.0)
+    # Then one alone is too little, though nothing came since
+    assert bench.answer(check.message) == []
+    # And what came meanwhile has a check of its own
+    [second] = bench.outgoing(Exposure("b", day=0.1))
+    [third] = bench.outgoing(Exposure("far", day=50.0))
+    assert bench.answer(second.message) == []
+    [ready] = bench.answer(third.message)
+    assert names(ready) == {"a", "b"}
+
+
+def test_a_check_goes_by_the_count_too_but_not_where_it_names_the_exposures() -> None:
+    bench = ingest(settle_seconds=3600.0)
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    for one in (Exposure("a", count=2), Exposure("b")):
+        bench.outgoing(one)
+    assert [names(one) for one in bench.check(scheduled_at=long_ago)] == [{"a", "b"}]
+    assert bench.check(scheduled_at=long_ago, exposure_ids=["a", "b"]) == []
+    assert [names(one) for one in bench.check(final=True, exposure_ids=["a"])] == [{"a"}]
+
+
+def test_until_the_last_exposure_came_no_manifest_is_read() -> None:
+    bench = ingest()
+    read: list[str] = []
+    for n in range(9):
+        bench.arrive(Exposure(f"e{n}", count=10))
+    bench.store.before = lambda operation, key: read.append(key) if operation == "get" else None
+    bench.arrive(Exposure("e8", count=10))
+    assert not [key for key in read if "/e8/" not in key]
+    [ready] = bench.arrive(Exposure("e9", count=10))
+    assert len(ready.members) == 10
