@@ -134,4 +134,5 @@ def replay_command(
 
 def _say(done: dict[str, Any], as_json: bool) -> None:
     """Say at once what became of one letter: a JSON object a line, or words."""
-    typer.echo(json.dumps(done) if as_json else "  ".join(str(value) for value in done.values()))
+    words = (str(value) for value in done.values() if not isinstance(value, bool))
+    typer.echo(json.dumps(done) if as_json else "  ".join(words))

@@ -34,8 +34,8 @@ _CREDENTIALS = (
     "give this service valid credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"
 )
 _OWNERS = {
-    "NoSuchBucket": "there is no such bucket; make it, or correct DARKS_STORE",
-    "InvalidBucketName": "that is no name for a bucket; correct DARKS_STORE",
+    "NoSuchBucket": "there is no such bucket; make it, or correct its name",
+    "InvalidBucketName": "that is no name for a bucket; correct it",
     "AccessDenied": "access is denied; let these credentials list, read, write and delete there",
     "AllAccessDisabled": "access is denied; let these credentials list, read, write and delete there",
     "InvalidAccessKeyId": f"the access key is not known; {_CREDENTIALS}",
