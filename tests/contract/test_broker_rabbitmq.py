@@ -76,7 +76,9 @@ def test_the_broker_is_of_the_version_named(
         assert tuple(map(int, version.split(".")[:2])) >= named
 
 
-def test_over_a_restart_of_the_broker_nothing_is_lost(rabbit_node: RabbitNode, broker: RabbitBroker) -> None:
+def test_over_a_restart_of_the_broker_nothing_is_lost(
+    rabbit_node: RabbitNode, vhost: str, broker: RabbitBroker
+) -> None:
     # Given a consumer at work, whose broker goes away
     for n in range(10):
         broker.publish(announcement(f"e{n}"))
@@ -87,8 +89,9 @@ def test_over_a_restart_of_the_broker_nothing_is_lost(rabbit_node: RabbitNode, b
         assert consumer.poll(0.2) is None
     assert not consumer.attached
     assert not broker.attached
-    # And a publisher that goes on meanwhile
-    publisher = threading.Thread(target=broker.publish, args=(announcement("meanwhile"),))
+    # And a publisher that goes on meanwhile, for as long as a busy machine may take to start the broker
+    patient = RabbitBroker(rabbit_node.settings(vhost, publish_timeout=90.0))
+    publisher = threading.Thread(target=patient.publish, args=(announcement("meanwhile"),))
     publisher.start()
     # When it comes back, and the old delivery is settled
     rabbit_node.start()
@@ -101,6 +104,7 @@ def test_over_a_restart_of_the_broker_nothing_is_lost(rabbit_node: RabbitNode, b
         consumer.ack(delivery)
     publisher.join(SOON)
     assert not publisher.is_alive()
+    patient.close()
     assert broker.attached
     assert set(came) == {f"e{n}" for n in range(10)} | {"meanwhile"}
     assert consumer.poll(0.3) is None
