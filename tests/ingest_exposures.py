@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from crds.core.utils import clear_function_caches
 from stdatamodels.jwst import datamodels as dm
 
 from services.ingest.handler import handle
@@ -197,6 +198,8 @@ def bench_on(root: Path, references: dict[str, Path], monkeypatch) -> "Bench":
     write_server_config(root / "crds")
     for name, value in crds_environment(root / "crds").items():
         monkeypatch.setenv(name, value)
+    # CRDS asks for its context once a process, and another test may have been there first.
+    clear_function_caches()
     return Bench(root, references)
 
 
