@@ -5,14 +5,14 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pika
 import pytest
 from handlers_for_tests import announcement
-from rabbitmq_node import VERSIONS, RabbitNode
+from rabbitmq_node import RabbitNode
 
 from shared.broker.base import Delivery
 from shared.broker.rabbitmq import BrokerSettings, RabbitBroker
@@ -24,26 +24,6 @@ from shared.messages import parse
 from shared.topology import DELIVERY_LIMIT, EXCHANGE
 
 SOON = 20.0
-
-
-@pytest.fixture(params=VERSIONS)
-def rabbit_node(
-    request: pytest.FixtureRequest, rabbit_nodes: Callable[[str | None], RabbitNode]
-) -> RabbitNode:
-    return rabbit_nodes(request.param)
-
-
-@pytest.fixture
-def vhost(rabbit_node: RabbitNode) -> Iterator[str]:
-    with rabbit_node.new_vhost() as name:
-        apply(rabbit_node.settings(name))
-        yield name
-
-
-@pytest.fixture
-def broker(rabbit_node: RabbitNode, vhost: str) -> Iterator[RabbitBroker]:
-    with contextlib.closing(RabbitBroker(rabbit_node.settings(vhost))) as broker:
-        yield broker
 
 
 def take(consumer: Any, within: float = SOON) -> Delivery:

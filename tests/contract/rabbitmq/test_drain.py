@@ -1,20 +1,20 @@
 """`nircam-darks drain` against a real broker: what is there is finished, what comes is held, none is lost."""
 
 import contextlib
+import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pika
 import pytest
 from handlers_for_tests import HANDLERS, KEY, announcement, computations, released
-from rabbitmq_node import VERSIONS, RabbitNode
-from typer.testing import CliRunner, Result
+from rabbitmq_node import RabbitNode
+from typer.testing import Result
 
-from services.cli import app
 from services.operations.drain import drain, resume
 from shared.broker.rabbitmq import BrokerSettings, RabbitBroker
 from shared.broker.rabbitmq.holding import Hold
@@ -35,38 +35,10 @@ from shared.worker import Worker
 SOON = 20.0
 
 
-@pytest.fixture(params=VERSIONS)
-def rabbit_node(
-    request: pytest.FixtureRequest, rabbit_nodes: Callable[[str | None], RabbitNode]
-) -> RabbitNode:
-    return rabbit_nodes(request.param)
-
-
 @pytest.fixture
-def settings(rabbit_node: RabbitNode) -> Iterator[BrokerSettings]:
-    with rabbit_node.new_vhost() as name:
-        apply(rabbit_node.settings(name))
-        yield rabbit_node.settings(name)
-
-
-@pytest.fixture
-def broker(settings: BrokerSettings) -> Iterator[RabbitBroker]:
-    with contextlib.closing(RabbitBroker(settings)) as broker:
-        yield broker
-
-
-@pytest.fixture
-def command(settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def command(command: Callable[..., Result]) -> Callable[..., Result]:
     """Run ``nircam-darks drain`` with these words, against this broker."""
-    monkeypatch.setenv("DARKS_BROKER_URL", settings.url.get_secret_value())
-    monkeypatch.setenv("DARKS_BROKER_MANAGEMENT_URL", settings.management_url.get_secret_value())
-
-    def run(*words: str, code: int = 0) -> Result:
-        done = CliRunner().invoke(app, ["drain", *words], catch_exceptions=False)
-        assert done.exit_code == code, done.output
-        return done
-
-    return run
+    return functools.partial(command, "drain")
 
 
 def ready(settings: BrokerSettings) -> dict[str, int]:

@@ -5,23 +5,21 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from handlers_for_tests import HANDLERS, KEY, announcement
-from rabbitmq_node import VERSIONS, RabbitNode
-from typer.testing import CliRunner, Result
+from rabbitmq_node import RabbitNode
+from typer.testing import Result
 
-from services.cli import app
 from services.operations.dead_letters import export, letters, replay, replay_files
 from shared.broker.base import Delivery
 from shared.broker.rabbitmq import BrokerSettings, RabbitBroker
 from shared.broker.rabbitmq.dead_letters import DeadLetterQueues
 from shared.broker.rabbitmq.letters import StoredLetter
 from shared.broker.rabbitmq.queues import queue_states
-from shared.broker.rabbitmq.topology import apply
 from shared.broker.rabbitmq.wire import Publication, dead, properties_of
 from shared.errors import DarksError, EnvironmentFault, PublishFailed, TransientError
 from shared.jobs import JobProcesses
@@ -33,40 +31,6 @@ from shared.worker import Worker
 
 SOON = 20.0
 BINARY = bytes(range(256))
-
-
-@pytest.fixture(params=VERSIONS)
-def rabbit_node(
-    request: pytest.FixtureRequest, rabbit_nodes: Callable[[str | None], RabbitNode]
-) -> RabbitNode:
-    return rabbit_nodes(request.param)
-
-
-@pytest.fixture
-def settings(rabbit_node: RabbitNode) -> Iterator[BrokerSettings]:
-    with rabbit_node.new_vhost() as name:
-        apply(rabbit_node.settings(name))
-        yield rabbit_node.settings(name)
-
-
-@pytest.fixture
-def broker(settings: BrokerSettings) -> Iterator[RabbitBroker]:
-    with contextlib.closing(RabbitBroker(settings)) as broker:
-        yield broker
-
-
-@pytest.fixture
-def command(settings: BrokerSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run ``nircam-darks`` with these words, against this broker."""
-    monkeypatch.setenv("DARKS_BROKER_URL", settings.url.get_secret_value())
-    monkeypatch.setenv("DARKS_BROKER_MANAGEMENT_URL", settings.management_url.get_secret_value())
-
-    def run(*words: str, code: int = 0) -> Result:
-        done = CliRunner().invoke(app, words, catch_exceptions=False)
-        assert done.exit_code == code, done.output
-        return done
-
-    return run
 
 
 def bury(

@@ -1,11 +1,11 @@
 """`topology apply` against a real broker: what it makes, what it mends, what it leaves alone."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rabbitmq_node import VERSIONS, RabbitNode
+from rabbitmq_node import RabbitNode
 
 from shared.broker.rabbitmq import BrokerSettings
 from shared.broker.rabbitmq.holding import Hold
@@ -13,13 +13,6 @@ from shared.broker.rabbitmq.management import Management
 from shared.broker.rabbitmq.topology import apply, policies, queues
 from shared.errors import DarksError, EnvironmentFault, TransientError
 from shared.topology import BINDINGS, DELIVERY_LIMIT, EXCHANGE, HELD_QUEUE
-
-
-@pytest.fixture(params=VERSIONS)
-def rabbit_node(
-    request: pytest.FixtureRequest, rabbit_nodes: Callable[[str | None], RabbitNode]
-) -> RabbitNode:
-    return rabbit_nodes(request.param)
 
 
 @pytest.fixture
