@@ -122,6 +122,17 @@ class _Group:
         self._guard.communicate()
 
 
+def _stands_still(group: int) -> bool:
+    """Whether every thread of a process group is stopped (or its process over)."""
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # Behind the command's name, which may hold anything: state, parent, process group.
+            state, _, its_group = task.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "TtZX":
+                return False
+    return True
+
+
 @dataclass
 class RabbitNode:
     """One node, started and stopped by its pid.
@@ -241,8 +252,11 @@ class RabbitNode:
         self._server = None
 
     def send(self, with_signal: int) -> None:
-        """Signal the node's processes (SIGSTOP, SIGCONT)."""
+        """Signal the node's processes (SIGSTOP, SIGCONT); with the first, return when they stand still."""
         os.killpg(self._server.pid, with_signal)
+        # Its threads stop one after the other, and a publish takes less than a millisecond.
+        while with_signal == signal.SIGSTOP and not _stands_still(self._server.pid):
+            time.sleep(0.001)
 
     def stop(self) -> None:
         """Stop everything."""
