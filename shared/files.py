@@ -56,6 +56,19 @@ class RangedFile(Closing):
             raise self._short(offset, length, have)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer of bytes with what lies from `offset` on; raises as `read` does."""
+        if offset < 0:
+            raise ValueError(f"a range of {len(buffer)} bytes from byte {offset} is none")
+        have = 0
+        try:
+            while have < len(buffer) and (came := os.preadv(self._fd, [buffer[have:]], offset + have)):
+                have += came
+        except OSError as error:
+            raise self._failed(error) from error
+        if have < len(buffer):
+            raise self._short(offset, len(buffer), have)
+
     def _failed(self, error: OSError) -> Exception:
         """Return what it means that a read failed."""
         return error

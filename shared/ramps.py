@@ -178,6 +178,60 @@ class Ramp(Closing):
         ndarray, 3D (groups, rows, x)
             In native byte order, scaled; float32 SCI stays float32, GROUPDQ is uint8.
         """
+        array, window, start, runs, step = self._window(extension, integration, groups, rows)
+        length = math.prod(window) // max(runs, 1)
+        parts = [self._values(array, start + run * step, length) for run in range(runs)]
+        if len(parts) == 1:
+            return parts[0].reshape(window)
+        return np.stack(parts).reshape(window) if parts else self._values(array, 0, 0).reshape(window)
+
+    def read_stored(
+        self,
+        extension: str,
+        integration: int,
+        groups: slice,
+        rows: slice,
+        into: NDArray[Any],
+    ) -> None:
+        """Read a window of a 4-D extension into an array of the caller's, in the file's byte order.
+
+        The bytes of a file whose values are of the array's type go straight into it; else the values are
+        converted as `read` does it. Several threads may read at once.
+
+        Parameters
+        ----------
+        extension, integration, groups, rows
+            As in `read`.
+        into : ndarray, 3D (groups, rows, x)
+            C-contiguous; big-endian where its type has more than one byte, such as ``>f4``.
+        """
+        array = self._array(extension)
+        stored = np.dtype(_DTYPES[array.bitpix])
+        if stored != into.dtype or (array.bscale, array.bzero) != (1, 0):
+            into[...] = self.read(extension, integration, groups, rows)
+            return
+        array, window, start, runs, step = self._window(extension, integration, groups, rows)
+        if into.shape != window:
+            raise ValueError(f"{self.where}: {extension}: the window is {window}, not {into.shape}")
+        buffer = into.reshape(-1).view(np.uint8).data
+        size = len(buffer) // max(runs, 1)
+        for run in range(runs):
+            at = array.offset + (start + run * step) * stored.itemsize
+            self._reader.read_into(at, buffer[run * size : (run + 1) * size])
+
+    def _window(
+        self, extension: str, integration: int, groups: slice, rows: slice
+    ) -> tuple[_Array, tuple[int, int, int], int, int, int]:
+        """Return a window's array and shape, and the runs of bytes that it is made of.
+
+        Returns
+        -------
+        array : _Array
+        window : (int, int, int)
+            Shape.
+        start, runs, step : int
+            The first run begins at value `start`, each further one `step` values later.
+        """
         array = self._array(extension)
         if len(array.shape) != 4:
             raise BadInput("shape", f"{self.where}: {extension} has {len(array.shape)} axes, not 4")
@@ -187,12 +241,8 @@ class Ramp(Closing):
         (g0, g1), (r0, r1) = _window(groups, ngroups), _window(rows, ny)
         planes, height = max(g1 - g0, 0), max(r1 - r0, 0)
         start = ((integration * ngroups + g0) * ny + r0) * nx
-        if height == ny:
-            return self._values(array, start, planes * ny * nx).reshape(planes, ny, nx)
-        window = [self._values(array, start + g * ny * nx, height * nx) for g in range(planes)]
-        if not window:
-            return self._values(array, 0, 0).reshape(0, height, nx)
-        return np.stack(window).reshape(planes, height, nx)
+        runs, step = (1, 0) if height == ny else (planes, ny * nx)
+        return array, (planes, height, nx), start, runs, step
 
     def read_image(self, extension: str, rows: slice = slice(None)) -> NDArray[Any]:
         """Read rows of a 2-D extension such as PIXELDQ.

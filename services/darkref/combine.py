@@ -7,102 +7,85 @@ The values of a pixel are sorted, by a network of comparators that runs over a b
 so that medians are read off and every clip is a range of the sorted values. Sorting also makes the
 result independent of the order in which exposures are given. Sums are float64, where jwst_reffiles has
 float32: the two differ by its rounding.
+
+Everything from the file's bytes to the product's is done to a block of pixels while it is in the
+processor's cache: byte order, hits, sorting, clip, and the running sums of the slopes.
 """
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from services.darkref.windows import BandState, Combined, Window
+from shared.compiled import kernel
 
 #: GROUPDQ bit of a cosmic-ray hit (`stdatamodels.jwst.datamodels.dqflags.group["JUMP_DET"]`).
 JUMP_DET = 4
 #: Rounds of the clip, jwst_reffiles' and astropy's default.
 MAX_ITERATIONS = 5
-_BLOCK = 64
+#: Pixels that are sorted side by side.
+BLOCK = 256
+_INFINITE = np.uint32(0x7F800000)
 
 
-@dataclass(frozen=True)
-class Combined:
-    """One value a (group, pixel), combined over integrations; every array is 3D (groups, rows, x).
-
-    Attributes
-    ----------
-    mean : ndarray of float32
-        Mean of what the clip left, DN; 0 where there was no measurement.
-    std : ndarray of float32
-        Population standard deviation about that mean, DN; 0 where there was no measurement.
-    used : ndarray of uint16
-        Measurements before the clip: finite, and before the first hit of their integration.
-    kept : ndarray of uint16
-        Measurements after the clip.
-    """
-
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
-    used: NDArray[np.uint16]
-    kept: NDArray[np.uint16]
-
-
-def drop_after_hit(
-    samples: NDArray[np.float32],
-    groupdq: NDArray[np.uint8],
-    hit: NDArray[np.bool_],
-    moment: NDArray[np.float64],
-    weights: NDArray[np.float64],
+def add_first_hits(
+    groupdq: NDArray[np.uint8], first_group: int, first_hit: NDArray[np.unsignedinteger]
 ) -> None:
-    """Set a window's samples to NaN from each pixel's first hit on; carry the state to the next window.
-
-    To be called for one integration's windows in ascending order of groups. All arrays but `groupdq` and
-    `weights` are changed in place.
+    """Note the first hit of each pixel in some groups of an integration.
 
     Parameters
     ----------
-    samples : ndarray, 3D (groups, rows, x)
-        Signal, DN.
-    groupdq : ndarray, 3D (groups, rows, x)
+    groupdq : ndarray, 2D (groups, pixels)
         Flags; `JUMP_DET` counts, nothing else.
-    hit : ndarray of bool, 2D (rows, x)
-        Whether the integration was hit before this window; after the call, in or before it.
-    moment : ndarray, 2D (rows, x)
-        Running sum of weight * signal over the groups before the hit, from which the caller makes the
-        integration's slope.
-    weights : ndarray, 1D (groups,)
-        Weight of each group of this window in `moment`.
+    first_group : int
+        Which group the first of `groupdq` is.
+    first_hit : ndarray, 1D (pixels)
+        The earliest group known to be hit; changed in place. Begin with the largest number of its type.
     """
-    _drop_after_hit(
-        samples.reshape(len(samples), -1),
-        groupdq.reshape(len(samples), -1),
-        hit.reshape(-1),
-        moment.reshape(-1),
-        weights,
-    )
+    _first_hits(groupdq, first_group, first_hit)
 
 
-def sigma_clipped_mean(samples: NDArray[np.float32], sigma: float = 3.0) -> Combined:
+def sigma_clipped_mean(
+    window: Window, state: BandState, sigma: float, pixels: slice, into: Combined
+) -> NDArray[np.int64]:
     """Sigma-clip over integrations, then mean and population standard deviation.
 
     Parameters
     ----------
-    samples : ndarray of float32, 4D (integrations, groups, rows, x)
-        Signal, DN; NaN or infinite where there is no measurement. C-contiguous.
+    window : Window
+    state : BandState
+        Its sums are brought forward by the groups of the window.
     sigma : float
         Width of the clip at both ends, in standard deviations.
+    pixels : slice
+        Which pixels of the window to do; different threads may do different ones at once.
+    into : Combined
+        Takes the results.
 
     Returns
     -------
-    Combined
+    ndarray, 1D (3)
+        Measurements before and after the clip; (group, pixel) places without any.
     """
-    n = len(samples)
-    shape = samples.shape[1:]
-    flat = samples.reshape(n, -1)
-    mean = np.empty(flat.shape[1], np.float32)
-    std = np.empty_like(mean)
-    used = np.empty(flat.shape[1], np.uint16)
-    kept = np.empty_like(used)
-    _combine(flat, _comparators(n), sigma, mean, std, used, kept)
-    return Combined(mean.reshape(shape), std.reshape(shape), used.reshape(shape), kept.reshape(shape))
+    tally = np.zeros(3, np.int64)
+    _combine(
+        window.signal,
+        window.first_hit,
+        window.first_group,
+        window.weights,
+        state.moment,
+        state.line,
+        _comparators(len(window.signal)),
+        sigma,
+        pixels.start,
+        pixels.stop,
+        into.mean,
+        into.std,
+        into.used,
+        tally,
+    )
+    return tally
 
 
 @functools.cache
@@ -124,61 +107,169 @@ def _comparators(n: int) -> NDArray[np.int64]:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
-def _drop_after_hit(samples, groupdq, hit, moment, weights):  # type: ignore[no-untyped-def]
-    for g in range(samples.shape[0]):
-        weight = weights[g]
-        for p in range(samples.shape[1]):
-            if groupdq[g, p] & JUMP_DET:
-                hit[p] = True
-            if hit[p]:
-                samples[g, p] = np.nan
-            else:
-                moment[p] += weight * samples[g, p]
+@kernel
+def _first_hits(groupdq, first_group, first_hit):  # type: ignore[no-untyped-def]
+    for g in range(groupdq.shape[0]):
+        group = first_hit.dtype.type(first_group + g)
+        flags = groupdq[g]
+        for p in range(flags.size):
+            if flags[p] & JUMP_DET and group < first_hit[p]:
+                first_hit[p] = group
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
-def _combine(samples, pairs, sigma, mean, std, used, kept):  # type: ignore[no-untyped-def]
-    n, pixels = samples.shape
-    block = np.empty((n, _BLOCK), np.float32)
-    count = np.empty(_BLOCK, np.int64)
-    for start in range(0, pixels, _BLOCK):
-        width = min(_BLOCK, pixels - start)
-        _gather(samples, start, width, block, count)
-        _sort(block, pairs)
-        for p in range(width):
-            one = _clip(block[:, p], count[p], sigma)
-            mean[start + p] = one[0]
-            std[start + p] = one[1]
-            used[start + p] = count[p]
-            kept[start + p] = one[2]
+@kernel
+def _combine(  # type: ignore[no-untyped-def]
+    signal,
+    first_hit,
+    first_group,
+    weights,
+    moment,
+    line,
+    pairs,
+    sigma,
+    first_pixel,
+    last_pixel,
+    mean,
+    std,
+    used,
+    tally,
+):
+    n, groups = signal.shape[:2]
+    bits = np.empty((n, BLOCK), np.uint32)
+    values = bits.view(np.float32)
+    raw = np.empty(BLOCK, np.uint32)
+    count = np.empty(BLOCK, np.int32)
+    centre = np.empty(BLOCK)
+    width = np.empty(BLOCK)
+    rounded = np.empty((2, BLOCK), np.float32)
+    for start in range(first_pixel, last_pixel, BLOCK):
+        stop = min(start + BLOCK, last_pixel)
+        for g in range(groups):
+            group = first_hit.dtype.type(first_group + g)
+            _gather(signal, first_hit, group, g, start, stop, bits, raw, count, moment, weights[g])
+            _sort(values, pairs)
+            _mean_and_std_of_all(values, count, centre, width)
+            tally[1] += _clip_block(values, count, sigma, stop - start, centre, width, rounded)
+            tally[0] += _put(rounded, count, start, stop, mean[g], std[g], used[g])
+            tally[2] += _add_to_line(rounded[0], count, weights[g], start, stop, line)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
-def _gather(samples, start, width, block, count):  # type: ignore[no-untyped-def]
+@kernel
+def _swapped(value):  # type: ignore[no-untyped-def]
+    return (
+        ((value & np.uint32(0xFF)) << np.uint32(24))
+        | ((value & np.uint32(0xFF00)) << np.uint32(8))
+        | ((value >> np.uint32(8)) & np.uint32(0xFF00))
+        | (value >> np.uint32(24))
+    )
+
+
+@kernel
+def _gather(  # type: ignore[no-untyped-def]
+    signal, first_hit, group, g, start, stop, bits, raw, count, moment, weight
+):
     # Row by row of the block, not pixel by pixel: the samples of a pixel lie a power of two apart on a
     # full frame, and would push each other out of the cache.
     count[:] = 0
-    block[:, width:] = np.inf
-    for i in range(samples.shape[0]):
-        for p in range(width):
-            value = samples[i, start + p]
-            valid = np.isfinite(value)
-            block[i, p] = value if valid else np.float32(np.inf)
-            count[p] += valid
+    bits[:, stop - start :] = _INFINITE
+    values = raw.view(np.float32)
+    for i in range(signal.shape[0]):
+        stored = signal[i, g, start:stop]
+        first = first_hit[i, start:stop]
+        sums = moment[i, start:stop]
+        row = bits[i]
+        for p in range(stop - start):
+            value = _swapped(stored[p])
+            raw[p] = value
+            valid = (first[p] > group) & ((value & _INFINITE) != _INFINITE)
+            row[p] = value if valid else _INFINITE
+            count[p] += np.int32(valid)
+        for p in range(stop - start):
+            weighted = weight * np.float64(values[p])
+            sums[p] += weighted if first[p] > group else 0.0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
-def _sort(block, pairs):  # type: ignore[no-untyped-def]
+@kernel
+def _sort(values, pairs):  # type: ignore[no-untyped-def]
     for k in range(pairs.shape[0]):
-        low, high = pairs[k, 0], pairs[k, 1]
-        for p in range(_BLOCK):
-            a, b = block[low, p], block[high, p]
-            block[low, p] = a if a < b else b
-            block[high, p] = b if a < b else a
+        low, high = values[pairs[k, 0]], values[pairs[k, 1]]
+        for p in range(BLOCK):
+            a, b = low[p], high[p]
+            low[p] = a if a < b else b
+            high[p] = b if a < b else a
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@kernel
+def _mean_and_std_of_all(values, count, centre, width):  # type: ignore[no-untyped-def]
+    # The first round of every pixel's clip, which for most is the last; the sums of a pixel run over its
+    # sorted values in order, as `_mean_and_std` has them.
+    centre[:] = 0.0
+    width[:] = 0.0
+    for i in range(values.shape[0]):
+        row = values[i]
+        for p in range(BLOCK):
+            centre[p] += np.float64(row[p]) if i < count[p] else 0.0
+    for p in range(BLOCK):
+        centre[p] /= max(count[p], 1)
+    for i in range(values.shape[0]):
+        row = values[i]
+        for p in range(BLOCK):
+            off = np.float64(row[p]) - centre[p]
+            width[p] += off * off if i < count[p] else 0.0
+    for p in range(BLOCK):
+        width[p] = np.sqrt(width[p] / max(count[p], 1))
+
+
+@kernel
+def _clip_block(values, count, sigma, pixels, centre, width, rounded):  # type: ignore[no-untyped-def]
+    total = 0
+    for p in range(pixels):
+        size = count[p]
+        mean, std, kept = centre[p], width[p], size
+        if size > 0:
+            middle = size // 2
+            median = np.float64(values[middle, p])
+            if size % 2 == 0:
+                median = 0.5 * (median + values[middle - 1, p])
+            if values[0, p] < median - sigma * std or values[size - 1, p] > median + sigma * std:
+                mean, std, kept = _clip(values[:, p], size, sigma)
+        rounded[0, p] = mean
+        rounded[1, p] = std
+        total += kept
+    return total
+
+
+@kernel
+def _put(rounded, count, start, stop, mean, std, used):  # type: ignore[no-untyped-def]
+    bits = rounded.view(np.uint32)
+    means, stds, counts = mean[start:stop], std[start:stop], used[start:stop]
+    total = 0
+    for p in range(stop - start):
+        means[p] = _swapped(bits[0, p])
+        stds[p] = _swapped(bits[1, p])
+        counts[p] = count[p]
+        total += count[p]
+    return total
+
+
+@kernel
+def _add_to_line(mean, count, position, start, stop, line):  # type: ignore[no-untyped-def]
+    n, g, gg = line[0, start:stop], line[1, start:stop], line[2, start:stop]
+    y, gy = line[3, start:stop], line[4, start:stop]
+    without = 0
+    for p in range(stop - start):
+        measured = 1.0 if count[p] > 0 else 0.0
+        without += count[p] == 0
+        n[p] += measured
+        g[p] += position * measured
+        gg[p] += position * position * measured
+        # The mean of no measurement is 0, so it adds nothing here.
+        y[p] += np.float64(mean[p])
+        gy[p] += position * np.float64(mean[p])
+    return without
+
+
+@kernel
 def _mean_and_std(values, first, last):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(first, last):
@@ -190,11 +281,9 @@ def _mean_and_std(values, first, last):  # type: ignore[no-untyped-def]
     return mean, np.sqrt(squares / (last - first))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[misc]
+@kernel
 def _clip(values, count, sigma):  # type: ignore[no-untyped-def]
-    if count == 0:
-        return 0.0, 0.0, 0
-    first, last = 0, count
+    first, last = 0, np.int64(count)
     low, high = -np.inf, np.inf
     mean, std = 0.0, 0.0
     settled = False
@@ -220,7 +309,7 @@ def _clip(values, count, sigma):  # type: ignore[no-untyped-def]
         first, last = inner, outer
     # The last bounds are put to every value, as astropy does: when the median moved, one that an earlier
     # round took out may lie within them again.
-    inner, outer = 0, count
+    inner, outer = 0, np.int64(count)
     while inner < outer and values[inner] < low:
         inner += 1
     while outer > inner and values[outer - 1] > high:

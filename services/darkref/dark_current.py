@@ -31,14 +31,20 @@ The gain's own error is not in it: it scales the expectation's measurement likew
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
+from shared.compiled import kernel
+from shared.cubes import Cube
 from shared.detectors import Expected
+from shared.medians import middles
+from shared.processors import processors
 
 #: A pixel this many robust sigmas from the median is not used.
 CLIP = 5.0
@@ -50,9 +56,11 @@ SURELY_OFF = 3.0
 TOO_UNCERTAIN = 2.0
 #: Bands of rows that each amplifier is cut into for the blocks' scatter.
 _BANDS = (1, 2, 4, 8, 16, 32)
+#: Threads that measure at once; each holds some planes.
+_MOST_THREADS = 4
 _FEWEST_IN_BLOCK = 30
 _FEWEST_BLOCKS = 4
-_SIGMA_PER_MAD = 1 / float(stats.norm.ppf(0.75))
+_SIGMA_PER_MAD = 1 / float(special.ndtri(0.75))
 _MEDIAN_TO_MEAN_ERROR = math.sqrt(math.pi / 2)
 
 #: e- per 1000 s in one e-/s.
@@ -132,13 +140,17 @@ def measure(
     by_integration = []
     bright = np.flatnonzero(above)
     total, unhit = np.zeros((2, bright.size))
-    for index in range(integrations):
+
+    def look_at(index: int) -> tuple[float, NDArray[np.floating]]:
         plane = integration_slope(index)
         one = plane[good]
-        by_integration.append(_median(one[np.isfinite(one)]) * scale)
-        one = plane.ravel()[bright] * scale
-        total += np.nan_to_num(one)
-        unhit += np.isfinite(one)
+        return _median(one[np.isfinite(one)]) * scale, plane.ravel()[bright] * scale
+
+    with _side_by_side() as threads:
+        for rate, one in threads.map(look_at, range(integrations)):
+            by_integration.append(rate)
+            total += np.nan_to_num(one)
+            unhit += np.isfinite(one)
     hot = int(np.count_nonzero((unhit > 0) & (total > float(values.max()) * unhit)))
     value = _median(values)
     pixels = _MEDIAN_TO_MEAN_ERROR * float(np.std(values, dtype=np.float64)) / math.sqrt(values.size)
@@ -171,20 +183,20 @@ def usable_pixels(
     science : ndarray of bool, 2D (y, x)
     """
     candidates = science & np.isfinite(image)
-    good = candidates
-    low, high = -math.inf, math.inf
-    while True:
-        values = image[good]
-        if not values.size:
-            break
+    values = image[candidates]
+    lowest, highest = np.float32(-math.inf), np.float32(math.inf)
+    high = highest
+    while values.size:
         centre = _median(values)
         width = CLIP * _SIGMA_PER_MAD * _median(np.abs(values - np.float32(centre)))
-        low, high = centre - width, centre + width
-        inside = good & (image >= np.float32(low)) & (image <= np.float32(high))
-        if np.count_nonzero(inside) == values.size:
+        low, high = np.float32(centre - width), np.float32(centre + width)
+        # A pixel that is out once stays out.
+        lowest, highest = max(lowest, low), min(highest, high)
+        inside = values[(values >= low) & (values <= high)]
+        if inside.size == values.size:
             break
-        good = inside
-    return good, candidates & (image > np.float32(high))
+        values = inside
+    return candidates & (image >= lowest) & (image <= highest), candidates & (image > high)
 
 
 def blocks_error(image: NDArray[np.float32], good: NDArray[np.bool_], amplifiers: list[slice]) -> float:
@@ -193,8 +205,8 @@ def blocks_error(image: NDArray[np.float32], good: NDArray[np.bool_], amplifiers
     Noise that correlates neighbours makes blocks scatter more than their pixels' number allows. The
     size that shows most counts (block averaging; Flyvbjerg and Petersen 1989, J. Chem. Phys. 91, 461).
     """
-    errors = [0.0]
-    for bands in _BANDS:
+
+    def error_of(bands: int) -> float:
         edges = np.linspace(0, len(image), bands + 1).astype(int)
         medians = []
         for columns in amplifiers:
@@ -202,9 +214,10 @@ def blocks_error(image: NDArray[np.float32], good: NDArray[np.bool_], amplifiers
                 block = image[top:bottom, columns][good[top:bottom, columns]]
                 if block.size >= _FEWEST_IN_BLOCK:
                     medians.append(_median(block))
-        if len(medians) >= _FEWEST_BLOCKS:
-            errors.append(_error_of_mean(medians))
-    return max(errors)
+        return _error_of_mean(medians) if len(medians) >= _FEWEST_BLOCKS else 0.0
+
+    with _side_by_side() as threads:
+        return max(threads.map(error_of, _BANDS))
 
 
 def frames_error(frames: Sequence[Callable[[], NDArray[np.float32]]], pixels: NDArray[np.bool_]) -> float:
@@ -226,13 +239,36 @@ def frames_error(frames: Sequence[Callable[[], NDArray[np.float32]]], pixels: ND
     time = np.arange(ngroups) - (ngroups - 1) / 2
     spread = float(np.sum(time**2))
     centre, slope = np.zeros((2, np.count_nonzero(pixels)))
-    for t, frame in zip(time, frames, strict=True):
-        values = frame()[pixels]
-        centre += values / ngroups
-        slope += t / spread * values
-    offsets = [_median(frame()[pixels] - centre - slope * t) for t, frame in zip(time, frames, strict=True)]
+
+    def offset(at: tuple[float, Callable[[], NDArray[np.float32]]]) -> float:
+        t, frame = at
+        residuals = np.empty_like(centre)
+        _off_the_line(frame(), pixels, centre, slope, t, residuals)
+        return _median(residuals)
+
+    with _side_by_side() as threads:
+        # Sums in the order of groups: their last digit hangs on it.
+        for t, values in zip(time, _a_few_ahead(threads, frames), strict=True):
+            _add_to_lines(values, pixels, np.float32(ngroups), t / spread, centre, slope)
+        offsets = list(threads.map(offset, zip(time, frames, strict=True)))
     freedom = ngroups - 2
     return _student(freedom) * math.sqrt(sum(offset**2 for offset in offsets) / freedom / spread)
+
+
+def median_ramps(cubes: Sequence[Cube], nmeas: Cube, science: NDArray[np.bool_]) -> list[list[float]]:
+    """Return, for each of some cubes, the median over the measured science pixels of every group.
+
+    A group without any is 0, as SCI and ERR are there.
+    """
+
+    def medians(group: int) -> list[float]:
+        measured = science & (nmeas.plane(group) > 0)
+        found = [cube.plane(group)[measured] for cube in cubes]
+        return [_median(values) if values.size else 0.0 for values in found]
+
+    with _side_by_side() as threads:
+        by_group = list(threads.map(medians, range(nmeas.shape[0])))
+    return [list(ramp) for ramp in zip(*by_group, strict=True)]
 
 
 def verdict(current: DarkCurrent, expected: Expected) -> str:
@@ -260,6 +296,44 @@ def verdict(current: DarkCurrent, expected: Expected) -> str:
     return f"{abs(off):.1f} sigma {'above' if off > 0 else 'below'} expected {said}"
 
 
+def _side_by_side() -> ThreadPoolExecutor:
+    # Each thread holds planes of its own.
+    return ThreadPoolExecutor(min(processors(), _MOST_THREADS), "measure")
+
+
+def _a_few_ahead(
+    threads: ThreadPoolExecutor, frames: Sequence[Callable[[], NDArray[np.float32]]]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield every frame, those that come next being read meanwhile."""
+    coming = deque(threads.submit(frame) for frame in frames[:_MOST_THREADS])
+    for number in range(len(frames)):
+        yield coming.popleft().result()
+        if number + _MOST_THREADS < len(frames):
+            coming.append(threads.submit(frames[number + _MOST_THREADS]))
+
+
+@kernel
+def _add_to_lines(plane, pixels, groups, weight, centre, slope):  # type: ignore[no-untyped-def]
+    at = 0
+    for row in range(pixels.shape[0]):
+        for column in range(pixels.shape[1]):
+            if pixels[row, column]:
+                value = plane[row, column]
+                centre[at] += value / groups
+                slope[at] += weight * value
+                at += 1
+
+
+@kernel
+def _off_the_line(plane, pixels, centre, slope, time, residuals):  # type: ignore[no-untyped-def]
+    at = 0
+    for row in range(pixels.shape[0]):
+        for column in range(pixels.shape[1]):
+            if pixels[row, column]:
+                residuals[at] = plane[row, column] - centre[at] - slope[at] * time
+                at += 1
+
+
 def _integrations_error(rates: list[float]) -> float:
     known = [rate for rate in rates if math.isfinite(rate)]
     if len(known) < 2:
@@ -269,7 +343,7 @@ def _integrations_error(rates: list[float]) -> float:
 
 def _student(freedom: int) -> float:
     # As wide as 68 per cent of Student's distribution, where a Gaussian has 1.
-    return float(stats.t.ppf(stats.norm.cdf(1), freedom))
+    return float(special.stdtrit(freedom, special.ndtr(1)))
 
 
 def _error_of_mean(values: list[float]) -> float:
@@ -277,4 +351,8 @@ def _error_of_mean(values: list[float]) -> float:
 
 
 def _median(values: NDArray[np.floating]) -> float:
-    return float(np.median(values)) if values.size else math.nan
+    if not values.size:
+        return math.nan
+    first, second = middles(values)
+    # In the type of the values, as numpy's own median has it.
+    return float((first + second) / values.dtype.type(2))

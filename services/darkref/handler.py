@@ -3,19 +3,23 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from services.darkref import reference_file
-from services.darkref.dark_current import DarkCurrent, measure, verdict
+from services.darkref.dark_current import DarkCurrent, measure, median_ramps, verdict
 from services.darkref.modes import Combiner, combiner
 from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, INPUT_ROLE, ReferenceFacts
-from services.darkref.streaming import CombinedSet, Integration, combine_set, median_ramp
+from services.darkref.streaming import CombinedSet, Integration, combine_set
 from services.darkref.windows import WindowPlan, plan
 from shared.configuration import ConfigurationKey, require_same
+from shared.cubes import Cube
 from shared.detectors import detectors
 from shared.errors import PermanentError
 from shared.geometry import amplifiers, science_pixels
@@ -95,17 +99,30 @@ def _build(
     timings: dict[str, float] = {}
     with TemporaryDirectory(dir=store.scratch(), prefix="darkref-") as folder, ExitStack() as stack:
         scratch = Path(folder)
-        combined = stack.enter_context(
-            CombinedSet(scratch, key.ngroups, key.subsize2, key.subsize1, integrations=count)
+        name = reference_file.file_name(key)
+        # All of the file is written at once but for the dark current, which takes the same room in any case.
+        places = reference_file.lay_out_dark(scratch / name, key, _describe(ready, members, settings, 0.0))
+        nmeas = reference_file.lay_out_contributions(scratch / CONTRIBUTIONS, key)
+        combined = CombinedSet(
+            sci=stack.enter_context(places["SCI"].cube(scratch / name, np.float32)),
+            err=stack.enter_context(places["ERR"].cube(scratch / name, np.float32)),
+            nmeas=stack.enter_context(nmeas.cube(scratch / CONTRIBUTIONS, np.uint16)),
+            slopes=stack.enter_context(
+                Cube(scratch / "slopes.raw", (count, key.subsize2, key.subsize1), np.float32)
+            ),
         )
         with _timed(timings, "combine"), _open(members, key, store) as integrations:
-            combine_set(integrations, combined, windows, combine, SIGMA, context.progress)
+            combine_set(integrations, combined, windows, combine, SIGMA, scratch, context.progress)
         if combined.used == 0:
             raise PermanentError(
                 f"set {ready.set_id} of {ready.configuration}: all pixels flagged: every pixel of every "
                 "integration is hit from its first group on, so no measurement is left; look at GROUPDQ of "
                 f"{members[0].exposure_id} (bit 4, JUMP_DET)"
             )
+        disk = stack.enter_context(ThreadPoolExecutor(1, "disk"))
+        for cube in (combined.sci, combined.nmeas):
+            # While the dark current is measured; the store would wait for it otherwise.
+            disk.submit(cube.sync)
         with _timed(timings, "dark current"):
             context.progress(0, 1, "measuring the dark current")
             science = science_pixels(key)
@@ -126,12 +143,10 @@ def _build(
                     "groups, so there is no dark current to measure; use exposures of more groups, or look "
                     f"at GROUPDQ of {members[0].exposure_id}"
                 )
-            ramps = [median_ramp(cube, combined.nmeas, science) for cube in (combined.sci, combined.err)]
+            ramps = median_ramps((combined.sci, combined.err), combined.nmeas, science)
         with _timed(timings, "write"):
-            name = reference_file.file_name(key)
             about = _describe(ready, members, settings, current.value)
-            reference_file.write_dark(scratch / name, key, about, combined.sci, combined.err)
-            reference_file.write_contributions(scratch / CONTRIBUTIONS, combined.nmeas)
+            reference_file.describe(scratch / name, key, about)
             reference_file.write_dark_current_map(scratch / DARK_CURRENT_MAP, current.image, key)
             entry = draft.add(name, scratch / name)
             draft.add(CONTRIBUTIONS, scratch / CONTRIBUTIONS)

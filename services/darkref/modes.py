@@ -5,15 +5,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from services.darkref.combine import Combined, sigma_clipped_mean
+from services.darkref.combine import sigma_clipped_mean
+from services.darkref.windows import BandState, Combined, Window
 from shared.errors import PermanentError
 
 
 class Combiner(Protocol):
     """What a mode does with a window of samples."""
 
-    def __call__(self, samples: NDArray[np.float32], sigma: float) -> Combined:
-        """Combine 4D (integrations, groups, rows, x), NaN where hit; see `sigma_clipped_mean`."""
+    def __call__(
+        self, window: Window, state: BandState, sigma: float, pixels: slice, into: Combined
+    ) -> NDArray[np.int64]:
+        """Combine some pixels of a window; see `sigma_clipped_mean`."""
         ...
 
 

@@ -1,25 +1,38 @@
-"""Walk a set of ramps window by window, and combine them into cubes on disk."""
+"""Walk a set of ramps window by window, and combine them into the product's own files.
 
-from collections.abc import Sequence
+Threads read the next window, and write the one before, while all processors combine one. Nothing in the
+results depends on how many there are.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.darkref.combine import Combined, drop_after_hit
-from services.darkref.cubes import Cube
+from services.darkref.combine import BLOCK, add_first_hits
 from services.darkref.modes import Combiner
-from services.darkref.windows import WindowPlan
+from services.darkref.windows import IN_FLIGHT, BandState, Combined, Window, WindowPlan
+from shared.cubes import Cube
+from shared.processors import processors
 from shared.ramps import Ramp
 from shared.stage import Progress
 
+#: Reads and writes at once: a disk or a bucket's store serves several better than one.
+_REQUESTS = 8
+#: Bytes of GROUPDQ in one read, if that is a group or more.
+_FLAGS_AT_ONCE = 8 * 1024**2
+#: Parts of a window for each processor: the last to finish should not keep the others waiting.
+_PARTS = 4
 
+
+@dataclass
 class CombinedSet:
-    """What a set of ramps came to; the cubes are scratch files, gone when it is closed.
+    """What a set of ramps came to.
 
     Attributes
     ----------
@@ -36,27 +49,17 @@ class CombinedSet:
         Measurements before and after the clip; (group, pixel) places without any.
     """
 
-    def __init__(self, scratch: Path, ngroups: int, ny: int, nx: int, integrations: int) -> None:
-        self._stack = ExitStack()
-        shape = (ngroups, ny, nx)
+    sci: Cube
+    err: Cube
+    nmeas: Cube
+    slopes: Cube
+    slope: NDArray[np.float32] = field(init=False)
+    used: int = 0
+    kept: int = 0
+    unmeasured: int = 0
 
-        def cube(name: str, shape: tuple[int, int, int], dtype: type) -> Cube:
-            return self._stack.enter_context(Cube(scratch / f"{name}.raw", shape, dtype))
-
-        self.sci = cube("sci", shape, np.float32)
-        self.err = cube("err", shape, np.float32)
-        self.nmeas = cube("nmeas", shape, np.uint16)
-        self.slopes = cube("slopes", (integrations, ny, nx), np.float32)
-        self.slope = np.empty((ny, nx), np.float32)
-        self.used = self.kept = self.unmeasured = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def __post_init__(self) -> None:
+        self.slope = np.empty(self.sci.shape[1:], np.float32)
 
 
 @dataclass(frozen=True)
@@ -73,81 +76,214 @@ def combine_set(
     windows: WindowPlan,
     combine: Combiner,
     sigma: float,
+    scratch: Path,
     progress: Progress,
+    threads: int | None = None,
 ) -> None:
     """Combine integrations, bands of rows outside and groups ascending within.
 
-    That order needs the state of one band only: what was hit, and the running sums.
+    That order needs the sums of one band only. Where each integration was hit first is found before, in
+    one pass over GROUPDQ, and kept on disk.
+
+    Parameters
+    ----------
+    integrations : sequence of Integration
+    into : CombinedSet
+    windows : WindowPlan
+    combine : Combiner
+    sigma : float
+    scratch : Path
+        Folder for a file that is removed again.
+    progress : callable
+    threads : int, optional
+        That combine at once; as many as this process has processors.
     """
-    ngroups, _, nx = into.sci.shape
-    weights = np.arange(ngroups, dtype=np.float64) - (ngroups - 1) / 2
-    samples = np.empty((len(integrations), windows.groups, windows.rows, nx), np.float32)
-    done = 0
-    for rows in windows.row_slices():
-        height = rows.stop - rows.start
-        hit = np.zeros((len(integrations), height, nx), bool)
-        moment = np.zeros((len(integrations), height, nx))
-        line = _Line(height, nx)
-        for groups in windows.group_slices():
-            depth = groups.stop - groups.start
-            # Always the same memory, and contiguous also where the last window is smaller.
-            window = samples.reshape(-1)[: len(integrations) * depth * height * nx]
-            window = window.reshape(len(integrations), depth, height, nx)
-            for n, integration in enumerate(integrations):
-                window[n] = integration.ramp.read("SCI", integration.index, groups, rows)
-                groupdq = integration.ramp.read("GROUPDQ", integration.index, groups, rows)
-                drop_after_hit(window[n], groupdq, hit[n], moment[n], weights[groups])
-            combined = combine(window, sigma)
-            _store(combined, into, groups.start, rows.start)
-            line.add(combined, weights[groups])
-            done += 1
+    threads = threads or processors()
+    ngroups, ny, nx = into.sci.shape
+    hits_file = scratch / "hits.raw"
+    dtype = np.uint8 if ngroups < np.iinfo(np.uint8).max else np.uint16
+    with ExitStack() as stack:
+        requests = stack.enter_context(ThreadPoolExecutor(_REQUESTS, "request"))
+        combining = stack.enter_context(ThreadPoolExecutor(threads, "combine"))
+        hits = stack.enter_context(Cube(hits_file, (len(integrations), ny, nx), dtype, as_fits=False))
+        stack.callback(requests.shutdown, cancel_futures=True)
+        progress(0, windows.windows, "reading flags")
+        _all(requests.submit(_find_hits, one, n, hits) for n, one in enumerate(integrations))
+        walk = _Walk(integrations, into, windows, hits, requests)
+        weights = walk.weights
+        syncing: list[Future[None]] = []
+        for done, loaded in enumerate(walk, start=1):
+            parts = _parts(loaded.window.signal.shape[2], threads)
+            tallies = [
+                combining.submit(combine, loaded.window, loaded.state, sigma, part, loaded.combined)
+                for part in parts
+            ]
+            for tally in tallies:
+                used, kept, unmeasured = (int(count) for count in tally.result())
+                into.used += used
+                into.kept += kept
+                into.unmeasured += unmeasured
+            walk.written(requests.submit(_write, loaded.combined, loaded.groups, loaded.rows, into))
+            if loaded.groups.stop == ngroups:
+                into.slope[loaded.rows] = _slope(loaded.state.line).reshape(-1, nx)
+                _write_slopes(loaded, into.slopes, ngroups, float(np.sum(weights**2)))
+                if loaded.rows.stop < ny:
+                    # So that, once all is done, little is left for the store to wait for.
+                    syncing += [requests.submit(cube.sync) for cube in (into.sci, into.err, into.nmeas)]
             progress(done, windows.windows, "combining windows of groups and rows")
-        into.slope[rows] = line.slope()
-        moment /= np.sum(weights**2)
-        moment[hit] = np.nan
-        into.slopes.write(0, rows.start, moment.astype(np.float32))
+        walk.finish()
+        _finish(syncing)
+    hits_file.unlink()
 
 
-def _store(combined: Combined, into: CombinedSet, group: int, row: int) -> None:
-    into.sci.write(group, row, combined.mean)
-    into.err.write(group, row, combined.std)
-    into.nmeas.write(group, row, combined.used)
-    into.used += int(combined.used.sum(dtype=np.int64))
-    into.kept += int(combined.kept.sum(dtype=np.int64))
-    into.unmeasured += int(np.count_nonzero(combined.used == 0))
+def _find_hits(integration: Integration, index: int, hits: Cube) -> None:
+    ramp = integration.ramp
+    _, ngroups, ny, nx = ramp.shape("GROUPDQ")
+    first = np.full(ny * nx, np.iinfo(hits.dtype).max, hits.dtype)
+    depth = max(_FLAGS_AT_ONCE // (ny * nx), 1)
+    flags = np.empty((min(depth, ngroups), ny, nx), np.uint8)
+    for start in range(0, ngroups, depth):
+        groups = slice(start, min(start + depth, ngroups))
+        part = flags[: groups.stop - start]
+        ramp.read_stored("GROUPDQ", integration.index, groups, slice(None), part)
+        add_first_hits(part.reshape(len(part), -1), start, first)
+    hits.write(index, 0, first.reshape(1, ny, nx))
 
 
-class _Line:
-    """Least-squares line per pixel through the groups that were measured, from running sums."""
+@dataclass
+class _Loaded:
+    """A window in memory, and where it belongs."""
 
-    def __init__(self, ny: int, nx: int) -> None:
-        self._n, self._g, self._gg, self._y, self._gy = np.zeros((5, ny, nx))
-
-    def add(self, combined: Combined, position: NDArray[np.float64]) -> None:
-        for g, mean, used in zip(position, combined.mean, combined.used, strict=True):
-            measured = used > 0
-            self._n += measured
-            self._g += g * measured
-            self._gg += g * g * measured
-            # The mean of no measurement is 0, so it adds nothing here.
-            self._y += mean
-            self._gy += g * mean.astype(np.float64)
-
-    def slope(self) -> NDArray[np.float32]:
-        enough = self._n >= 2
-        determinant = np.where(enough, self._n * self._gg - self._g**2, 1.0)
-        slope = (self._n * self._gy - self._g * self._y) / determinant
-        result: NDArray[np.float32] = np.where(enough, slope, np.nan).astype(np.float32)
-        return result
+    rows: slice
+    groups: slice
+    window: Window
+    state: BandState
+    combined: Combined
+    reads: list[Future[None]]
 
 
-def median_ramp(cube: Cube, nmeas: Cube, science: NDArray[np.bool_]) -> list[float]:
-    """Return the median of SCI or ERR over the science pixels that were measured, per group, DN.
+class _Walk:
+    """Yields the windows one after the other, each with its samples; the next ones are being read."""
 
-    A group without any is 0, as SCI and ERR are there.
-    """
-    medians = []
-    for group in range(cube.shape[0]):
-        values = cube.plane(group)[science & (nmeas.plane(group) > 0)]
-        medians.append(float(np.median(values)) if values.size else 0.0)
-    return medians
+    def __init__(
+        self,
+        integrations: Sequence[Integration],
+        into: CombinedSet,
+        windows: WindowPlan,
+        hits: Cube,
+        requests: ThreadPoolExecutor,
+    ) -> None:
+        self._integrations = integrations
+        self._into = into
+        self._requests = requests
+        self._hits = hits
+        self._plan = windows
+        ngroups, _, self._nx = into.sci.shape
+        self.weights = np.arange(ngroups, dtype=np.float64) - (ngroups - 1) / 2
+        count, pixels = len(integrations), windows.rows * self._nx
+        # Always the same memory, which the system has to clear once.
+        self._samples = [np.empty(count * windows.groups * pixels, np.uint32) for _ in range(IN_FLIGHT)]
+        self._results = [np.empty(5 * windows.groups * pixels, np.uint16) for _ in range(IN_FLIGHT)]
+        self._first_hits = [np.empty(count * pixels, hits.dtype) for _ in range(IN_FLIGHT)]
+        self._moment = np.empty(count * pixels)
+        self._line = np.empty(5 * pixels)
+        self._writes: list[Future[None]] = []
+
+    def __iter__(self) -> Iterator[_Loaded]:
+        places = [
+            (band, rows, groups)
+            for band, rows in enumerate(self._plan.row_slices())
+            for groups in self._plan.group_slices()
+        ]
+        started = deque(self._start(number, *place) for number, place in enumerate(places[: IN_FLIGHT - 1]))
+        for number in range(len(places)):
+            loaded = started.popleft()
+            _finish(loaded.reads)
+            coming = number + IN_FLIGHT - 1
+            if coming < len(places):
+                started.append(self._start(coming, *places[coming]))
+            if loaded.groups.start == 0:
+                loaded.state.moment[:] = 0
+                loaded.state.line[:] = 0
+            # The results go where those of an earlier window were.
+            _finish(self._writes[-IN_FLIGHT : -IN_FLIGHT + 1])
+            yield loaded
+
+    def written(self, write: Future[None]) -> None:
+        """Note that the results of the window at hand are being written."""
+        self._writes.append(write)
+
+    def finish(self) -> None:
+        """Wait until all is written."""
+        _finish(self._writes)
+
+    def _start(self, number: int, band: int, rows: slice, groups: slice) -> _Loaded:
+        """Give out the reads of a window, whose memory a window before it had."""
+        slot = number % IN_FLIGHT
+        count, depth = len(self._integrations), groups.stop - groups.start
+        pixels = (rows.stop - rows.start) * self._nx
+        samples = self._samples[slot][: count * depth * pixels].reshape(count, depth, pixels)
+        first_hit = self._first_hits[band % IN_FLIGHT][: count * pixels].reshape(count, pixels)
+        results = self._results[slot][: 5 * depth * pixels]
+        reads = [self._requests.submit(self._read, n, groups, rows, samples[n]) for n in range(count)]
+        if groups.start == 0:
+            reads += [
+                self._requests.submit(self._hits.read_stored, n, rows, first_hit[n]) for n in range(count)
+            ]
+        floats = results[: 4 * depth * pixels].view(np.uint32).reshape(2, depth, pixels)
+        return _Loaded(
+            rows,
+            groups,
+            Window(samples, first_hit, groups.start, self.weights[groups]),
+            BandState(
+                self._moment[: count * pixels].reshape(count, pixels),
+                self._line[: 5 * pixels].reshape(5, pixels),
+            ),
+            Combined(floats[0], floats[1], results[4 * depth * pixels :].reshape(depth, pixels)),
+            reads,
+        )
+
+    def _read(self, n: int, groups: slice, rows: slice, into: NDArray[np.uint32]) -> None:
+        one = self._integrations[n]
+        window = into.view(">f4").reshape(len(into), -1, self._nx)
+        one.ramp.read_stored("SCI", one.index, groups, rows, window)
+
+
+def _write(combined: Combined, groups: slice, rows: slice, into: CombinedSet) -> None:
+    nx = into.sci.shape[2]
+    for cube, values in ((into.sci, combined.mean), (into.err, combined.std)):
+        cube.write(groups.start, rows.start, values.view(">f4").reshape(len(values), -1, nx))
+    into.nmeas.write(groups.start, rows.start, combined.used.reshape(len(combined.used), -1, nx))
+
+
+def _write_slopes(loaded: _Loaded, slopes: Cube, ngroups: int, scale: float) -> None:
+    for n, (moment, first_hit) in enumerate(zip(loaded.state.moment, loaded.window.first_hit, strict=True)):
+        slope = moment / scale
+        slope[first_hit < ngroups] = np.nan
+        slopes.write(n, loaded.rows.start, slope.astype(np.float32).reshape(1, -1, slopes.shape[2]))
+
+
+def _slope(line: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the slope of the least-squares line through the groups that were measured."""
+    n, g, gg, y, gy = line
+    enough = n >= 2
+    determinant = np.where(enough, n * gg - g**2, 1.0)
+    slope = (n * gy - g * y) / determinant
+    result: NDArray[np.float32] = np.where(enough, slope, np.nan).astype(np.float32)
+    return result
+
+
+def _parts(pixels: int, threads: int) -> list[slice]:
+    step = -(-pixels // (threads * _PARTS * BLOCK)) * BLOCK
+    return [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
+
+
+def _all(futures: Iterator[Future[None]]) -> None:
+    _finish(list(futures))
+
+
+def _finish(futures: Sequence[Future[None]]) -> None:
+    """Wait for all; raise what the first of them that failed raised."""
+    wait(futures)
+    for future in futures:
+        future.result()

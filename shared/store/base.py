@@ -33,6 +33,13 @@ class ObjectReader(Protocol):
         """Return exactly `length` bytes from `offset`; fewer is an error of the store."""
         ...
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer of bytes with what lies from `offset` on; fewer is an error of the store.
+
+        Several threads may read at once.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the object."""
         ...

@@ -1,5 +1,6 @@
 """A store that counts the bytes which pass through it, for the metrics."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ NO_TRAFFIC = StoreTraffic()
 class CountingStore:
     """A `shared.store.base.Store` in front of another one.
 
-    The counts are for one thread's work; several threads at once may lose a count, never a byte.
+    Any number of threads may read at once; only one writes.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ class CountingStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._lock = threading.Lock()
         self._read = 0
         self._written = 0
 
@@ -41,7 +43,8 @@ class CountingStore:
 
     def count_read(self, size: int) -> None:
         """Count bytes that one of its readers gave."""
-        self._read += size
+        with self._lock:
+            self._read += size
 
     def put(self, key: str, data: bytes) -> ObjectInfo:
         """Write `data` under `key`."""
@@ -65,7 +68,7 @@ class CountingStore:
     def get(self, key: str) -> bytes:
         """Return the whole object."""
         data = self._store.get(key)
-        self._read += len(data)
+        self.count_read(len(data))
         return data
 
     def open(self, key: str) -> ObjectReader:
@@ -106,6 +109,10 @@ class _CountingReader(Closing):
         data = self._reader.read(offset, length)
         self._owner.count_read(len(data))
         return data
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._reader.read_into(offset, buffer)
+        self._owner.count_read(len(buffer))
 
     def close(self) -> None:
         self._reader.close()

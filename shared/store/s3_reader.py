@@ -105,6 +105,10 @@ class S3Reader(Closing):
         start = offset - piece.offset
         return piece.data if len(piece.data) == length else piece.data[start : start + length]
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer of bytes with what lies from `offset` on, by one GET; raises as `read` does."""
+        buffer[:] = self.read(offset, len(buffer))
+
     def _later(self, offset: int, length: int) -> bytes:
         try:
             answer, data = self._ranged(offset, length)

@@ -9,7 +9,7 @@ from configurations import configuration
 from darkref_sets import JUMP_DET, commit_set, dark, write_ramp
 from jwst_reffiles.dark_current.dark_reffile import Dark
 
-from services.darkref import handler
+from services.darkref import dark_current, handler, streaming
 from services.darkref.handler import handle
 from services.darkref.products import ReferenceFacts
 from services.darkref.windows import WindowPlan
@@ -131,3 +131,25 @@ def test_the_result_does_not_depend_on_the_windows(tmp_path, monkeypatch):
         for one, other in zip(results[0][0], arrays, strict=True):
             np.testing.assert_array_equal(one, other)
         assert facts == results[0][1]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, 16])
+def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path, monkeypatch, threads):
+    # Given a set of an odd number of pixels in windows of an odd number of rows
+    rng = np.random.default_rng(10)
+    key = configuration(67, 61, 7)
+    paths = [write_ramp(tmp_path / f"jw{n}_jump.fits", key, *dark(rng, key, 2, hits=0.05)) for n in range(5)]
+    monkeypatch.setattr(handler, "plan", lambda *_: WindowPlan(3, 29, 7, 67))
+    results = []
+    # When combined by one thread, and by several
+    for number in (1, threads):
+        monkeypatch.setattr(streaming, "processors", lambda number=number: number)
+        monkeypatch.setattr(dark_current, "processors", lambda number=number: number)
+        folder = tmp_path / f"run{len(results)}"
+        folder.mkdir()
+        *arrays, facts = _ours(folder, paths, key, [2] * 5)
+        results.append((arrays, facts.model_dump(exclude={"ramps"})))
+    # Then every bit is the same
+    for one, other in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert results[0][1] == results[1][1]

@@ -1,6 +1,8 @@
 """The combine kernel against astropy's sigma_clip, and the hits against jwst_reffiles' own maps."""
 
+import itertools
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,9 +12,56 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jwst_reffiles.utils import dq_flags
 
-from services.darkref.combine import drop_after_hit, sigma_clipped_mean
+from services.darkref.combine import BLOCK, JUMP_DET, add_first_hits, sigma_clipped_mean
 from services.darkref.modes import combiner
+from services.darkref.windows import BandState, Combined, Window
 from shared.errors import PermanentError
+
+
+@dataclass
+class Result:
+    """What the kernel makes of samples, in native numbers; `line` and `moment` are its running sums."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    used: np.ndarray
+    kept: int
+    unmeasured: int
+    moment: np.ndarray
+    line: np.ndarray
+
+
+def _first_hits(groupdq, step=None, dtype=np.uint8):
+    """First hits of (integrations, groups, pixels), found in windows of `step` groups."""
+    first = np.full((len(groupdq), groupdq.shape[2]), np.iinfo(dtype).max, dtype)
+    for n, flags in enumerate(groupdq):
+        for start in range(0, len(flags), step or len(flags)):
+            add_first_hits(np.ascontiguousarray(flags[start : start + (step or len(flags))]), start, first[n])
+    return first
+
+
+def _combine(samples, sigma=3.0, groupdq=None, step=None, parts=None, dtype=np.uint8):
+    """Combine (integrations, groups, rows, x) as a job does: in windows of groups and parts of pixels."""
+    n, ngroups = samples.shape[:2]
+    flat = np.ascontiguousarray(samples.reshape(n, ngroups, -1), ">f4")
+    pixels = flat.shape[2]
+    groupdq = np.zeros(flat.shape, np.uint8) if groupdq is None else groupdq.reshape(flat.shape)
+    first = _first_hits(groupdq, step, dtype)
+    weights = np.arange(ngroups) - (ngroups - 1) / 2
+    state = BandState(np.zeros((n, pixels)), np.zeros((5, pixels)))
+    mean, std = np.full((2, ngroups, pixels), 7, np.uint32)
+    used = np.full((ngroups, pixels), 7, np.uint16)
+    tally = np.zeros(3, np.int64)
+    for start in range(0, ngroups, step or ngroups):
+        groups = slice(start, start + (step or ngroups))
+        window = Window(np.ascontiguousarray(flat[:, groups]).view(np.uint32), first, start, weights[groups])
+        into = Combined(mean[groups], std[groups], used[groups])
+        for part in parts or [slice(0, pixels)]:
+            tally += sigma_clipped_mean(window, state, sigma, part, into)
+    assert tally[0] == used.sum()
+    shape = samples.shape[1:]
+    floats = [bits.view(">f4").astype(np.float32).reshape(shape) for bits in (mean, std)]
+    return Result(*floats, used.reshape(shape), int(tally[1]), int(tally[2]), state.moment, state.line)
 
 
 def _astropy(samples, sigma=3.0):
@@ -28,10 +77,11 @@ def _astropy(samples, sigma=3.0):
 
 def _assert_as_astropy(samples, sigma=3.0):
     mean, std, kept, _, _ = _astropy(samples, sigma)
-    ours = sigma_clipped_mean(samples, sigma)
+    ours = _combine(samples, sigma)
     valid = samples[np.isfinite(samples)]
     scale = np.abs(valid).max() if valid.size else 0.0
-    np.testing.assert_array_equal(ours.kept, kept)
+    assert ours.kept == kept.sum()
+    assert ours.unmeasured == np.count_nonzero(~np.isfinite(samples).any(axis=0))
     np.testing.assert_array_equal(ours.used, np.isfinite(samples).sum(axis=0))
     # Our results are rounded once, to float32; the mean of values that cancel is exact to float64.
     np.testing.assert_allclose(ours.mean, mean, rtol=1e-6, atol=1e-13 * scale)
@@ -59,7 +109,9 @@ _any = st.floats(-1e5, 1e5, width=32)
 
 @settings(max_examples=250, deadline=None)
 @given(
-    st.integers(1, 60).flatmap(lambda n: hnp.arrays(np.float32, (n, 1, 1, 5), elements=st.one_of(_few, _any)))
+    st.integers(1, 200).flatmap(
+        lambda n: hnp.arrays(np.float32, (n, 1, 1, 5), elements=st.one_of(_few, _any), fill=_few)
+    )
 )
 def test_equals_astropy_for_any_values(samples):
     # Given values none of which lies on a bound to the last bit (order of summation decides there)
@@ -74,25 +126,59 @@ def test_equals_astropy_for_any_values(samples):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 60), st.floats(-1e5, 1e5, width=32))
+@given(st.integers(1, 200), st.floats(-1e5, 1e5, width=32))
 def test_a_constant_has_its_own_mean_and_no_scatter(n, value):
-    ours = sigma_clipped_mean(np.full((n, 1, 1, 3), value, np.float32))
+    ours = _combine(np.full((n, 1, 1, 3), value, np.float32))
     np.testing.assert_array_equal(ours.mean, np.float32(value))
     np.testing.assert_array_equal(ours.std, 0)
-    assert (ours.kept == n).all()
+    assert ours.kept == 3 * n
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(2, 40), st.randoms(use_true_random=False))
-def test_the_order_of_exposures_does_not_matter(n, random):
-    rng = np.random.default_rng(random.getrandbits(32))
+@given(st.integers(1, 200), st.integers(0, 2**32 - 1), st.sampled_from([-1e4, 50.0, 3e4]))
+def test_one_outlier_is_what_astropy_makes_of_it(n, seed, outlier):
+    samples = np.random.default_rng(seed).normal(0, 5, (n, 1, 1, 3)).astype(np.float32)
+    samples[seed % n, ..., 1] += np.float32(outlier)
+    _assert_as_astropy(samples)
+
+
+def _assert_same(one, other):
+    for name, value in vars(one).items():
+        np.testing.assert_array_equal(value, getattr(other, name), err_msg=name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 60), st.integers(0, 2**32 - 1))
+def test_the_order_of_exposures_does_not_matter(n, seed):
+    rng = np.random.default_rng(seed)
     samples = rng.normal(0, 5, (n, 2, 3, 4)).astype(np.float32)
     samples[rng.random(samples.shape) < 0.1] = np.nan
-    shuffled = samples[rng.permutation(n)]
-    for one, other in zip(
-        vars(sigma_clipped_mean(samples)).values(), vars(sigma_clipped_mean(shuffled)).values(), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+    order = rng.permutation(n)
+    ours, shuffled = _combine(samples), _combine(samples[order])
+    shuffled.moment[order] = shuffled.moment.copy()
+    _assert_same(ours, shuffled)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 7),
+    st.integers(1, 3 * BLOCK),
+    st.lists(st.integers(1, 3 * BLOCK), max_size=5),
+    st.sampled_from([np.uint8, np.uint16]),
+    st.integers(0, 2**32 - 1),
+)
+def test_windows_and_parts_of_any_size_give_the_same_to_the_last_bit(n, step, pixels, cuts, dtype, seed):
+    # Given ramps of an odd number of pixels, with hits
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, 5, (n, 7, 1, pixels)).astype(np.float32)
+    samples[rng.random(samples.shape) < 0.05] = np.nan
+    groupdq = (rng.random(samples.shape) < 0.05).astype(np.uint8) * JUMP_DET
+    edges = sorted({0, pixels, *(cut for cut in cuts if cut < pixels)})
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    # When, Then
+    whole = _combine(samples, groupdq=groupdq)
+    _assert_same(whole, _combine(samples, groupdq=groupdq, step=step, parts=parts[::-1], dtype=dtype))
 
 
 def test_a_value_that_comes_back_within_the_last_bounds_counts_again():
@@ -104,18 +190,18 @@ def test_a_value_that_comes_back_within_the_last_bounds_counts_again():
         off = np.abs(nested - np.nanmedian(nested, axis=0)) > 1.5 * np.nanstd(nested, axis=0)
         nested[off] = np.nan
     # When
-    ours = sigma_clipped_mean(samples, 1.5)
+    ours = _combine(samples, 1.5)
     # Then
-    assert (ours.kept > np.isfinite(nested).sum(axis=0)).any()
+    assert ours.kept > np.isfinite(nested).sum()
     _assert_as_astropy(samples, 1.5)
 
 
 def test_no_measurement_gives_zero_and_zero():
-    ours = sigma_clipped_mean(np.full((4, 2, 3, 5), np.nan, np.float32))
+    ours = _combine(np.full((4, 2, 3, 5), np.nan, np.float32))
     assert not ours.mean.any()
     assert not ours.std.any()
     assert not ours.used.any()
-    assert not ours.kept.any()
+    assert (ours.kept, ours.unmeasured) == (0, 30)
 
 
 @pytest.mark.parametrize("sigma", [1.5, 2.0, 5.0])
@@ -126,49 +212,50 @@ def test_other_widths_of_the_clip(sigma):
     _assert_as_astropy(samples, sigma)
 
 
-def _drop_in_windows(data, groupdq, step):
-    ngroups, ny, nx = data.shape
-    weights = np.arange(ngroups) - (ngroups - 1) / 2
-    samples, hit, moment = data.copy(), np.zeros((ny, nx), bool), np.zeros((ny, nx))
-    for start in range(0, ngroups, step):
-        part = slice(start, start + step)
-        drop_after_hit(samples[part], groupdq[part], hit, moment, weights[part])
-    return samples, hit, moment
-
-
 @settings(max_examples=60, deadline=None)
-@given(hnp.arrays(np.uint8, (6, 4, 5), elements=st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 32, 255])))
-def test_groups_from_the_first_jump_on_are_dropped(groupdq):
+@given(
+    hnp.arrays(np.uint8, (2, 6, 4, 5), elements=st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 32, 255])),
+    st.integers(1, 6),
+    st.sampled_from([np.uint8, np.uint16]),
+)
+def test_groups_from_the_first_jump_on_are_dropped(groupdq, step, dtype):
     # Given flags of which only bit 4 is a jump, at any group, first and last too
     data = np.arange(groupdq.size, dtype=np.float32).reshape(groupdq.shape)
-    first = dq_flags.collapse_cr_map(dq_flags.flag_map(groupdq[None], "JUMP_DET"))[0]
+    wanted = dq_flags.collapse_cr_map(dq_flags.flag_map(groupdq, "JUMP_DET")).reshape(2, -1)
     # When
-    samples, hit, _ = _drop_in_windows(data, groupdq, 6)
-    # Then it is jwst_reffiles' own first hit from which nothing is left
-    after = np.arange(6)[:, None, None] >= first
-    assert np.isnan(samples[after]).all()
-    np.testing.assert_array_equal(samples[~after], data[~after])
-    np.testing.assert_array_equal(hit, first < 6)
+    first = _first_hits(groupdq.reshape(2, 6, -1), step, dtype)
+    # Then it is jwst_reffiles' own first hit
+    np.testing.assert_array_equal(np.minimum(first, 6), wanted)
+    # and from it on nothing is used
+    before = np.arange(6)[:, None] < wanted[:, None]
+    ours = _combine(data, groupdq=groupdq, step=step, dtype=dtype)
+    np.testing.assert_array_equal(ours.used.reshape(6, -1), before.sum(axis=0))
+    kept = np.where(before, data.reshape(2, 6, -1), 0).sum(axis=0) / np.maximum(before.sum(axis=0), 1)
+    np.testing.assert_allclose(ours.mean.reshape(6, -1), kept, rtol=1e-6)
 
 
-@pytest.mark.parametrize("step", [1, 2, 4, 5])
-def test_the_hit_is_carried_from_window_to_window(step):
-    rng = np.random.default_rng(2)
-    data = rng.normal(size=(6, 7, 9)).astype(np.float32)
-    groupdq = (rng.random(data.shape) < 0.1).astype(np.uint8) * 4
-    for one, other in zip(
-        _drop_in_windows(data, groupdq, 6), _drop_in_windows(data, groupdq, step), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
+def test_more_groups_than_a_byte_counts():
+    groupdq = np.zeros((1, 300, 1, 2), np.uint8)
+    groupdq[0, 280, 0, 1] = JUMP_DET
+    ours = _combine(np.ones(groupdq.shape, np.float32), groupdq=groupdq, step=7, dtype=np.uint16)
+    assert ours.used.reshape(300, 2).sum(axis=0).tolist() == [300, 280]
 
 
-def test_the_moment_gives_the_slope_of_an_unhit_integration():
+def test_the_sums_give_the_slopes_of_the_integrations_and_of_the_mean_ramp():
     rng = np.random.default_rng(4)
-    data = rng.normal(size=(9, 3, 4)).astype(np.float32)
-    _, hit, moment = _drop_in_windows(data, np.zeros(data.shape, np.uint8), 9)
-    expected = np.polyfit(np.arange(9), data.reshape(9, -1).astype(np.float64), 1)[0].reshape(3, 4)
-    assert not hit.any()
-    np.testing.assert_allclose(moment / 60, expected, rtol=1e-10, atol=1e-12)
+    data = rng.normal(size=(3, 9, 3, 4)).astype(np.float32)
+    groupdq = np.zeros(data.shape, np.uint8)
+    groupdq[:, 6:, 0, 0] = JUMP_DET
+    ours = _combine(data, groupdq=groupdq)
+    flat = data.reshape(3, 9, -1).astype(np.float64)
+    for one, moment in zip(flat, ours.moment, strict=True):
+        expected = np.polyfit(np.arange(9), one, 1)[0]
+        np.testing.assert_allclose(moment[1:] / 60, expected[1:], rtol=1e-10, atol=1e-12)
+    n, g, gg, y, gy = ours.line
+    mean = ours.mean.reshape(9, -1).astype(np.float64)
+    expected = np.polyfit(np.arange(9), mean, 1)[0]
+    expected[0] = np.polyfit(np.arange(6), mean[:6, 0], 1)[0]
+    np.testing.assert_allclose((n * gy - g * y) / (n * gg - g * g), expected, rtol=1e-8, atol=1e-10)
 
 
 def test_flight_mode_is_refused_in_one_line_that_says_what_to_do():

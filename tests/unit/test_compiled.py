@@ -1,0 +1,86 @@
+"""Kernels are compiled once, also where the program's own folder cannot be written to."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODULE = """
+from shared.compiled import kernel
+
+
+@kernel
+def add(a, b):
+    return a + b
+"""
+PROGRAM = """
+import tempfile, os
+from pathlib import Path
+import sys
+sys.path[:0] = [{folder!r}]
+import numba.core.caching as caching
+
+
+def nowhere(self):
+    # As on a read-only file system, which root does not notice.
+    if not str(self.get_cache_path()).startswith({writable!r}):
+        raise OSError(30, "Read-only file system")
+    os.makedirs(self.get_cache_path(), exist_ok=True)
+
+
+caching._CacheLocator.ensure_cache_path = nowhere
+import {module}
+assert {module}.add(1, 2) == 3
+print(sum({module}.add.stats.cache_hits.values()))
+"""
+
+
+def _run(folder: Path, writable: Path, **environment: str) -> int:
+    """Load and call a kernel in a process that can write to one folder only; say how often it was found."""
+    program = PROGRAM.format(folder=str(folder), writable=str(writable), module="a_kernel")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TMPDIR": str(writable), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a_kernel.py").write_text(MODULE)
+    return tmp_path / "code"
+
+
+def test_in_a_read_only_container_kernels_are_kept_in_the_temporary_folder(folder: Path, tmp_path: Path):
+    # Given only a temporary folder to write to
+    writable = tmp_path / "tmp"
+    writable.mkdir()
+    # When the first process compiles, Then the second finds what it left
+    assert _run(folder, writable) == 0
+    assert _run(folder, writable) == 1
+    [kept] = writable.iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_of_another_that_everybody_may_write_to_is_not_trusted(folder: Path, tmp_path: Path):
+    # Given a folder under our own name that others may write to
+    writable = tmp_path / "tmp"
+    planted = writable / f"nircam-darks-{os.getuid()}-kernels"
+    planted.mkdir(parents=True)
+    planted.chmod(0o777)
+    # When, Then
+    assert _run(folder, writable) == 0
+    assert not any(planted.iterdir())
+
+
+def test_the_folder_of_the_environment_comes_first(folder: Path, tmp_path: Path):
+    chosen = tmp_path / "chosen"
+    for hits in (0, 1):
+        assert _run(folder, chosen, NUMBA_CACHE_DIR=str(chosen)) == hits
