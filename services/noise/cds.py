@@ -10,6 +10,8 @@ from services.noise.effective_noise import SampleSpread, corrected_variance
 from services.noise.moments import PixelVariance
 from services.noise.pixels import Pixels, Plane
 from services.noise.robust import gather, median, median_and_sigma
+from shared.compiled import kernel
+from shared.medians import Room
 from shared.ramps import Ramp
 
 _GOLDEN = (5**0.5 - 1) / 2
@@ -55,6 +57,7 @@ class CdsPairs:
         self._removed = PixelVariance(shape) if per_pixel else None
         self._ramp = -1
         self._ramps: list[int] = []
+        self._room = Room()
         self._spread: list[list[tuple[float, float]]] = []
 
     def add(self, plane: Plane, pixels: Pixels) -> None:
@@ -64,15 +67,23 @@ class CdsPairs:
         if plane.group % 2 == 0:
             self._first = plane.signal
             return
-        difference = plane.signal - self._first
+        shape = plane.signal.shape
+        difference = self._room.array("difference", plane.signal.size, plane.signal.dtype).reshape(shape)
+        np.subtract(plane.signal, self._first, out=difference)
         use = plane.alive & pixels.active
-        parts = [gather(difference, use, columns) for columns in pixels.amplifiers]
+        whole, parts = gather(difference, use, pixels.amplifiers, self._room)
         self._ramps.append(self._ramp)
-        self._spread.append([median_and_sigma(_dithered(part)) for part in parts])
+        self._spread.append([median_and_sigma(self._dithered(part), self._room) for part in parts])
         if self._total is None or self._removed is None:
             return
         self._total.add(difference, use)
-        self._removed.add(difference - difference.dtype.type(median(np.concatenate(parts))), use)
+        difference -= difference.dtype.type(median(whole, self._room))
+        self._removed.add(difference, use)
+
+    def _dithered(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        dithered = self._room.array("dithered", values.size, np.float32)
+        _dither(values, dithered)
+        return dithered
 
     @property
     def spread(self) -> SampleSpread:
@@ -113,7 +124,8 @@ class CdsPairs:
         pairs = self._kept(removed)
         variance = corrected_variance(pairs.variance(), pairs.count, minimum=2)
         known = np.isfinite(variance) & pixels.sky
-        return np.sqrt([median(gather(variance, known, columns)) for columns in pixels.amplifiers])
+        _, parts = gather(variance, known, pixels.amplifiers)
+        return np.sqrt([median(part) for part in parts])
 
     def per_pixel(self) -> NDArray[np.float32]:
         """Return each pixel's CDS noise, DN: std (ddof 1) over pairs; NaN with fewer than two.
@@ -171,12 +183,12 @@ def cds_summary(ramp: Ramp) -> CdsSummary:
     )
 
 
-def _dithered(values: NDArray[Any]) -> NDArray[np.float32]:
+@kernel
+def _dither(values: NDArray[Any], dithered: NDArray[np.float32]) -> None:
     # Multiples of the golden ratio are spread evenly, and the same every time.
-    dither = np.arange(values.size) * _GOLDEN
-    dither -= np.floor(dither) + 0.5
-    dithered: NDArray[np.float32] = (values + dither).astype(np.float32)
-    return dithered
+    for n in range(values.size):
+        turn = n * _GOLDEN
+        dithered[n] = values[n] + (turn - (np.floor(turn) + 0.5))
 
 
 def _finite_median(values: NDArray[Any]) -> float:

@@ -96,7 +96,7 @@ def set_facts(
     key = ready.key
     cds_total, cds_total_amplifiers = _cds(found.pairs, ready, found, removed=False)
     cds_removed, cds_removed_amplifiers = _cds(found.pairs, ready, found, removed=True)
-    sigmas, medians = np.array(found.slope_sigmas), np.array(found.slope_medians)
+    sigmas, medians = np.array(found.slopes.sigmas), np.array(found.slopes.medians)
     curve = _curve(ready, found, sigmas, temporal)
     spatial = _spatial(ready, found, sigmas, curve)
     over_ramps = _temporal(ready, found, SampleSpread(medians[:, -1], sigmas[:, -1]), curve)
@@ -212,7 +212,7 @@ def _curve(
     scale = (_rise(key) * ready.gain)[:, None]
     spatial = median_over_ramps(sigmas) * scale
     over_ramps = None if temporal is None else temporal * scale
-    reference = median_over_ramps(np.array(found.reference_sigmas)) * scale[:, 0]
+    reference = median_over_ramps(np.array(found.slopes.reference_sigmas)) * scale[:, 0]
     points = [
         (int(n), key.nframes, float(t), key.tframe, expectation) for n, t in zip(groups, seconds, strict=True)
     ]

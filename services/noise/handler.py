@@ -3,6 +3,9 @@
 import io
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from astropy.io import fits
@@ -12,9 +15,10 @@ from pydantic import TypeAdapter
 from services.noise.effective_noise import temporal_refusal
 from services.noise.facts import exposure_facts, set_facts
 from services.noise.measure_exposure import measure_exposure
-from services.noise.measure_set import measure_planes, temporal_sigmas
+from services.noise.measure_set import measure_planes
 from services.noise.memory import plan, resident
 from services.noise.products import CDS_MAP, PIXEL_RAMPS, PixelRamp, SetNoiseFacts
+from services.noise.temporal import temporal_sigmas, windows_of
 from shared.configuration import ConfigurationKey
 from shared.errors import BadMessage, PermanentError
 from shared.messages import Envelope, ExposureIngested, NoiseMeasured, SetMember, SetReady
@@ -123,11 +127,9 @@ def _measure(
 ) -> tuple[SetNoiseFacts, NDArray[np.float32]]:
     key = ready.key
     integrations = [member.integrations for member in members]
-    windows = plan(key, context.settings.max_memory, resident())
+    windows = plan(key, sum(integrations), context.settings.max_memory, resident())
     with_temporal = temporal_refusal(sum(integrations)) is None
     groups = sum(integrations) * key.ngroups
-    blocks = -(-(key.ngroups - 1) // windows.slopes)
-    bands = -(-key.subsize2 // windows.rows)
 
     def open_ramp(exposure: int) -> Ramp:
         return _open(members[exposure], key, context.store)
@@ -139,8 +141,14 @@ def _measure(
     temporal = None
     if with_temporal:
         start = time.perf_counter()
-        tick = _ticker(context, blocks * bands * len(members), "windows of all ramps")
-        temporal = temporal_sigmas(open_ramp, integrations, key, windows, tick)
+        tick = _ticker(context, windows_of(key, windows), "windows of all ramps")
+        with ExitStack() as stack:
+            folder = stack.enter_context(TemporaryDirectory(dir=context.store.scratch(), prefix="noise-"))
+            opened = [stack.enter_context(open_ramp(n)) for n in range(len(members))]
+            ramps = [
+                (ramp, n) for ramp, count in zip(opened, integrations, strict=True) for n in range(count)
+            ]
+            temporal = temporal_sigmas(ramps, key, windows, Path(folder), tick)
         timings["ramp to ramp"] = time.perf_counter() - start
     return set_facts(ready, members, found, temporal), cds_map.astype(np.float32)
 

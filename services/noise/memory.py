@@ -5,19 +5,26 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.noise.slopes import RampVariance
 from shared.configuration import ConfigurationKey
 from shared.errors import EnvironmentFault
 
 #: What the compiled kernels and scipy take once they run, and what the allocator keeps.
 _LIBRARIES = 64 * 1024**2
 #: Bytes per pixel that `measure_planes` holds, measured.
-_PER_PIXEL = 115
-#: Bytes per pixel and number of groups while variances are drawn from their sums, besides the sums.
-_DRAWING = 50
-#: Bytes per sample of a window that is being read: FITS bytes, native values and masks.
-_READING = 18
-_CACHE_FRIENDLY = 64 * 1024**2
+_PER_PIXEL = 150
+#: Of them, those that are still held once it is done, and what a plane of variances takes.
+_KEPT_PER_PIXEL = 60
+#: A window larger than this gains nothing.
+_LARGEST_WINDOW = 48 * 1024**2
+#: Bytes of a group that are read at once, if there is room: a bucket's store charges by the request.
+_PIECE = 1024**2
+#: Windows in memory: one is worked on while the next is read.
+IN_FLIGHT = 2
+# Bytes a pixel of a window of rows, as `services.noise.temporal` holds them: sums and flags of each ramp;
+# SCI and GROUPDQ of each ramp and group; the variance of each group.
+_STATE_PER_RAMP = 8 + 8 + 1
+_SAMPLE_PER_RAMP = (4 + 1) * IN_FLIGHT
+_VARIANCE = 4 * IN_FLIGHT
 #: What is always allowed, so that a bound below the interpreter's own size still lets a subarray through.
 _FLOOR = 48 * 1024**2
 
@@ -38,17 +45,15 @@ class Windows:
 
     Attributes
     ----------
-    slopes : int
-        How many numbers of groups are done in one go; the ramps are read again for the next.
-    rows : int
-        Rows of all groups of a ramp that are read at once.
+    rows, groups : int
+        Rows and groups of all ramps that are in memory at once.
     """
 
-    slopes: int
     rows: int
+    groups: int
 
 
-def plan(key: ConfigurationKey, max_memory: int, used: int) -> Windows:
+def plan(key: ConfigurationKey, ramps: int, max_memory: int, used: int) -> Windows:
     """Return the windows that keep the noise of a set within `max_memory`.
 
     Neither what is measured nor its last digit depends on them.
@@ -56,6 +61,7 @@ def plan(key: ConfigurationKey, max_memory: int, used: int) -> Windows:
     Parameters
     ----------
     key : ConfigurationKey
+    ramps : int
     max_memory, used : int
         The bound, and what the process holds before it begins, bytes.
 
@@ -72,7 +78,14 @@ def plan(key: ConfigurationKey, max_memory: int, used: int) -> Windows:
             f"{key.slug}: noise needs {needed} MiB for {key.subsize1} x {key.subsize2} pixels, but may use "
             f"{max_memory // 1024**2} MiB: raise --max-memory (DARKS_MAX_MEMORY)"
         )
-    slopes = min(max(left * 6 // 10 // (4 * pixels), 1), max(key.ngroups - 1, 1))
-    per_row = key.subsize1 * (slopes * (RampVariance.BYTES + _DRAWING) + key.ngroups * _READING)
-    rows = min(max(min(left * 3 // 10, _CACHE_FRIENDLY) // per_row, 1), key.subsize2)
-    return Windows(slopes, rows)
+    left = max(left - _KEPT_PER_PIXEL * pixels, _FLOOR)
+
+    def room(rows: int) -> int:
+        window = rows * key.subsize1
+        return (left - window * _STATE_PER_RAMP * ramps) // (window * (_SAMPLE_PER_RAMP * ramps + _VARIANCE))
+
+    rows = min(-(-_PIECE // (4 * key.subsize1)), key.subsize2)
+    while rows > 1 and room(rows) < 1:
+        rows = -(-rows // 2)
+    worth = _LARGEST_WINDOW // (rows * key.subsize1 * 5 * ramps)
+    return Windows(rows, min(max(min(room(rows), worth), 1), key.ngroups))

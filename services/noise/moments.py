@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from shared.compiled import kernel
 
 
 class PixelVariance:
@@ -41,7 +42,7 @@ class PixelVariance:
         return variance
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def _add(
     count: NDArray[np.uint32],
     mean: NDArray[np.float64],

@@ -1,12 +1,15 @@
 """Which pixels take part in a noise figure, and for how many groups of a ramp."""
 
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.compiled import kernel
 from shared.configuration import ConfigurationKey
 from shared.errors import PermanentError
 from shared.geometry import amplifiers, science_pixels
@@ -17,6 +20,7 @@ DO_NOT_USE = 1
 JUMP_DET = 4
 #: A ramp is left out of noise figures from the first group with one of these on.
 ENDS_RAMP = DO_NOT_USE | 2 | JUMP_DET | 32
+_BIG_ENDIAN = sys.byteorder == "big"
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,9 @@ class Plane:
     Attributes
     ----------
     signal : ndarray of float32, 2D (y, x)
-        DN.
+        DN. The plane after the next overwrites it.
     jumps : ndarray of bool, 2D (y, x)
-        GROUPDQ & JUMP_DET.
+        GROUPDQ & JUMP_DET. The next plane overwrites it.
     alive : ndarray of bool, 2D (y, x)
         Pixels of any kind that are finite and unflagged in this group and all before it. The next
         plane overwrites it.
@@ -90,15 +94,39 @@ class Plane:
 
 
 def planes(ramp: Ramp) -> Iterator[Plane]:
-    """Yield every group of every integration, ascending; only one is in memory."""
+    """Yield every group of every integration, ascending; reads the next one meanwhile."""
     nints, ngroups, ny, nx = ramp.shape("SCI")
-    alive = np.empty((ny, nx), np.bool_)
-    for integration in range(nints):
-        alive[:] = True
-        for group in range(ngroups):
-            at = slice(group, group + 1)
-            signal = ramp.read("SCI", integration, at)[0]
-            quality = ramp.read("GROUPDQ", integration, at)[0]
-            alive &= quality & ENDS_RAMP == 0
-            alive &= np.isfinite(signal)
-            yield Plane(integration, group, signal, quality & JUMP_DET != 0, alive)
+    places = [(integration, group) for integration in range(nints) for group in range(ngroups)]
+    # One that comes, one that is at hand, and one that may still be compared with.
+    signals = [np.empty((1, ny, nx), ">f4") for _ in range(3)]
+    qualities = [np.empty((1, ny, nx), np.uint8) for _ in range(2)]
+
+    def read(number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        integration, group = places[number]
+        signal, quality = signals[number % 3], qualities[number % 2]
+        at = slice(group, group + 1)
+        ramp.read_stored("SCI", integration, at, slice(None), signal)
+        ramp.read_stored("GROUPDQ", integration, at, slice(None), quality)
+        native = signal[0].view(np.uint32)
+        return (native if _BIG_ENDIAN else native.byteswap(inplace=True)).view(np.float32), quality[0]
+
+    alive, jumps = np.empty((2, ny, nx), np.bool_)
+    with ThreadPoolExecutor(1, "plane") as ahead:
+        coming = ahead.submit(read, 0)
+        for number, (integration, group) in enumerate(places):
+            signal, quality = coming.result()
+            if number + 1 < len(places):
+                coming = ahead.submit(read, number + 1)
+            if group == 0:
+                alive[:] = True
+            _look_at_flags(signal, quality, alive, jumps)
+            yield Plane(integration, group, signal, jumps, alive)
+
+
+@kernel
+def _look_at_flags(signal, quality, alive, jumps):  # type: ignore[no-untyped-def]
+    for row in range(signal.shape[0]):
+        for column in range(signal.shape[1]):
+            flags = quality[row, column]
+            jumps[row, column] = (flags & JUMP_DET) != 0
+            alive[row, column] &= ((flags & ENDS_RAMP) == 0) & np.isfinite(signal[row, column])

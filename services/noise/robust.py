@@ -1,62 +1,56 @@
 """Medians, which single outliers cannot move, and what they say about a Gaussian's width."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
+
+from shared.compiled import kernel
+from shared.medians import Room, middle_deviations, middles
 
 #: Standard deviation of a Gaussian over its median absolute deviation.
-MAD_TO_SIGMA = 1 / float(stats.norm.ppf(0.75))
+MAD_TO_SIGMA = 1 / float(special.ndtri(0.75))
 #: Standard error of a Gaussian sample's median over that of its mean.
 MEDIAN_ERROR = math.sqrt(math.pi / 2)
 #: Standard error of a MAD-based sigma times sqrt(N) / sigma: its efficiency is 36.74 per cent.
 MAD_ERROR = 1 / math.sqrt(2 * 0.3674)
 
-# Below this a plain partition is as quick.
-_SMALL = 1 << 14
-_SAMPLE = 1 << 11
 
-
-def median(values: NDArray[Any]) -> float:
+def median(values: NDArray[Any], room: Room | None = None) -> float:
     """Return the exact median, NaN of nothing.
 
     Parameters
     ----------
     values : ndarray, 1D
         Finite numbers, in any order.
+    room : Room, optional
+        To work in.
     """
-    count = values.size
-    if count < _SMALL:
-        return _plain(values)
-    # Only what lies close to a sample's median has to be put in order, which is several times faster
-    # than a partition of a whole amplifier.
-    sample = np.sort(values[:: count // _SAMPLE])
-    margin = int(3 * math.sqrt(sample.size))
-    low, high = sample[sample.size // 2 - margin], sample[sample.size // 2 + margin]
-    inside = np.empty(count, values.dtype)
-    below, found = _between(values, low, high, inside)
-    first, second = (count - 1) // 2 - below, count // 2 - below
-    if first < 0 or second >= found:
-        # The sample misled: structure of the detector can beat with its stride.
-        return _plain(values)
-    inside = inside[:found]
-    inside.partition((first, second))
-    return (float(inside[first]) + float(inside[second])) / 2
+    if not values.size:
+        return math.nan
+    first, second = middles(values, room)
+    # In double precision, or the mean of the two would be rounded to single.
+    return (float(first) + float(second)) / 2
 
 
-def median_and_sigma(values: NDArray[Any]) -> tuple[float, float]:
+def median_and_sigma(values: NDArray[Any], room: Room | None = None) -> tuple[float, float]:
     """Return the median and the robust standard deviation (1.4826 MAD about it); NaN of nothing.
 
     Parameters
     ----------
     values : ndarray, 1D
         Finite numbers.
+    room : Room, optional
+        To work in.
     """
-    centre = median(values)
-    return centre, MAD_TO_SIGMA * median(np.abs(values - values.dtype.type(centre)))
+    centre = median(values, room)
+    if not values.size:
+        return centre, math.nan
+    first, second = middle_deviations(values, centre, room)
+    return centre, MAD_TO_SIGMA * ((float(first) + float(second)) / 2)
 
 
 def variance_median_factor(counts: NDArray[Any]) -> NDArray[np.float64]:
@@ -71,41 +65,42 @@ def variance_median_factor(counts: NDArray[Any]) -> NDArray[np.float64]:
         N of each; the factor is NaN below 2.
     """
     degrees = np.arange(1, max(int(counts.max(initial=2)), 2))
-    table = np.concatenate([[np.nan, np.nan], stats.chi2.median(degrees) / degrees])
+    table = np.concatenate([[np.nan, np.nan], 2 * special.gammaincinv(degrees / 2, 0.5) / degrees])
     factors: NDArray[np.float64] = table[counts]
     return factors
 
 
-def _plain(values: NDArray[Any]) -> float:
-    # In double precision, or the mean of the two in the middle would be rounded to single.
-    return float(np.median(values.astype(np.float64))) if values.size else math.nan
+def gather(
+    plane: NDArray[Any], mask: NDArray[np.bool_], columns: Sequence[slice], room: Room | None = None
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """Return a plane's values where `mask` is True.
 
-
-def gather(plane: NDArray[Any], mask: NDArray[np.bool_], columns: slice) -> NDArray[Any]:
-    """Return a plane's values where `mask` is True, within `columns`.
+    Parameters
+    ----------
+    plane, mask : ndarray, 2D (y, x)
+    columns : sequence of slice
+        Of each amplifier.
+    room : Room, optional
+        Where they go, if they are not to be kept.
 
     Returns
     -------
-    ndarray, 1D
-        A new array; row by row.
+    whole : ndarray, 1D
+        Amplifier by amplifier, and row by row in each.
+    parts : list of ndarray, 1D
+        The same, of each amplifier.
     """
-    found = np.empty(plane.shape[0] * (columns.stop - columns.start), plane.dtype)
-    return found[: _gather(plane, mask, columns.start, columns.stop, found)]
+    found = (room or Room()).array("gathered", plane.size, plane.dtype)
+    parts = []
+    start = 0
+    for one in columns:
+        stop = start + _gather(plane, mask, one.start, one.stop, found[start:])
+        parts.append(found[start:stop])
+        start = stop
+    return found[:start], parts
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _between(values: NDArray[Any], low: float, high: float, inside: NDArray[Any]) -> tuple[int, int]:
-    below = 0
-    found = 0
-    for value in values:
-        below += value < low
-        # Written always and kept sometimes: no branch for the processor to guess wrong.
-        inside[found] = value
-        found += (value >= low) & (value <= high)
-    return below, found
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def _gather(plane: NDArray[Any], mask: NDArray[np.bool_], start: int, stop: int, found: NDArray[Any]) -> int:
     count = 0
     for row in range(plane.shape[0]):

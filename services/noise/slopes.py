@@ -4,11 +4,18 @@ For y[g] at g = 0 .. n-1 the slope is (12 sum(g y) - 6 (n-1) sum(y)) / (n (n^2-1
 give all of them.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from services.noise.pixels import ENDS_RAMP
+from shared.compiled import kernel
+
+#: Pixels that are worked on side by side.
+BLOCK = 256
+_INFINITE = np.uint32(0x7F800000)
 
 
 class SlopePlanes:
@@ -40,62 +47,73 @@ class SlopePlanes:
         return self._slopes
 
 
-class RampVariance:
-    """Variance over ramps of the slopes of a window of rows.
+@dataclass(frozen=True)
+class RampSums:
+    """What the groups before leave to the next ones: running sums of every ramp in a band of rows.
+
+    Attributes
+    ----------
+    total, weighted : ndarray of float64, 2D (ramps, pixels)
+        Sums of y and of g*y; at first 0.
+    alive : ndarray of bool, 2D (ramps, pixels)
+        False from the first group on that must not be used; at first, whether the pixel may be used at all.
+    """
+
+    total: NDArray[np.float64]
+    weighted: NDArray[np.float64]
+    alive: NDArray[np.bool_]
+
+
+def variances_over_ramps(
+    signal: NDArray[np.uint32],
+    quality: NDArray[np.uint8],
+    first_group: int,
+    sums: RampSums,
+    factors: NDArray[np.float64],
+    minimum: int,
+    pixels: slice,
+    into: NDArray[np.float32],
+) -> None:
+    """Give the variance over ramps of the slopes of the first n groups, for every n of a window.
+
+    Sample variances (ddof 1) of the ramps whose first n groups are good, by Welford's recurrence over
+    the ramps in their order: a plain sum of squares would lose a hot pixel's noise.
 
     Parameters
     ----------
-    shape : (int, int)
-        (y, x) of the window.
-    first, last : int
-        Slopes of `first` to `last` groups are kept, both included; `first` at least 2.
+    signal : ndarray of uint32, 3D (ramps, groups, pixels)
+        Bits of the float32 signal in DN, in FITS's byte order.
+    quality : ndarray of uint8, 3D (ramps, groups, pixels)
+        GROUPDQ; `ENDS_RAMP` counts.
+    first_group : int
+        Which group the first of `signal` is; windows come in ascending order.
+    sums : RampSums
+        Brought forward by the groups of the window.
+    factors : ndarray of float64, 1D
+        What a variance of so many ramps is divided by, see `variance_median_factor`.
+    minimum : int
+        Ramps that a variance needs.
+    pixels : slice
+        Which to do; different threads may do different ones at once.
+    into : ndarray of float32, 2D (groups, pixels)
+        Takes the variances, (DN/group)^2, NaN of too few ramps; what it gets for group 0 means nothing.
     """
-
-    def __init__(self, shape: tuple[int, int], first: int, last: int) -> None:
-        pixels = shape[0] * shape[1]
-        self._shape = (last - first + 1, *shape)
-        self._first = first
-        self._count = np.zeros((last - first + 1, pixels), np.uint32)
-        self._mean = np.zeros(self._count.shape)
-        self._squares = np.zeros(self._count.shape)
-
-    #: Bytes per pixel for each number of groups kept.
-    BYTES = 4 + 8 + 8
-
-    def add(self, signal: NDArray[Any], usable: NDArray[np.bool_]) -> None:
-        """Add one ramp: groups 0 to at least `last`.
-
-        Parameters
-        ----------
-        signal : ndarray, 3D (groups, y, x)
-            DN.
-        usable : ndarray of bool, 3D (groups, y, x)
-            A pixel takes part in the slopes of the groups before its first False.
-        """
-        groups = self._first + self._count.shape[0] - 1
-        _add_ramp(
-            signal[:groups].reshape(groups, -1),
-            usable[:groups].reshape(groups, -1),
-            self._first,
-            self._count,
-            self._mean,
-            self._squares,
-        )
-
-    def variance(self) -> tuple[NDArray[np.float64], NDArray[np.uint32]]:
-        """Return the sample variances (ddof 1) and how many ramps each is from.
-
-        Returns
-        -------
-        variance : ndarray of float64, 3D (number of groups, y, x)
-            (DN/group)^2; NaN from fewer than two ramps.
-        count : ndarray of uint32, the same shape
-        """
-        freedom = np.where(self._count > 1, self._count.astype(np.float64) - 1, np.nan)
-        return (self._squares / freedom).reshape(self._shape), self._count.reshape(self._shape)
+    _variances(
+        signal,
+        quality,
+        first_group,
+        sums.total,
+        sums.weighted,
+        sums.alive,
+        factors,
+        minimum,
+        pixels.start,
+        pixels.stop,
+        into,
+    )
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def _advance(
     total: NDArray[np.float64],
     weighted: NDArray[np.float64],
@@ -114,34 +132,86 @@ def _advance(
             slopes[row, column] = (12.0 * weighted[row, column] - centre * total[row, column]) * norm
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _add_ramp(
-    signal: NDArray[Any],
-    usable: NDArray[np.bool_],
-    first: int,
-    count: NDArray[np.uint32],
-    mean: NDArray[np.float64],
-    squares: NDArray[np.float64],
-) -> None:
-    groups, pixels = signal.shape
-    total = np.zeros(pixels)
-    weighted = np.zeros(pixels)
-    alive = np.ones(pixels, np.bool_)
-    for group in range(groups):
-        n = group + 1.0
-        centre = 6.0 * (n - 1.0)
-        norm = 1.0 / max(n * (n * n - 1.0), 1.0)
-        at = group + 1 - first
-        for pixel in range(pixels):
-            if not (alive[pixel] and usable[group, pixel]):
-                alive[pixel] = False
-                continue
-            value = np.float64(signal[group, pixel])
-            total[pixel] += value
-            weighted[pixel] += group * value
-            if at >= 0:
-                slope = (12.0 * weighted[pixel] - centre * total[pixel]) * norm
-                count[at, pixel] += 1
-                deviation = slope - mean[at, pixel]
-                mean[at, pixel] += deviation / count[at, pixel]
-                squares[at, pixel] += deviation * (slope - mean[at, pixel])
+@kernel
+def _variances(  # type: ignore[no-untyped-def]
+    signal,
+    quality,
+    first_group,
+    total,
+    weighted,
+    alive,
+    factors,
+    minimum,
+    first_pixel,
+    last_pixel,
+    into,
+):
+    raw = np.empty(BLOCK, np.uint32)
+    use = np.empty(BLOCK)
+    slope = np.empty(BLOCK)
+    count = np.empty(BLOCK)
+    mean = np.empty(BLOCK)
+    squares = np.empty(BLOCK)
+    for start in range(first_pixel, last_pixel, BLOCK):
+        stop = min(start + BLOCK, last_pixel)
+        for g in range(signal.shape[1]):
+            count[:] = 0.0
+            mean[:] = 0.0
+            squares[:] = 0.0
+            for ramp in range(signal.shape[0]):
+                _gather(
+                    signal[ramp, g, start:stop],
+                    quality[ramp, g, start:stop],
+                    alive[ramp, start:stop],
+                    raw,
+                    use,
+                )
+                _add_group(first_group + g, raw, total[ramp, start:stop], weighted[ramp, start:stop], slope)
+                _add_ramp(slope, use, stop - start, count, mean, squares)
+            variances = into[g, start:stop]
+            for p in range(stop - start):
+                variance = squares[p] / (count[p] - 1.0) if count[p] > 1.0 else np.nan
+                ramps = np.int64(count[p])
+                variances[p] = variance / factors[ramps] if ramps >= minimum else np.nan
+
+
+@kernel
+def _gather(signal, quality, alive, raw, use):  # type: ignore[no-untyped-def]
+    for p in range(signal.size):
+        value = signal[p]
+        value = (
+            ((value & np.uint32(0xFF)) << np.uint32(24))
+            | ((value & np.uint32(0xFF00)) << np.uint32(8))
+            | ((value >> np.uint32(8)) & np.uint32(0xFF00))
+            | (value >> np.uint32(24))
+        )
+        good = alive[p] & ((quality[p] & ENDS_RAMP) == 0) & ((value & _INFINITE) != _INFINITE)
+        alive[p] = good
+        # The sums of a ramp that has ended are not looked at any more.
+        raw[p] = value if good else np.uint32(0)
+        use[p] = 1.0 if good else 0.0
+
+
+# Loops of few arrays each, or the compiler would not do several pixels at once.
+@kernel
+def _add_group(group, raw, total, weighted, slope):  # type: ignore[no-untyped-def]
+    values = raw.view(np.float32)
+    n = group + 1.0
+    centre = 6.0 * (n - 1.0)
+    norm = 1.0 / max(n * (n * n - 1.0), 1.0)
+    for p in range(total.size):
+        value = np.float64(values[p])
+        total[p] += value
+        weighted[p] += group * value
+        slope[p] = (12.0 * weighted[p] - centre * total[p]) * norm
+
+
+@kernel
+def _add_ramp(slope, use, pixels, count, mean, squares):  # type: ignore[no-untyped-def]
+    for p in range(pixels):
+        more = count[p] + use[p]
+        off = slope[p] - mean[p]
+        moved = mean[p] + use[p] * off / max(more, 1.0)
+        squares[p] += use[p] * (off * (slope[p] - moved))
+        mean[p] = moved
+        count[p] = more

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from services.noise.pixels import Pixels, Plane
 from services.noise.products import Stability, Trend
 from services.noise.robust import gather, median
+from shared.medians import Room
 
 
 class Levels:
@@ -21,6 +21,7 @@ class Levels:
     def __init__(self) -> None:
         self.detector: list[list[float]] = []
         self.amplifiers: list[list[list[float]]] = []
+        self._room = Room()
 
     def add(self, plane: Plane, pixels: Pixels) -> None:
         """Add the next plane, groups and integrations ascending."""
@@ -28,9 +29,10 @@ class Levels:
             self.detector.append([])
             self.amplifiers.append([])
         use = plane.alive & pixels.active
-        parts = [gather(plane.signal, use, columns) for columns in pixels.amplifiers]
-        self.amplifiers[-1].append([_rounded(median(part)) for part in parts])
-        self.detector[-1].append(_rounded(median(np.concatenate(parts))))
+        whole, parts = gather(plane.signal, use, pixels.amplifiers, self._room)
+        medians = [median(part, self._room) for part in parts]
+        self.amplifiers[-1].append([_rounded(value) for value in medians])
+        self.detector[-1].append(_rounded(medians[0] if len(parts) == 1 else median(whole, self._room)))
 
 
 def linear_trend(times: ArrayLike, values: ArrayLike) -> Trend | None:
@@ -50,12 +52,13 @@ def linear_trend(times: ArrayLike, values: ArrayLike) -> Trend | None:
         return None
     # From the first time on: an MJD has too many digits to be squared.
     t = t - t[0]
-    line = stats.linregress(t, y)
-    residuals = y - (line.intercept + line.slope * t)
+    # As scipy's linregress, whose package takes longer to load than all of this stage.
+    spread, together, _, _ = np.cov(t, y, bias=True).flat
+    slope = together / spread
+    residuals = y - (y.mean() - slope * t.mean() + slope * t)
     scatter = math.sqrt(float(np.sum(residuals**2)) / (len(t) - 2))
-    # linregress makes its error from the correlation, which values that are all equal do not have.
     error = scatter / math.sqrt(float(np.sum((t - t.mean()) ** 2)))
-    return Trend(slope=float(line.slope), slope_error=error, scatter=scatter)
+    return Trend(slope=float(slope), slope_error=error, scatter=scatter)
 
 
 def stability(

@@ -23,8 +23,9 @@ from services.noise.effective_noise import (
     theory_variance,
     whole_number_step,
 )
+from services.noise.pixels import ENDS_RAMP
 from services.noise.robust import median, median_and_sigma, variance_median_factor
-from services.noise.slopes import RampVariance, SlopePlanes
+from services.noise.slopes import RampSums, SlopePlanes, variances_over_ramps
 from shared.detectors import EXPECTED
 
 
@@ -56,25 +57,107 @@ def test_slopes_of_every_number_of_groups_are_polyfits(groups, level, rate, seed
         np.testing.assert_allclose(slopes[n - 1], wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize(("first", "last"), [(2, 8), (2, 5), (4, 6)])
-def test_variance_over_ramps_is_that_of_polyfits_of_unflagged_ramps(first, last):
-    # Given ramps of hot and quiet pixels of which some are flagged from some group on
+def _variances(ramps, quality, usable=None, step=None, parts=None, minimum=2, factors=None):
+    """Variance of the slopes of the first n groups over ramps (ramps, groups, pixels), for n from 2 on."""
+    count, groups, pixels = ramps.shape
+    sums = RampSums(
+        np.zeros((count, pixels)),
+        np.zeros((count, pixels)),
+        np.ones((count, pixels), bool) if usable is None else usable.copy(),
+    )
+    found = np.empty((groups, pixels), np.float32)
+    factors = np.ones(count + 1) if factors is None else factors
+    for start in range(0, groups, step or groups):
+        part = slice(start, start + (step or groups))
+        stored = np.ascontiguousarray(ramps[:, part], ">f4").view(np.uint32)
+        flags = np.ascontiguousarray(quality[:, part])
+        for some in parts or [slice(0, pixels)]:
+            variances_over_ramps(stored, flags, start, sums, factors, minimum, some, found[part])
+    return found[1:]
+
+
+def _by_polyfit(ramps, good, minimum):
+    """The same by a fit of every number of groups of every ramp, as slow as it is plain."""
+    count, groups, pixels = ramps.shape
+    wanted = np.full((groups - 1, pixels), np.nan)
+    for n in range(2, groups + 1):
+        for pixel in range(pixels):
+            fits = [
+                np.polyfit(np.arange(n), ramps[ramp, :n, pixel].astype(float), 1)[0]
+                for ramp in range(count)
+                if good[ramp, :n, pixel].all()
+            ]
+            if len(fits) >= minimum:
+                wanted[n - 2, pixel] = np.var(fits, ddof=1)
+    return wanted
+
+
+def test_variance_over_ramps_is_that_of_polyfits_of_unflagged_ramps():
+    # Given ramps of hot and quiet pixels of which some are flagged from some group on, or not finite
     rng = np.random.default_rng(3)
-    ramps = rng.normal(0, 5, (9, 8, 4, 6)) + rng.uniform(0, 3000, (4, 6)) * np.arange(8)[:, None, None]
+    ramps = rng.normal(0, 5, (9, 8, 24)) + rng.uniform(0, 3000, 24) * np.arange(8)[:, None]
     ramps = ramps.astype(np.float32)
-    usable = rng.random(ramps.shape) > 0.03
-    # When they are added one at a time
-    sums = RampVariance((4, 6), first, last)
-    for signal, use in zip(ramps, usable, strict=True):
-        sums.add(signal, use)
-    variance, count = sums.variance()
-    # Then each n has the variance of the ramps whose first n groups are good
-    assert variance.shape == (last - first + 1, 4, 6)
-    for n in range(first, last + 1):
-        slopes = np.array([polyfit_slopes(ramp, n) for ramp in ramps])
-        slopes[~usable[:, :n].all(axis=1)] = np.nan
-        np.testing.assert_array_equal(count[n - first], np.isfinite(slopes).sum(axis=0))
-        np.testing.assert_allclose(variance[n - first], np.nanvar(slopes, axis=0, ddof=1), rtol=1e-6)
+    quality = rng.choice([0, 0, 0, 0, 8, 16, 1, 2, 4, 32], ramps.shape, p=[0.2] * 4 + [0.1] * 2 + [0] * 4)
+    quality[rng.random(ramps.shape) < 0.03] = 4
+    ramps[rng.random(ramps.shape) < 0.01] = np.nan
+    ramps[rng.random(ramps.shape) < 0.01] = np.inf
+    usable = np.ones((9, 24), bool)
+    usable[:, 3] = False
+    usable[4, 5] = False
+    good = (quality & ENDS_RAMP == 0) & np.isfinite(ramps) & usable[:, None]
+    # When, Then
+    for minimum in (2, 5):
+        found = _variances(ramps, quality.astype(np.uint8), usable, minimum=minimum)
+        np.testing.assert_allclose(found, _by_polyfit(ramps, good, minimum), rtol=2e-6)
+
+
+@given(
+    count=st.integers(1, 12),
+    groups=st.integers(2, 9),
+    pixels=st.integers(1, 600),
+    step=st.integers(1, 9),
+    cut=st.integers(1, 600),
+    kind=st.sampled_from(["noise", "constant", "ties", "masked", "outlier", "not finite"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=60)
+def test_variances_of_any_window_and_part_are_the_same_to_the_last_bit(
+    count, groups, pixels, step, cut, kind, seed
+):
+    # Given ramps of any kind
+    rng = np.random.default_rng(seed)
+    ramps = rng.normal(0, 5, (count, groups, pixels)).astype(np.float32)
+    quality = (rng.random(ramps.shape) < 0.05).astype(np.uint8) * 4
+    if kind == "constant":
+        ramps[:] = 7.25
+    elif kind == "ties":
+        ramps = np.round(ramps)
+    elif kind == "masked":
+        quality[:] = 1
+    elif kind == "outlier":
+        ramps[0, groups // 2] = 1e6
+    elif kind == "not finite":
+        ramps[rng.random(ramps.shape) < 0.2] = rng.choice([np.nan, np.inf, -np.inf])
+    # When
+    whole = _variances(ramps, quality)
+    parts = [slice(min(cut, pixels), pixels), slice(0, min(cut, pixels))]
+    # Then
+    np.testing.assert_array_equal(whole, _variances(ramps, quality, step=step, parts=parts))
+    some = rng.integers(0, pixels, 2)
+    good = (quality & ENDS_RAMP == 0) & np.isfinite(ramps)
+    wanted = _by_polyfit(ramps[..., some], good[..., some], 2)
+    np.testing.assert_allclose(whole[:, some], wanted, rtol=1e-5, atol=1e-12)
+
+
+def test_a_variance_is_divided_by_the_factor_of_its_number_of_ramps():
+    ramps = np.random.default_rng(8).normal(0, 5, (6, 4, 5)).astype(np.float32)
+    quality = np.zeros(ramps.shape, np.uint8)
+    quality[2, 2:, 1] = 2
+    plain = _variances(ramps, quality)
+    factors = np.array([9, 9, 9, 9, 9, 4.0, 2.0])
+    divided = np.full(plain.shape, 2.0)
+    divided[1:, 1] = 4.0
+    np.testing.assert_allclose(_variances(ramps, quality, factors=factors), plain / divided, rtol=1e-6)
 
 
 def test_white_noise_has_the_closed_form_slope_error():

@@ -7,7 +7,7 @@ import pytest
 from configurations import configuration
 from scipy import optimize
 
-from services.noise.memory import plan, resident
+from services.noise.memory import Windows, plan, resident
 from services.noise.pixels import Pixels, Plane, pixels_of
 from services.noise.products import Stability
 from services.noise.stability import Levels, integration_starts, linear_trend, stability
@@ -98,22 +98,26 @@ def test_overall_verdict_names_each_figure():
     assert line == "CDS noise, jumps within; temporal noise not enough data"
 
 
-def test_plan_does_all_at_once_where_there_is_room_and_bounds_both_windows_where_there_is_not():
+@pytest.mark.parametrize("ramps", [10, 40, 100, 200])
+def test_plan_keeps_the_bound_whatever_the_number_of_ramps(ramps):
     full = configuration(2048, 2048, 108)
-    roomy, tight = plan(full, 4096 * MIB, 200 * MIB), plan(full, 1024 * MIB, 200 * MIB)
-    assert roomy.slopes == 107
-    assert tight.slopes < 107
-    for windows, bound in ((roomy, 4096), (tight, 1024)):
-        cube = 4 * windows.slopes * 2048**2
-        window = windows.rows * 2048 * (windows.slopes * 70 + 108 * 18)
-        assert 200 * MIB + cube + window < bound * MIB
-    assert plan(configuration(64, 64, 6), 64 * MIB, 300 * MIB).slopes == 5
+    for bound in (4096, 1024):
+        windows = plan(full, ramps, bound * MIB, 200 * MIB)
+        window = windows.rows * 2048 * (17 * ramps + windows.groups * (10 * ramps + 8))
+        assert 200 * MIB + 60 * 2048**2 + window < bound * MIB
+        assert 1 <= windows.groups <= 108
+    # and what is read at once is worth a request
+    assert plan(full, 10, 2048 * MIB, 200 * MIB).rows * 2048 * 4 >= MIB
+
+
+def test_plan_of_a_small_subarray_is_one_window():
+    assert plan(configuration(64, 64, 6), 10, 64 * MIB, 300 * MIB) == Windows(64, 6)
     assert resident() > 10 * MIB
 
 
 def test_plan_says_how_much_memory_it_needs():
-    with pytest.raises(EnvironmentFault, match=r"needs 7\d\d MiB .* may use 500 MiB: raise --max-memory"):
-        plan(configuration(2048, 2048, 20), 500 * MIB, 200 * MIB)
+    with pytest.raises(EnvironmentFault, match=r"needs 8\d\d MiB .* may use 500 MiB: raise --max-memory"):
+        plan(configuration(2048, 2048, 20), 10, 500 * MIB, 200 * MIB)
 
 
 def test_pixels_are_sorted_by_mask_and_border():
