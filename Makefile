@@ -7,7 +7,7 @@ NEWER = rabbitmq-4.0 rabbitmq-4.3
 SERVERS = rabbitmq ceph $(if $(filter true,$(CI)),$(NEWER))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check servers schemas env env-test lock clean
+.PHONY: help demo test test-slow check bench servers schemas env env-test env-bench lock clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ check: env-test ## ruff and mypy
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+bench: env-test env-bench servers ## measure against the peers, into docs/performance.md (takes most of an hour)
+	$(PY) tests/benchmarks/bench.py
+
 servers: ## the brokers and stores that the tests start, from the system's packages, where it may
 	@sh deploy/install-servers.sh $(SERVERS)
 
@@ -38,6 +41,12 @@ env:
 
 env-test:
 	@sh deploy/venv.sh requirements-test.lock
+
+# The peers that only benchmarks need, away from everything else; their lock is short enough to keep by hand.
+env-bench: env-test
+	@[ -x .venv-bench/bin/python ] || $(PY) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install -q --disable-pip-version-check --require-hashes \
+	    -r requirements-bench.lock
 
 lock: ## make both lock files anew from pyproject.toml (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
