@@ -25,9 +25,20 @@ from services.cli_options import (
     simulated_cache,
     size_in_bytes,
     stage_settings,
-    usage,
 )
-from services.commands import announce, backfill, dead_letters, drain, mast, reconcile, status, topology
+from services.commands import (
+    announce,
+    backfill,
+    coverage,
+    dead_letters,
+    drain,
+    mast,
+    reconcile,
+    report,
+    status,
+    topology,
+    trends,
+)
 from shared.errors import DarksError
 
 app = typer.Typer(
@@ -65,7 +76,7 @@ def run(
     out: Out,
     mode: Annotated[
         Literal["reference", "flight"], typer.Option(help="How exposures are combined.")
-    ] = "reference",
+    ] = "flight",
     override: Annotated[
         list[str] | None,
         typer.Option(metavar="REFTYPE=PATH", help=f"Use this reference file; {', '.join(REFTYPES)}."),
@@ -100,8 +111,6 @@ def run(
     from services.simulation.crds_cache import environment as simulated_environment
     from services.terminal import terminal_table
 
-    if mode == "flight":
-        raise usage("--mode flight is not built yet; use --mode reference")
     out = out.absolute()
     candidates = [peek(path) for path in exposure_files(files)]
     settings = stage_settings(
@@ -228,6 +237,9 @@ app.add_typer(topology.app, name="topology")
 app.command("announce")(announce.announce_command)
 app.command("backfill")(backfill.backfill_command)
 app.command("status")(status.status_command)
+app.command("coverage")(coverage.coverage_command)
+app.command("stability")(trends.stability_command)
+app.command("report")(report.report_command)
 app.command("reconcile")(reconcile.reconcile_command)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("drain")(drain.drain_command)

@@ -182,6 +182,8 @@ def _references(store: Store, run: RunResult, products: RunProducts) -> list[Ref
             set_id=facts.set_id,
             exposure_ids=facts.exposures,
             simulated=facts.simulated,
+            accepted=None if facts.verification is None else facts.verification.accepted,
+            verification=None if facts.verification is None else facts.verification.verdict,
         )
         for manifest, facts in products.references
     ]

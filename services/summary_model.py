@@ -29,7 +29,11 @@ class ExposureEntry(BaseModel):
 
 
 class ReferenceEntry(BaseModel):
-    """One dark reference, or the reason why a set gave none (`path` is null then)."""
+    """One dark reference, or the reason why a set gave none (`path` is null then).
+
+    `accepted` is the verdict of its verification, which `verification` says in a sentence; both are null
+    where it was not verified.
+    """
 
     configuration: str
     path: str | None
@@ -44,6 +48,8 @@ class ReferenceEntry(BaseModel):
     set_id: str | None = None
     exposure_ids: list[str] = []
     simulated: bool | None = None
+    accepted: bool | None = None
+    verification: str | None = None
 
 
 class NoiseEntry(BaseModel):
@@ -91,5 +97,9 @@ class Summary(BaseModel):
 
     @property
     def all_well(self) -> bool:
-        """True if every exposure was ingested and every set gave what it should."""
-        return not self.failures and all(exposure.status == "ingested" for exposure in self.exposures)
+        """True if every exposure was ingested and every set gave what it should, a reference that passed."""
+        return (
+            not self.failures
+            and all(exposure.status == "ingested" for exposure in self.exposures)
+            and all(reference.accepted is not False for reference in self.references)
+        )

@@ -33,13 +33,15 @@ def _renderables(summary: Summary) -> Iterator[RenderableType]:
     measured_sets: list[ReferenceEntry | NoiseEntry] = [*summary.references, *summary.noise]
     short = short_names({entry.configuration for entry in measured_sets})
     if summary.references:
-        table = titled_table("Dark references", "configuration", "e-/1000 s", "expected", "verdict")
+        titles = ("configuration", "e-/1000 s", "expected", "verdict", "reference")
+        table = titled_table("Dark references", *titles)
         for reference in summary.references:
             table.add_row(
                 short[reference.configuration],
                 measured(reference.dark_current_e_per_ks, reference.dark_current_error_e_per_ks),
                 expectation(reference.expected_e_per_ks, reference.expected_sigma_e_per_ks),
                 _verdict(reference.verdict),
+                _acceptance(reference),
             )
         yield table
     if summary.noise:
@@ -95,6 +97,16 @@ def titled_table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _acceptance(reference: ReferenceEntry) -> Text:
+    if reference.path is None:
+        return Text("–", style="dim")
+    if reference.accepted is None:
+        return Text("not verified", style="dim")
+    if reference.accepted:
+        return Text("accepted", style="green")
+    return Text(reference.verification or "rejected", style="red")
 
 
 def _verdict(verdict: str) -> Text:

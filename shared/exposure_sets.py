@@ -84,12 +84,15 @@ class BuiltSet:
         Ids of its members.
     created : datetime
         When the product was committed.
+    rejected : bool
+        Whether it failed its verification: it then takes nobody's place.
     """
 
     name: str
     configuration: str
     exposures: frozenset[str]
     created: datetime
+    rejected: bool = False
 
 
 def set_id(members: Iterable[SetMember]) -> str:
@@ -266,7 +269,8 @@ def superseded_by(built: Iterable[BuiltSet]) -> dict[str, str | None]:
     """Say of each product of a set whether it is current, or which one stands in its place.
 
     A set is superseded by one of the same configuration that holds all its exposures and more; of the
-    same exposures built again, the newest counts. Give products of one kind only.
+    same exposures built again, the newest counts. A rejected one never takes the place of one that was not.
+    Give products of one kind only.
 
     Returns
     -------
@@ -274,8 +278,11 @@ def superseded_by(built: Iterable[BuiltSet]) -> dict[str, str | None]:
         By name: the name of the current product that supersedes it; None for a current one.
     """
     by_configuration: dict[str, list[BuiltSet]] = {}
-    # The largest first, and of those the newest: what supersedes a product comes before it.
-    for one in sorted(built, key=lambda one: (len(one.exposures), one.created, one.name), reverse=True):
+    # Those not rejected first, the largest of them, and of those the newest: what supersedes a product comes
+    # before it.
+    for one in sorted(
+        built, key=lambda one: (not one.rejected, len(one.exposures), one.created, one.name), reverse=True
+    ):
         by_configuration.setdefault(one.configuration, []).append(one)
     found: dict[str, str | None] = {}
     for ordered in by_configuration.values():

@@ -110,7 +110,11 @@ class SetCheck(_Data):
 
 
 class ReferenceBuilt(_Data):
-    """A dark reference file was built; `verdict` compares its dark current with what is expected."""
+    """A dark reference file was built; `verdict` compares its dark current with what is expected.
+
+    `accepted` is the verdict of its verification, `verification` says it in a sentence; both are null where
+    nobody verified it. What is not accepted is kept for people to look at, and is not to be delivered.
+    """
 
     configuration: str
     set_id: str
@@ -119,6 +123,8 @@ class ReferenceBuilt(_Data):
     mode: str
     dark_current_e_per_ks: float
     verdict: str
+    accepted: bool | None = None
+    verification: str | None = None
 
 
 class NoiseMeasured(_Data):

@@ -83,13 +83,26 @@ class StageSettings(BaseSettings):
         "worker sees, file:///data/darks/ (a JSON list); empty: nowhere, everything is refused",
     )
     mode: Literal["reference", "flight"] = Field(
-        default="reference", description="How darkref combines: the notebook's seven steps, or flight mode"
+        default="flight",
+        description="How darkref combines: flight mode, or reference: the notebook's seven steps to the "
+        "letter",
     )
     overrides: dict[str, Path] = Field(
         default_factory=dict, description="Reference files by reftype, used in place of CRDS's choice"
     )
     min_integrations: int = Field(
         default=2, ge=1, description="Integrations a set needs before a dark reference is built from it"
+    )
+    min_measurements: int = Field(
+        default=3,
+        ge=1,
+        description="Measurements that a pixel of a flight-mode dark needs in every group; with fewer it is "
+        "flagged UNRELIABLE_DARK",
+    )
+    verify: bool = Field(
+        default=True,
+        description="Whether darkref verifies a reference before it is announced; takes a second pass over "
+        "the ramps",
     )
     max_memory: int = Field(
         default=2 * 1024**3, ge=64 * 1024**2, description="Bytes that darkref and noise may use for a job"

@@ -1,5 +1,6 @@
 """Fixtures that more than one part of the suite uses."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from rabbitmq_node import RabbitNode, rabbitmq_system
 from running import Run, run_darks
 
 from services.simulate import SimulationPlan, simulate
+
+# A verification takes some 5 s of processor for every dark; tests that are about it ask for it by name.
+os.environ.setdefault("DARKS_VERIFY", "false")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -216,6 +216,8 @@ def deployed(
             "DARKS_ALLOWED_SOURCES": json.dumps([f"s3://{bucket}/raw/"]),
             "DARKS_HTTP_HOST": "127.0.0.1",
             "DARKS_HTTP_PORT": "0",
+            # 5 s of processor a dark: as in this process, only where it is asked for.
+            "DARKS_VERIFY": os.environ["DARKS_VERIFY"],
             **more,
         }
         per_exposure, per_set = len(candidates), len(expected)

@@ -5,34 +5,38 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.darkref import reference_file
-from services.darkref.dark_current import DarkCurrent, measure, median_ramps, verdict
-from services.darkref.modes import Combiner, combiner
-from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, INPUT_ROLE, ReferenceFacts
-from services.darkref.streaming import CombinedSet, Integration, combine_set
-from services.darkref.windows import WindowPlan, plan
+from services.darkref.building import SIGMA, CombinedDark, Recipe, built_without_one, combined_dark
+from services.darkref.dark_current import measure, median_ramps
+from services.darkref.difference import Dark, compare
+from services.darkref.facts import Differences, Judged, describe_dark, facts_of
+from services.darkref.judging import estimate_single_errors, judge_pixels
+from services.darkref.modes import Mode, mode_named
+from services.darkref.pixel_flags import Thresholds, average_rates
+from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, INPUT_ROLE, ReferenceFacts, is_rejected
+from services.darkref.reference_history import STANDARD_ERROR
+from services.darkref.stored_dark import StoredDark
+from services.darkref.streaming import Integration
+from services.darkref.verification_products import Verification
 from shared.configuration import ConfigurationKey, require_same
-from shared.cubes import Cube
-from shared.detectors import detectors
 from shared.errors import PermanentError
 from shared.geometry import amplifiers, science_pixels
 from shared.messages import Envelope, ObjectRef, ReferenceBuilt, SetMember, SetReady
 from shared.ramps import Ramp
-from shared.settings import StageSettings
 from shared.stage import Outgoing, StageContext
 from shared.store.base import Store
-from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, product_key
+from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, find_all, product_key
 
-ALGORITHM_VERSION = "1"
-#: Width of the clip at both ends, in standard deviations: the notebook's.
-SIGMA = 3.0
+ALGORITHM_VERSION = "2"
 
 
 def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
@@ -48,7 +52,7 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     """
     ready: SetReady = message.content
     store, settings = context.store, context.settings
-    combine = combiner(settings.mode)
+    mode = mode_named(settings.mode)
     _refuse_small(ready, settings.min_integrations)
     members = sorted(ready.members, key=lambda member: (member.start_mjd, member.exposure_id))
     require_same([(member.exposure_id, _key_of(member, store)) for member in members])
@@ -66,14 +70,17 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
         "simulated": ready.simulated,
         "author": settings.author,
         "descrip": settings.descrip,
+        "verify": settings.verify,
     }
+    if mode.name == "flight":
+        parameters["min_measurements"] = settings.min_measurements
     versions = {"darkref": ALGORITHM_VERSION, "jwst": metadata.version("jwst")}
     identity = product_key(inputs, parameters, versions)
     path = f"darkref/{ready.configuration}/{ready.set_id}/{identity}"
     manifest = find(store, path)
     if manifest is None:
         draft = Draft(store, "reference", path, inputs, parameters, versions)
-        manifest = _build(draft, identity, message, members, combine, context)
+        manifest = _build(draft, identity, message, members, mode, context)
     return [Outgoing(envelope) for envelope in manifest.messages]
 
 
@@ -82,42 +89,25 @@ def _build(
     identity: str,
     message: Envelope,
     members: Sequence[SetMember],
-    combine: Combiner,
+    mode: Mode,
     context: StageContext,
 ) -> Manifest:
     ready: SetReady = message.content
     store, settings, key = context.store, context.settings, ready.key
     count = sum(member.integrations for member in members)
-    windows = plan(
-        count,
-        key.ngroups,
-        key.subsize2,
-        key.subsize1,
-        settings.max_memory,
-        settings.max_equivalent_groups,
-    )
+    flight = mode.name == "flight"
+    recipe = Recipe(ready, mode, settings, partial(_open, key=key, store=store), context.progress)
     timings: dict[str, float] = {}
     with TemporaryDirectory(dir=store.scratch(), prefix="darkref-") as folder, ExitStack() as stack:
         scratch = Path(folder)
-        name = reference_file.file_name(key)
-        # All of the file is written at once but for the dark current, which takes the same room in any case.
-        places = reference_file.lay_out_dark(scratch / name, key, _describe(ready, members, settings, 0.0))
-        nmeas = reference_file.lay_out_contributions(scratch / CONTRIBUTIONS, key)
-        combined = CombinedSet(
-            sci=stack.enter_context(places["SCI"].cube(scratch / name, np.float32)),
-            err=stack.enter_context(places["ERR"].cube(scratch / name, np.float32)),
-            nmeas=stack.enter_context(nmeas.cube(scratch / CONTRIBUTIONS, np.uint16)),
-            slopes=stack.enter_context(
-                Cube(scratch / "slopes.raw", (count, key.subsize2, key.subsize1), np.float32)
-            ),
-        )
-        with _timed(timings, "combine"), _open(members, key, store) as integrations:
-            combine_set(integrations, combined, windows, combine, SIGMA, scratch, context.progress)
+        with _timed(timings, "combine"):
+            dark = stack.enter_context(combined_dark(scratch, recipe, members))
+        combined, places, name = dark.combined, dark.places, dark.path.name
         if combined.used == 0:
             raise PermanentError(
                 f"set {ready.set_id} of {ready.configuration}: all pixels flagged: every pixel of every "
-                "integration is hit from its first group on, so no measurement is left; look at GROUPDQ of "
-                f"{members[0].exposure_id} (bit 4, JUMP_DET)"
+                "integration is flagged from its first group on, so no measurement is left; look at GROUPDQ "
+                f"of {members[0].exposure_id} ({mode.ended_by})"
             )
         disk = stack.enter_context(ThreadPoolExecutor(1, "disk"))
         for cube in (combined.sci, combined.nmeas):
@@ -143,15 +133,54 @@ def _build(
                     "groups, so there is no dark current to measure; use exposures of more groups, or look "
                     f"at GROUPDQ of {members[0].exposure_id}"
                 )
-            ramps = median_ramps((combined.sci, combined.err), combined.nmeas, science)
+        judged = differences = rates = None
+        if flight:
+            with _timed(timings, "bad pixels"):
+                context.progress(0, 1, "looking for bad pixels")
+                estimate_single_errors(combined, count, science)
+                thresholds = Thresholds(min_measurements=settings.min_measurements)
+                quality, counts = judge_pixels(
+                    combined, count, science, ready.gain, key.group_time, thresholds
+                )
+                with places["DQ"].cube(scratch / name, np.uint32) as cube:
+                    cube.write(0, 0, quality[None])
+                judged = Judged(counts, thresholds)
+                rates = average_rates(
+                    current.image / np.float32(1000), quality, science, current.value / 1000
+                )
+                replaced = _replaced(store, ready, members)
+                if replaced is not None:
+                    new = Dark(
+                        name, combined.sci.plane, combined.err.plane, key.ngroups, quality, STANDARD_ERROR
+                    )
+                    differences = _differences(store, replaced, new, ready, science, thresholds)
         with _timed(timings, "write"):
-            about = _describe(ready, members, settings, current.value)
+            ramps = median_ramps((combined.sci, combined.err), combined.nmeas, science)
+            about = describe_dark(ready, members, settings, SIGMA, current.value, judged, differences)
             reference_file.describe(scratch / name, key, about)
-            reference_file.write_dark_current_map(scratch / DARK_CURRENT_MAP, current.image, key)
+            reference_file.write_dark_current_map(scratch / DARK_CURRENT_MAP, current.image, key, rates)
+        verification = None
+        if settings.verify:
+            with _timed(timings, "verification"):
+                verification = _verified(dark, recipe, members)
+        with _timed(timings, "store"):
             entry = draft.add(name, scratch / name)
             draft.add(CONTRIBUTIONS, scratch / CONTRIBUTIONS)
             draft.add(DARK_CURRENT_MAP, scratch / DARK_CURRENT_MAP)
-        facts = _facts(ready, members, settings, combined, current, ramps, windows, about.pedigree)
+        facts = facts_of(
+            ready,
+            members,
+            settings,
+            SIGMA,
+            combined,
+            current,
+            ramps,
+            dark.windows,
+            about.pedigree,
+            judged,
+            differences,
+            verification,
+        )
     built = ReferenceBuilt(
         configuration=ready.configuration,
         set_id=ready.set_id,
@@ -160,73 +189,75 @@ def _build(
         mode=settings.mode,
         dark_current_e_per_ks=facts.dark_current_e_per_ks,
         verdict=facts.verdict,
+        accepted=None if verification is None else verification.accepted,
+        verification=None if verification is None else verification.verdict,
     )
     return draft.commit(facts, [Envelope.of(built, identity=identity, cause=message)], timings)
 
 
-def _facts(
-    ready: SetReady,
-    members: Sequence[SetMember],
-    settings: StageSettings,
-    combined: CombinedSet,
-    current: DarkCurrent,
-    ramps: list[list[float]],
-    windows: WindowPlan,
-    pedigree: str,
-) -> ReferenceFacts:
-    expected = detectors()[ready.key.detector].expected.dark_current_nrc09
-    measured = [
-        (rate, mjd)
-        for rate, mjd in zip(current.by_integration, _starts(members), strict=True)
-        if math.isfinite(rate)
+def _verified(dark: CombinedDark, recipe: Recipe, members: Sequence[SetMember]) -> Verification:
+    # What only this takes costs as much to load as all the rest.
+    from services.darkref.acceptance import verify
+
+    key, flight = recipe.ready.key, recipe.mode.name == "flight"
+    recipe.progress(0, 1, "verifying: the dark without one exposure")
+    with (
+        TemporaryDirectory(dir=dark.path.parent, prefix="without-") as folder,
+        built_without_one(Path(folder), recipe, members) as withheld,
+    ):
+        recipe.progress(0, 1, "verifying: rules, noise, and the exposure left out")
+        return verify(dark.path, key, recipe.ready.gain, dark.measurements(key), flight, withheld)
+
+
+def _replaced(store: Store, ready: SetReady, members: Sequence[SetMember]) -> Manifest | None:
+    """Return the reference of this configuration that a new one takes the place of; None if there is none.
+
+    That is one of no other exposures, or one whose integrations all began before the set does, and that
+    was not rejected; of several, the one whose exposures are newest, then the one of most exposures, then
+    the one made last.
+    """
+    exposures = {member.exposure_id for member in members}
+
+    def age(manifest: Manifest) -> tuple[float, int, datetime]:
+        facts = ReferenceFacts.model_validate(manifest.facts)
+        return max(facts.integration_mjd, default=-math.inf), len(facts.exposures), manifest.created
+
+    candidates = [
+        manifest
+        for manifest in find_all(store, f"darkref/{ready.configuration}/")
+        if manifest.product == "reference"
+        and not is_rejected(manifest.facts)
+        and (set(manifest.facts["exposures"]) <= exposures or age(manifest)[0] < members[0].start_mjd)
     ]
-    return ReferenceFacts(
-        configuration=ready.configuration,
-        key=ready.key,
-        set_id=ready.set_id,
-        mode=settings.mode,
-        file=reference_file.file_name(ready.key),
-        exposures=[member.exposure_id for member in members],
-        integrations=len(current.by_integration),
-        gain=ready.gain,
-        pedigree=pedigree,
-        simulated=ready.simulated,
-        dark_current_e_per_ks=current.value,
-        dark_current_error_e_per_ks=current.error,
-        expected_e_per_ks=expected.value,
-        expected_sigma_e_per_ks=expected.sigma,
-        verdict=verdict(current, expected),
-        dark_current_by_integration=[rate for rate, _ in measured],
-        integration_mjd=[mjd for _, mjd in measured],
-        amplifier_dark_current_e_per_ks=[
-            rate if math.isfinite(rate) else None for rate in current.by_amplifier
-        ],
-        mean_ramp_dn=ramps[0],
-        mean_ramp_error_dn=ramps[1],
-        group_time=ready.key.group_time,
-        hot_pixels=current.hot_pixels,
-        unmeasured=combined.unmeasured,
-        clipped_fraction=1 - combined.kept / combined.used,
-        groups_per_window=windows.groups,
-        rows_per_window=windows.rows,
-        ramps=[member.ramp.key for member in members],
-    )
+    return max(candidates, key=age, default=None)
 
 
-def _describe(
-    ready: SetReady, members: Sequence[SetMember], settings: StageSettings, dark_current: float
-) -> reference_file.DarkDescription:
-    count = sum(member.integrations for member in members)
-    start = members[0].start_mjd
-    exposures = [member.exposure_id for member in members]
-    return reference_file.DarkDescription(
-        pedigree=reference_file.pedigree(ready.simulated, start, max(m.end_mjd for m in members)),
-        useafter=f"{reference_file.utc(start):%Y-%m-%dT%H:%M:%S}",
-        descrip=reference_file.descrip(ready.key, count, ready.simulated, settings.descrip),
-        author=settings.author,
-        dark_current=dark_current / 1000,
-        history=reference_file.history(ready.key, exposures, count, SIGMA),
-    )
+def _differences(
+    store: Store,
+    replaced: Manifest,
+    new: Dark,
+    ready: SetReady,
+    science: NDArray[np.bool_],
+    thresholds: Thresholds,
+) -> Differences:
+    facts = ReferenceFacts.model_validate(replaced.facts)
+    entry = replaced.object(facts.file)
+    name = f"{facts.file} of set {facts.set_id} ({replaced.created:%Y-%m-%d})"
+    errors = STANDARD_ERROR if facts.mode == "flight" else "population standard deviation"
+    try:
+        with ExitStack() as stack:
+            reader = stack.enter_context(store.open(entry.key))
+            if reader.size != entry.size:
+                raise ValueError(f"it has {reader.size} bytes, and had {entry.size} when it was made")
+            dark = stack.enter_context(StoredDark(reader.read, reader.size))
+            earlier = Dark(name, dark.sci, dark.err, dark.groups, dark.quality, errors)
+            difference = compare(
+                new, earlier, science, amplifiers(ready.key), ready.gain, ready.key.group_time, thresholds
+            )
+    except (KeyError, OSError, ValueError) as error:
+        # A file that somebody removed or changed is no reason to have no new one.
+        return Differences(name, entry.key, None, " ".join(str(error).split()))
+    return Differences(name, entry.key, difference, None)
 
 
 def _refuse_small(ready: SetReady, least: int) -> None:
@@ -277,14 +308,6 @@ def _open(members: Sequence[SetMember], key: ConfigurationKey, store: Store) -> 
                     )
             found += [Integration(ramp, index) for index in range(member.integrations)]
         yield found
-
-
-def _starts(members: Sequence[SetMember]) -> list[float]:
-    starts: list[float] = []
-    for member in members:
-        step = (member.end_mjd - member.start_mjd) / member.integrations
-        starts += [member.start_mjd + n * step for n in range(member.integrations)]
-    return starts
 
 
 @contextmanager

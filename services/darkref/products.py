@@ -1,12 +1,17 @@
 """The facts of darkref's product ``reference``, as its manifest carries them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel
 
+from services.darkref.verification_products import Verification
 from shared.configuration import ConfigurationKey
 
 #: Object beside the reference: N of measurements used per (group, y, x), uint16 FITS image "NMEAS".
 CONTRIBUTIONS = "contributions.fits"
-#: Dark current of every pixel, e- per 1000 s: float32 FITS image "DARKCURR" (y, x).
+#: Dark current of every pixel, e- per 1000 s: float32 FITS image "DARKCURR" (y, x). In flight mode also
+#: "AVDRKCUR", e-/s, from which the dark's Poisson noise is taken: see `pixel_flags.average_rates`.
 DARK_CURRENT_MAP = "dark_current_map.fits"
 #: Role of the member ramps among the manifest's inputs.
 INPUT_ROLE = "ramp"
@@ -43,8 +48,25 @@ class ReferenceFacts(BaseModel):
         Part of the measurements that the sigma clip took out.
     ramps : list of str
         Store keys of the ramps it was made from, in the order of `exposures`.
+    verification : Verification or None
+        Every check; None where nobody verified it.
     groups_per_window, rows_per_window : int
         How the memory bound was kept.
+    clip : str or None
+        Which clip was used, in a sentence with its numbers. None, here and below: an earlier version made
+        the product, or reference mode, which has no such number.
+    err_is : str
+        What ERR is: ``"population standard deviation"``, or ``"standard error of the mean"``.
+    min_measurements : int or None
+        Fewest measurements of a reliable (group, pixel).
+    unreliable_pixels : int or None
+        Science pixels with UNRELIABLE_DARK in DQ.
+    flagged_pixels, flag_thresholds : dict or None
+        `PixelCounts` and `Thresholds` of `services.darkref.pixel_flags`.
+    replaces : str or None
+        Store key of the reference file that this one takes the place of.
+    differences : list of str
+        What changes against that one, as in HISTORY.
     """
 
     configuration: str
@@ -74,3 +96,18 @@ class ReferenceFacts(BaseModel):
     groups_per_window: int
     rows_per_window: int
     ramps: list[str]
+    clip: str | None = None
+    err_is: str = "population standard deviation"
+    min_measurements: int | None = None
+    unreliable_pixels: int | None = None
+    flagged_pixels: dict[str, int | float | None] | None = None
+    flag_thresholds: dict[str, int | float | None] | None = None
+    replaces: str | None = None
+    differences: list[str] = []
+    verification: Verification | None = None
+
+
+def is_rejected(facts: Mapping[str, Any]) -> bool:
+    """Say whether a manifest's facts are those of a reference that failed its verification."""
+    verification = facts.get("verification")
+    return isinstance(verification, Mapping) and verification.get("accepted") is False

@@ -7,27 +7,26 @@ it to that. Written here, its cubes never are in memory, and are on disk as soon
 
 import math
 import os
-import struct
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import DTypeLike, NDArray
 
+from services.darkref.fits_pieces import flag_table, header_bytes, header_size, image_header, padded
+from services.darkref.reference_header import DarkDescription as DarkDescription
+from services.darkref.reference_header import primary_header
 from shared.configuration import ConfigurationKey
 from shared.cubes import Cube
-from shared.detectors import detectors
 
 #: Characters that CRDS allows in DESCRIP.
 DESCRIP_LIMIT = 65
-#: Characters of a HISTORY card.
-_CARD_TEXT = 72
+#: Bytes that a primary header may have: each of 10 000 exposures has its line in HISTORY.
+_LONGEST_HEADER = 1 << 20
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 #: Flags that darks may carry; reference mode sets none, so that all zeros is a statement and not a gap.
 _FLAGS = (
@@ -37,31 +36,7 @@ _FLAGS = (
     (14, "RC", "RC pixel"),
     (23, "UNRELIABLE_DARK", "Dark variance large"),
 )
-
-
-@dataclass(frozen=True)
-class DarkDescription:
-    """What the header of a dark says, besides its configuration.
-
-    Attributes
-    ----------
-    pedigree : str
-        ``"SIMULATION"``, or ``"INFLIGHT yyyy-mm-dd yyyy-mm-dd"``.
-    useafter : str
-        ``yyyy-mm-ddThh:mm:ss``, UTC.
-    descrip : str
-        At most `DESCRIP_LIMIT` characters.
-    dark_current : float
-        e-/s, for AVDRKCUR.
-    history : sequence of str
-    """
-
-    pedigree: str
-    useafter: str
-    descrip: str
-    author: str
-    dark_current: float
-    history: Sequence[str]
+_FLIGHT_FLAGS = tuple(sorted((*_FLAGS, (10, "DEAD", "Dead pixel"))))
 
 
 def file_name(key: ConfigurationKey) -> str:
@@ -122,42 +97,87 @@ class Place:
         return Cube(path, self.shape, dtype, self.offset)
 
 
-def lay_out_dark(path: Path, key: ConfigurationKey, about: DarkDescription) -> dict[str, Place]:
-    """Write all of a dark but SCI and ERR (groups, y, x; float32 DN), as a standard `DarkModel` file.
+def lay_out_dark(
+    path: Path,
+    key: ConfigurationKey,
+    about: DarkDescription,
+    flight: bool = False,
+    spare_history: int = 0,
+    rate_map: bool = False,
+) -> dict[str, Place]:
+    """Write all of a dark but its arrays, as a standard `DarkModel` file.
+
+    Parameters
+    ----------
+    path : Path
+    key : ConfigurationKey
+    about : DarkDescription
+        What is known already; see `describe`.
+    flight : bool
+        With all of flight mode's flags in DQ_DEF.
+    spare_history : int
+        Lines of HISTORY to keep room for, beyond those that `about` has.
+    rate_map : bool
+        With image AVDRKCUR (y, x; float32, e-/s). jwst 3.0.0 takes neither the map nor the keyword from a
+        file that has both (its dark_current step compares the map's shape with that of a map that the
+        exposure does not have yet), and so leaves the dark's Poisson noise out of every exposure.
 
     Returns
     -------
     dict of str to Place
-        Where SCI and ERR belong; they are zeros, and take no room on disk yet.
+        Where SCI and ERR (groups, y, x; float32, DN) belong, DQ (1, y, x; uint32), and AVDRKCUR
+        (1, y, x) if it is there. They are zeros; SCI, ERR and AVDRKCUR take no room on disk yet.
     """
-    shape = (key.ngroups, key.subsize2, key.subsize1)
-    cards = {"mean": _image("SCI", -32, shape), "population standard deviation": _image("ERR", -32, shape)}
-    for said, header in cards.items():
-        header["BUNIT"] = ("DN", said)
-    sci, err = cards.values()
-    quality = _image("DQ", 32, shape[1:])
-    quality.insert("EXTNAME", ("BSCALE", 1))
-    quality.insert("EXTNAME", ("BZERO", 1 << 31))
+    cube, plane = (key.ngroups, key.subsize2, key.subsize1), (key.subsize2, key.subsize1)
+    images: dict[str, tuple[int, ...]] = {"SCI": cube, "DQ": plane, "ERR": cube}
+    units = {"SCI": ("DN", "mean"), "ERR": ("DN", about.errors)}
+    if rate_map:
+        images["AVDRKCUR"] = plane
+        units["AVDRKCUR"] = ("electron/s", "average dark current")
     places = {}
     with path.open("wb") as file:
-        file.write(_bytes(_primary(path.name, key, about)))
-        for name, header in (("SCI", sci), ("DQ", quality), ("ERR", err)):
-            file.write(_bytes(header))
-            if name != "DQ":
-                places[name] = Place(file.tell(), shape)
-                file.seek(_padded(4 * math.prod(shape)), os.SEEK_CUR)
+        primary = primary_header(path.name, key, about)
+        kept = primary.copy()
+        for _ in range(spare_history):
+            kept.add_history("")
+        file.write(header_bytes(primary, len(header_bytes(kept))))
+        for name, shape in images.items():
+            header = image_header(name, 32 if name == "DQ" else -32, shape)
+            if name == "DQ":
+                header.insert("EXTNAME", ("BSCALE", 1))
+                header.insert("EXTNAME", ("BZERO", 1 << 31))
             else:
-                stored = np.full(shape[1:], 1 << 31, ">u4").tobytes()
-                file.write(stored.ljust(_padded(len(stored)), b"\0"))
-        table, rows = _flag_table()
-        file.write(_bytes(table) + rows.ljust(_padded(len(rows)), b"\0"))
+                header["BUNIT"] = units[name]
+            file.write(header_bytes(header))
+            places[name] = Place(file.tell(), (math.prod(shape) // math.prod(plane), *plane))
+            if name == "DQ":
+                stored = np.full(shape, 1 << 31, ">u4").tobytes()
+                file.write(stored.ljust(padded(len(stored)), b"\0"))
+            else:
+                file.seek(padded(4 * math.prod(shape)), os.SEEK_CUR)
+        table, rows = flag_table(_FLIGHT_FLAGS if flight else _FLAGS)
+        file.write(header_bytes(table) + rows.ljust(padded(len(rows)), b"\0"))
     return places
 
 
 def describe(path: Path, key: ConfigurationKey, about: DarkDescription) -> None:
-    """Say in the header of a dark what is known once it was measured: AVDRKCUR; the rest as it was."""
+    """Say in the header of a dark what is known once it was measured: AVDRKCUR, HISTORY; the rest as it was.
+
+    Raises
+    ------
+    ValueError
+        If HISTORY has grown beyond the room that was kept; nothing is written then.
+    """
     with path.open("r+b") as file:
-        file.write(_bytes(_primary(path.name, key, about)))
+        room = header_size(file.read(_LONGEST_HEADER))
+        stored = header_bytes(primary_header(path.name, key, about), room)
+        if len(stored) > room:
+            raise ValueError(
+                f"{path.name}: the primary header takes {len(stored)} bytes, but room was kept for {room}; "
+                f"call lay_out_dark with {(len(stored) - room) // 80} lines more in spare_history"
+            )
+        file.seek(0)
+        file.write(stored)
 
 
 def lay_out_contributions(path: Path, key: ConfigurationKey) -> Place:
@@ -172,144 +192,34 @@ def lay_out_contributions(path: Path, key: ConfigurationKey) -> Place:
     header["BSCALE"] = 1
     header["BUNIT"] = ("count", "measurements used, before the sigma clip")
     with path.open("wb") as file:
-        file.write(_bytes(fits.PrimaryHDU().header) + _bytes(header))
+        file.write(header_bytes(fits.PrimaryHDU().header) + header_bytes(header))
         place = Place(file.tell(), shape)
-        file.truncate(place.offset + _padded(2 * math.prod(shape)))
+        file.truncate(place.offset + padded(2 * math.prod(shape)))
     return place
 
 
-def write_dark_current_map(path: Path, image: NDArray[np.float32], key: ConfigurationKey) -> None:
-    """Write the dark current of every pixel, e- per 1000 s, as float32 image DARKCURR (y, x)."""
-    hdu = fits.ImageHDU(image, name="DARKCURR")
-    hdu.header["BUNIT"] = ("electron/(1000 s)", "slope of the mean ramp times the gain")
-    hdu.header["DETECTOR"] = key.detector
-    hdu.header["SUBARRAY"] = key.subarray
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+def write_dark_current_map(
+    path: Path,
+    image: NDArray[np.float32],
+    key: ConfigurationKey,
+    rates: NDArray[np.float32] | None = None,
+) -> None:
+    """Write the dark current of every pixel, e- per 1000 s, as float32 image DARKCURR (y, x).
 
-
-def _padded(size: int) -> int:
-    return -(-size // 2880) * 2880
-
-
-def _bytes(header: fits.Header) -> bytes:
-    return str(header.tostring()).encode("ascii")
-
-
-def _image(name: str, bitpix: int, shape: tuple[int, ...]) -> fits.Header:
-    header = fits.Header()
-    header["XTENSION"] = ("IMAGE", "Image extension")
-    header["BITPIX"] = (bitpix, "array data type")
-    header["NAXIS"] = (len(shape), "number of array dimensions")
-    for axis, size in enumerate(reversed(shape), start=1):
-        header[f"NAXIS{axis}"] = size
-    header["PCOUNT"] = (0, "number of parameters")
-    header["GCOUNT"] = (1, "number of groups")
-    header["EXTNAME"] = (name, "extension name")
-    header["EXTVER"] = (1, "extension value")
-    return header
-
-
-def _fitting(value: object, comment: str | None) -> str | None:
-    # A card has 80 characters; astropy would warn where it cuts a comment.
-    return comment[: max(65 - len(value), 0)] if comment and isinstance(value, str) else comment
-
-
-def _flag_table() -> tuple[fits.Header, bytes]:
-    """Return header and rows of DQ_DEF; astropy's tables take as long to load as a combine does."""
-    rows = [
-        struct.pack(">iI40s80s", bit, (1 << bit) ^ (1 << 31), name.encode(), text.encode())
-        for bit, name, text in _FLAGS
-    ]
-    header = fits.Header()
-    header["XTENSION"] = ("BINTABLE", "binary table extension")
-    header["BITPIX"] = (8, "array data type")
-    header["NAXIS"] = (2, "number of array dimensions")
-    header["NAXIS1"] = (len(rows[0]), "length of dimension 1")
-    header["NAXIS2"] = (len(rows), "length of dimension 2")
-    header["PCOUNT"] = (0, "number of group parameters")
-    header["GCOUNT"] = (1, "number of groups")
-    header["TFIELDS"] = (4, "number of table fields")
-    for column, (name, form) in enumerate(
-        (("BIT", "J"), ("VALUE", "J"), ("NAME", "40A"), ("DESCRIPTION", "80A")), start=1
-    ):
-        header[f"TTYPE{column}"] = name
-        header[f"TFORM{column}"] = form
-        if name == "VALUE":
-            # FITS has no unsigned integers: stored less 2^31.
-            header[f"TZERO{column}"] = 1 << 31
-    header["EXTNAME"] = ("DQ_DEF", "extension name")
-    header["EXTVER"] = (1, "extension value")
-    return header, b"".join(rows)
-
-
-def _primary(name: str, key: ConfigurationKey, about: DarkDescription) -> fits.Header:
-    """Return the primary header, in the order and with the words of stdatamodels' schema of a dark."""
-    detector = detectors()[key.detector]
-    # A noisy detector's rate may come out below zero; the pipeline takes a Poisson variance from it.
-    dark_current = max(about.dark_current, 0.0)
-    written = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-    header = fits.PrimaryHDU().header
-    for title, cards in (
-        (
-            "Dark current data model",
-            [
-                (
-                    "DATE",
-                    written,
-                    "Date this file was created (UTC)",
-                ),
-                ("FILENAME", name, "Name of the file"),
-                ("DATAMODL", "DarkModel", "Type of data model"),
-                ("TELESCOP", "JWST", "Telescope used to acquire the data"),
-                ("REFTYPE", "DARK", "Reference file type"),
-                ("PEDIGREE", about.pedigree, "The pedigree of the reference file"),
-                ("DESCRIP", about.descrip, "Description of the reference file"),
-                ("AUTHOR", about.author, "Author of the reference file"),
-                ("USEAFTER", about.useafter, "Use after date of the reference file"),
-            ],
-        ),
-        (
-            "Instrument configuration information",
-            [
-                ("INSTRUME", "NIRCAM", "Instrument used to acquire the data"),
-                ("DETECTOR", key.detector, "Name of detector used to acquire the data"),
-                ("EXP_TYPE", key.exp_type, "Type of data in the exposure"),
-                ("READPATT", key.readpatt, "Readout pattern"),
-                ("P_READPA", f"{key.readpatt}|", "Readout pattern"),
-                ("NOUTPUTS", key.noutputs, "Number of detector outputs used"),
-                ("NFRAMES", key.nframes, "Number of frames per group"),
-                ("NGROUPS", key.ngroups, "Number of groups in integration"),
-                ("GROUPGAP", key.groupgap, "Number of frames dropped between groups"),
-                ("AVDRKCUR", dark_current, "Average dark current"),
-                ("P_SUBARR", f"{key.subarray}|", None),
-                ("SUBARRAY", key.subarray, "Subarray used"),
-                ("SUBSTRT1", key.substrt1, "Starting pixel in axis 1 direction"),
-                ("SUBSTRT2", key.substrt2, "Starting pixel in axis 2 direction"),
-                ("SUBSIZE1", key.subsize1, "Number of pixels in axis 1 direction"),
-                ("SUBSIZE2", key.subsize2, "Number of pixels in axis 2 direction"),
-                ("FASTAXIS", detector.fastaxis, "Fast readout axis direction"),
-                ("SLOWAXIS", detector.slowaxis, "Slow readout axis direction"),
-            ],
-        ),
-    ):
-        for line in ("", title, ""):
-            header.append(("", line), end=True)
-        for keyword, value, comment in cards:
-            header.append((keyword, value, _fitting(value, comment)), end=True)
-    for card in _keywords_without_schema(key):
-        header.append(tuple(card), end=True)
-    for entry in about.history:
-        for line in textwrap.wrap(entry, _CARD_TEXT):
-            header.add_history(line)
-    return header
-
-
-def _keywords_without_schema(key: ConfigurationKey) -> list[list[Any]]:
-    detector = detectors()[key.detector]
-    return [
-        ["CHANNEL", "LONG" if detector.channel == "LW" else "SHORT", "wavelength channel"],
-        ["MODULE", detector.module, "NIRCam module"],
-        ["CORONMSK", key.coronmsk, "coronagraphic mask"],
-        ["TFRAME", key.tframe, "[s] time from frame to frame"],
-        ["TGROUP", key.group_time, "[s] time from group to group"],
-    ]
+    Parameters
+    ----------
+    path : Path
+    image : ndarray of float32, 2D (y, x)
+    key : ConfigurationKey
+    rates : ndarray of float32, 2D (y, x), optional
+        Image AVDRKCUR, e-/s, as a `DarkModel` may have it: see `services.darkref.pixel_flags.average_rates`.
+    """
+    images = [fits.ImageHDU(image, name="DARKCURR")]
+    images[0].header["BUNIT"] = ("electron/(1000 s)", "slope of the mean ramp times the gain")
+    if rates is not None:
+        images.append(fits.ImageHDU(rates, name="AVDRKCUR"))
+        images[1].header["BUNIT"] = ("electron/s", "average dark current")
+    for hdu in images:
+        hdu.header["DETECTOR"] = key.detector
+        hdu.header["SUBARRAY"] = key.subarray
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path, overwrite=True)

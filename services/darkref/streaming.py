@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.darkref.combine import BLOCK, add_first_hits
-from services.darkref.modes import Combiner
+from services.darkref.combine import BLOCK
+from services.darkref.modes import Mode
 from services.darkref.windows import IN_FLIGHT, BandState, Combined, Window, WindowPlan
 from shared.cubes import Cube
 from shared.processors import processors
@@ -37,7 +37,7 @@ class CombinedSet:
     Attributes
     ----------
     sci, err : Cube of float32, (groups, y, x)
-        Mean and population standard deviation, DN.
+        Mean, and population standard deviation or (flight mode) standard error of the mean, DN.
     nmeas : Cube of uint16, (groups, y, x)
         Measurements before the clip.
     slopes : Cube of float32, (integrations, y, x)
@@ -45,8 +45,9 @@ class CombinedSet:
     slope : ndarray of float32, 2D (y, x)
         Least-squares slope of SCI over the groups that were measured, DN per group; NaN with fewer
         than two of them.
-    used, kept, unmeasured : int
-        Measurements before and after the clip; (group, pixel) places without any.
+    used, kept, unmeasured, single : int
+        Measurements before and after the clip; (group, pixel) places without any, and, where the mode
+        counts them, with just one.
     """
 
     sci: Cube
@@ -57,9 +58,18 @@ class CombinedSet:
     used: int = 0
     kept: int = 0
     unmeasured: int = 0
+    single: int = 0
 
     def __post_init__(self) -> None:
         self.slope = np.empty(self.sci.shape[1:], np.float32)
+
+    def add(self, tally: NDArray[np.int64]) -> None:
+        """Count what a part of a window came to, in the order of the attributes."""
+        used, kept, unmeasured, *single = (int(count) for count in tally)
+        self.used += used
+        self.kept += kept
+        self.unmeasured += unmeasured
+        self.single += sum(single)
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ def combine_set(
     integrations: Sequence[Integration],
     into: CombinedSet,
     windows: WindowPlan,
-    combine: Combiner,
+    mode: Mode,
     sigma: float,
     scratch: Path,
     progress: Progress,
@@ -90,7 +100,7 @@ def combine_set(
     integrations : sequence of Integration
     into : CombinedSet
     windows : WindowPlan
-    combine : Combiner
+    mode : Mode
     sigma : float
     scratch : Path
         Folder for a file that is removed again.
@@ -108,21 +118,18 @@ def combine_set(
         hits = stack.enter_context(Cube(hits_file, (len(integrations), ny, nx), dtype, as_fits=False))
         stack.callback(requests.shutdown, cancel_futures=True)
         progress(0, windows.windows, "reading flags")
-        _all(requests.submit(_find_hits, one, n, hits) for n, one in enumerate(integrations))
-        walk = _Walk(integrations, into, windows, hits, requests)
+        _all(requests.submit(_find_hits, one, n, hits, mode) for n, one in enumerate(integrations))
+        walk = _Walk(integrations, into, windows, hits, requests, mode.pedestals)
         weights = walk.weights
         syncing: list[Future[None]] = []
         for done, loaded in enumerate(walk, start=1):
             parts = _parts(loaded.window.signal.shape[2], threads)
             tallies = [
-                combining.submit(combine, loaded.window, loaded.state, sigma, part, loaded.combined)
+                combining.submit(mode.combine, loaded.window, loaded.state, sigma, part, loaded.combined)
                 for part in parts
             ]
             for tally in tallies:
-                used, kept, unmeasured = (int(count) for count in tally.result())
-                into.used += used
-                into.kept += kept
-                into.unmeasured += unmeasured
+                into.add(tally.result())
             walk.written(requests.submit(_write, loaded.combined, loaded.groups, loaded.rows, into))
             if loaded.groups.stop == ngroups:
                 into.slope[loaded.rows] = _slope(loaded.state.line).reshape(-1, nx)
@@ -136,7 +143,7 @@ def combine_set(
     hits_file.unlink()
 
 
-def _find_hits(integration: Integration, index: int, hits: Cube) -> None:
+def _find_hits(integration: Integration, index: int, hits: Cube, mode: Mode) -> None:
     ramp = integration.ramp
     _, ngroups, ny, nx = ramp.shape("GROUPDQ")
     first = np.full(ny * nx, np.iinfo(hits.dtype).max, hits.dtype)
@@ -146,7 +153,7 @@ def _find_hits(integration: Integration, index: int, hits: Cube) -> None:
         groups = slice(start, min(start + depth, ngroups))
         part = flags[: groups.stop - start]
         ramp.read_stored("GROUPDQ", integration.index, groups, slice(None), part)
-        add_first_hits(part.reshape(len(part), -1), start, first)
+        mode.add_ends(part.reshape(len(part), -1), start, first)
     hits.write(index, 0, first.reshape(1, ny, nx))
 
 
@@ -172,6 +179,7 @@ class _Walk:
         windows: WindowPlan,
         hits: Cube,
         requests: ThreadPoolExecutor,
+        pedestals: bool,
     ) -> None:
         self._integrations = integrations
         self._into = into
@@ -187,6 +195,7 @@ class _Walk:
         self._first_hits = [np.empty(count * pixels, hits.dtype) for _ in range(IN_FLIGHT)]
         self._moment = np.empty(count * pixels)
         self._line = np.empty(5 * pixels)
+        self._pedestal = np.empty(count * pixels, np.float32) if pedestals else None
         self._writes: list[Future[None]] = []
 
     def __iter__(self) -> Iterator[_Loaded]:
@@ -230,6 +239,7 @@ class _Walk:
             reads += [
                 self._requests.submit(self._hits.read_stored, n, rows, first_hit[n]) for n in range(count)
             ]
+        pedestal = self._pedestal
         floats = results[: 4 * depth * pixels].view(np.uint32).reshape(2, depth, pixels)
         return _Loaded(
             rows,
@@ -238,6 +248,7 @@ class _Walk:
             BandState(
                 self._moment[: count * pixels].reshape(count, pixels),
                 self._line[: 5 * pixels].reshape(5, pixels),
+                None if pedestal is None else pedestal[: count * pixels].reshape(count, pixels),
             ),
             Combined(floats[0], floats[1], results[4 * depth * pixels :].reshape(depth, pixels)),
             reads,

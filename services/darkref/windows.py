@@ -14,7 +14,7 @@ from shared.detectors import FULL_FRAME
 BASE_BYTES = 400 * 1024**2
 #: Full-frame planes at the size of the subarray that the dark current is measured on, 4 bytes each:
 #: slopes, integrations' slopes and groups (some at a time), masks, and what medians are picked from.
-_WHOLE_PLANES = 16
+_WHOLE_PLANES = 20
 #: Below this, windows are so small that reading them takes all the time.
 _LEAST_BYTES = 16 * 1024**2
 #: A piece of a group that is read at once: shorter ones cost a bucket's store a request each.
@@ -27,6 +27,7 @@ IN_FLIGHT = 3
 
 # Bytes a pixel of a band of rows, as `services.darkref.streaming` holds them.
 _STATE_PER_INTEGRATION = 8 + 2 * IN_FLIGHT + 4  # moment, first hits of this band and the next, a slope
+_PEDESTAL = 4  # an integration, in flight mode
 _STATE_PER_PIXEL = 5 * 8 + 6 * 8  # sums of the mean ramp's slope, and their temporaries
 _SAMPLE_PER_INTEGRATION = 4 * IN_FLIGHT
 _RESULT = (4 + 4 + 2) * IN_FLIGHT + 2  # mean, std and N, and N as stored
@@ -65,10 +66,13 @@ class BandState:
     line : ndarray of float64, 2D (5, pixels)
         Over the groups with a measurement: their number, and the sums of their position, its square,
         the mean, and position * mean.
+    pedestal : ndarray of float32, 2D (integrations, pixels), optional
+        Signal of group 0, DN, as flight mode subtracts it; the window of group 0 fills it.
     """
 
     moment: NDArray[np.float64]
     line: NDArray[np.float64]
+    pedestal: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Combined:
         Mean of what the clip left, DN, 0 where there was no measurement: the bits of a float32 in FITS's
         byte order.
     std : ndarray of uint32
-        Population standard deviation about that mean, likewise.
+        Population standard deviation about that mean, likewise; in flight mode the mean's standard error.
     used : ndarray of uint16
         Measurements before the clip: finite, and before the first hit of their integration.
     """
@@ -129,6 +133,7 @@ def plan(
     nx: int,
     max_memory: int,
     max_equivalent_groups: int | None = None,
+    pedestals: bool = False,
 ) -> WindowPlan:
     """Choose windows so that a job's peak memory stays within a bound.
 
@@ -146,6 +151,8 @@ def plan(
         groups * integrations * rows * nx / 2048^2. (jwst_reffiles divides by the ratio of pixels where
         it means to multiply, which gives small subarrays fewer groups than large ones.) Where one group
         of all integrations is over the bound, rows are split; a single row is always allowed.
+    pedestals : bool
+        Whether group 0 of every integration is kept while a band is combined, as flight mode does.
 
     Returns
     -------
@@ -154,11 +161,12 @@ def plan(
         for a group; then as many groups as there is room for and are worth it.
     """
     available = max(max_memory - BASE_BYTES - _WHOLE_PLANES * 4 * ny * nx, _LEAST_BYTES)
+    per_integration = _STATE_PER_INTEGRATION + _PEDESTAL * pedestals
     bound = None if max_equivalent_groups is None else max_equivalent_groups * FULL_FRAME**2
 
     def room(rows: int) -> int:
         pixels = rows * nx
-        state = pixels * (_STATE_PER_INTEGRATION * integrations + _STATE_PER_PIXEL)
+        state = pixels * (per_integration * integrations + _STATE_PER_PIXEL)
         group = pixels * (_SAMPLE_PER_INTEGRATION * integrations + _RESULT)
         groups = (available - state) // group
         return groups if bound is None else min(groups, bound // (IN_FLIGHT * integrations * pixels))

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from services.darkref.products import is_rejected
 from services.ingest.claims import Claim
 from services.ingest.plan import NO_CONTEXT
 from services.ingest.products import RAMP, REFERENCE_ROLE, RampFacts, RejectionFacts, member_of
@@ -64,6 +65,8 @@ class Product:
         Product keys of the ramps that it was made from.
     member, made, groups
         Of a ramp.
+    rejected : bool
+        Of a reference: whether it failed its verification.
     """
 
     kind: str
@@ -79,6 +82,7 @@ class Product:
     member: SetMember | None = None
     made: HowMade | None = None
     groups: int = 0
+    rejected: bool = False
 
 
 @dataclass
@@ -183,10 +187,12 @@ def _product(manifest: Manifest) -> Product:
     if manifest.product == "exposure-noise":
         verdict = facts["jump_pixels_judged"]["verdict"]
         return Product(subject=facts["exposure_id"], verdict=verdict, **common)
+    rejected = is_rejected(facts)
     return Product(
         subject=facts["set_id"],
         exposures=frozenset(facts["exposures"]),
-        verdict=facts["verdict"],
+        verdict=facts["verification"]["verdict"] if rejected else facts["verdict"],
+        rejected=rejected,
         **common,
     )
 

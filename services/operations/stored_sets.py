@@ -138,7 +138,9 @@ def _configuration(
         expected=sum(expected) if expected else None,
         waits_for=waiting_for(formed, *said),
         sets=tuple(sets),
-        superseded=superseded_by(BuiltSet(one.path, name, one.exposures, one.created) for one in references),
+        superseded=superseded_by(
+            BuiltSet(one.path, name, one.exposures, one.created, one.rejected) for one in references
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from services.darkref.products import ReferenceFacts
+from services.darkref.products import ReferenceFacts, is_rejected
 from services.ingest.products import RampFacts, RejectionFacts
 from services.noise.products import ExposureNoiseFacts, SetNoiseFacts
 from shared.exposure_sets import BuiltSet, superseded_by
@@ -104,7 +104,13 @@ def rejections(store: Store) -> dict[tuple[str, str], RejectionFacts]:
 
 def _standing(products: list[tuple[Manifest, _SetFacts]]) -> list[tuple[Manifest, _SetFacts]]:
     stands_in = superseded_by(
-        BuiltSet(manifest.path, facts.configuration, frozenset(facts.exposures), manifest.created)
+        BuiltSet(
+            manifest.path,
+            facts.configuration,
+            frozenset(facts.exposures),
+            manifest.created,
+            is_rejected(manifest.facts),
+        )
         for manifest, facts in products
     )
     return [

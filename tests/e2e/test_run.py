@@ -289,7 +289,7 @@ def test_without_a_crds_cache_it_says_what_to_set(campaign, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--mode", "flight"], "flight"),
+        (["--mode", "median"], "median"),
         (["--override", "dark=x.fits"], "dark"),
         (["--override", "mask=nowhere.fits"], "nowhere.fits"),
         (["--max-memory", "much"], "--max-memory"),

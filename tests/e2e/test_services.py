@@ -74,7 +74,7 @@ def candidates(campaign) -> list[Candidate]:
 @pytest.fixture(scope="module")
 def undisturbed(rabbit_node, ceph, candidates, campaign, tmp_path_factory) -> Found:
     folder = tmp_path_factory.mktemp("undisturbed")
-    with deployed(rabbit_node, ceph, candidates, campaign.crds_path, folder) as here:
+    with deployed(rabbit_node, ceph, candidates, campaign.crds_path, folder, DARKS_VERIFY="true") as here:
         for service in here.services:
             service.start()
         for announcement in here.announcements:

@@ -29,7 +29,9 @@ def _build(tmp_path, counts, ny=64, ngroups=5):
         files.append(write_ramp(tmp_path / f"jw{n}_jump.fits", key, data, groupdq))
     store = LocalStore(tmp_path / "store")
     ready = commit_set(store, files, [key] * len(files), counts)
-    (outgoing,) = handle(ready, StageContext(store, StageSettings(store=tmp_path / "store")))
+    (outgoing,) = handle(
+        ready, StageContext(store, StageSettings(store=tmp_path / "store", mode="reference"))
+    )
     return tmp_path / "store" / outgoing.message.content.reference.key
 
 

@@ -6,7 +6,7 @@ from astropy.io import fits
 from configurations import configuration
 from darkref_sets import START_MJD, commit_set, dark, write_ramp
 
-from services.darkref import handler
+from services.darkref import building
 from services.darkref.handler import handle
 from services.darkref.products import ReferenceFacts
 from shared.errors import ConfigurationMismatch, PermanentError
@@ -70,7 +70,7 @@ def test_a_set_becomes_one_reference_and_one_message(tmp_path, store, context):
         "dark_current_map.fits",
     }
     assert [one.sha256 for one in manifest.inputs] == [m.ramp.sha256 for m in ready.content.members]
-    assert set(manifest.timings) == {"combine", "dark current", "write"}
+    assert set(manifest.timings) == {"combine", "dark current", "bad pixels", "write", "store"}
     assert seen[-1][:2] == (0, 1)
     assert [done for done, _, _ in seen[:2]] == [0, 1]
 
@@ -108,7 +108,7 @@ def test_the_second_call_computes_nothing_and_says_the_same(tmp_path, store, con
     def computed(*_args, **_kwargs):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(handler, "combine_set", computed)
+    monkeypatch.setattr(building, "combine_set", computed)
     # When
     second = handle(ready, context)
     # Then
@@ -180,11 +180,6 @@ def test_a_set_measured_in_one_group_only_has_no_dark_current(tmp_path, store, c
         files.append(write_ramp(tmp_path / f"jw{n}_jump.fits", key, data, groupdq))
     with pytest.raises(PermanentError, match="measured in two groups"):
         handle(commit_set(store, files, [key] * 2, [1, 1]), context)
-
-
-def test_flight_mode_is_refused(tmp_path, store, context):
-    with pytest.raises(PermanentError, match="--mode reference"):
-        handle(_set(tmp_path, store), _with(context, mode="flight"))
 
 
 def test_a_ramp_of_another_shape_than_its_configuration_is_refused(tmp_path, store, context):

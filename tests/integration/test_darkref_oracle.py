@@ -9,7 +9,7 @@ from configurations import configuration
 from darkref_sets import JUMP_DET, commit_set, dark, write_ramp
 from jwst_reffiles.dark_current.dark_reffile import Dark
 
-from services.darkref import dark_current, handler, streaming
+from services.darkref import building, dark_current, streaming
 from services.darkref.handler import handle
 from services.darkref.products import ReferenceFacts
 from services.darkref.windows import WindowPlan
@@ -49,7 +49,9 @@ def _reffiles(files, key, folder, monkeypatch):
 
 def _ours(tmp_path, files, key, counts):
     store = LocalStore(tmp_path / "store")
-    context = StageContext(store, StageSettings(store=tmp_path / "store", min_integrations=1))
+    context = StageContext(
+        store, StageSettings(store=tmp_path / "store", min_integrations=1, mode="reference")
+    )
     (outgoing,) = handle(commit_set(store, files, [key] * len(files), counts), context)
     built = outgoing.message.content
     dark_file = tmp_path / "store" / built.reference.key
@@ -122,7 +124,7 @@ def test_the_result_does_not_depend_on_the_windows(tmp_path, monkeypatch):
     for groups, rows in ((7, 64), (1, 64), (3, 64), (2, 19), (7, 1)):
         folder = tmp_path / f"groups{groups}rows{rows}"
         folder.mkdir()
-        monkeypatch.setattr(handler, "plan", lambda *_, g=groups, r=rows: WindowPlan(g, r, 7, 64))
+        monkeypatch.setattr(building, "plan", lambda *_, g=groups, r=rows: WindowPlan(g, r, 7, 64))
         *arrays, facts = _ours(folder, paths, key, [2] * 6)
         assert (facts.groups_per_window, facts.rows_per_window) == (groups, rows)
         results.append((arrays, facts.model_dump(exclude={"groups_per_window", "rows_per_window", "ramps"})))
@@ -139,7 +141,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path, monkeypat
     rng = np.random.default_rng(10)
     key = configuration(67, 61, 7)
     paths = [write_ramp(tmp_path / f"jw{n}_jump.fits", key, *dark(rng, key, 2, hits=0.05)) for n in range(5)]
-    monkeypatch.setattr(handler, "plan", lambda *_: WindowPlan(3, 29, 7, 67))
+    monkeypatch.setattr(building, "plan", lambda *_: WindowPlan(3, 29, 7, 67))
     results = []
     # When combined by one thread, and by several
     for number in (1, threads):

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from jwst_reffiles.utils import dq_flags
 
 from services.darkref.combine import BLOCK, JUMP_DET, add_first_hits, sigma_clipped_mean
-from services.darkref.modes import combiner
+from services.darkref.modes import mode_named
 from services.darkref.windows import BandState, Combined, Window
 from shared.errors import PermanentError
 
@@ -258,7 +258,7 @@ def test_the_sums_give_the_slopes_of_the_integrations_and_of_the_mean_ramp():
     np.testing.assert_allclose((n * gy - g * y) / (n * gg - g * g), expected, rtol=1e-8, atol=1e-10)
 
 
-def test_flight_mode_is_refused_in_one_line_that_says_what_to_do():
+def test_a_mode_that_is_not_built_is_refused_in_one_line_that_says_what_to_do():
     with pytest.raises(PermanentError, match="--mode reference") as caught:
-        combiner("flight")
+        mode_named("median")
     assert "\n" not in str(caught.value)

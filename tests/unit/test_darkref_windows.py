@@ -75,3 +75,13 @@ def test_a_bound_below_the_process_itself_still_works():
     one = plan(10, 20, 640, 640, 64 * 1024**2)
     assert one.groups >= 1
     assert one.rows >= 1
+
+
+def test_flight_mode_s_pedestals_are_counted():
+    # Given sets so large that memory bounds the rows
+    plain, flight = (plan(2000, 20, 2048, 2048, 2 * GIB, pedestals=given) for given in (False, True))
+    # Then a band's pedestals take 4 bytes a pixel and integration more
+    assert flight.rows <= plain.rows
+    pixels = flight.rows * 2048
+    held = pixels * (3 * flight.groups * (2000 * 4 + 10) + 2000 * (3 + 8 + 4 + 4) + 40)
+    assert held < 2 * GIB - windows.BASE_BYTES

@@ -216,9 +216,11 @@ def test_what_a_configuration_waits_for_is_said(
     assert words in answer
 
 
-def built(name: str, exposures: str, minutes: float = 0.0, configuration: str = "c") -> BuiltSet:
+def built(
+    name: str, exposures: str, minutes: float = 0.0, configuration: str = "c", rejected: bool = False
+) -> BuiltSet:
     created = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
-    return BuiltSet(name, configuration, frozenset(exposures), created)
+    return BuiltSet(name, configuration, frozenset(exposures), created, rejected)
 
 
 def test_a_larger_set_supersedes_whatever_it_holds_and_of_the_same_the_newest_counts() -> None:
@@ -235,6 +237,23 @@ def test_a_larger_set_supersedes_whatever_it_holds_and_of_the_same_the_newest_co
         "small": "again",
         "overlaps": None,
         "elsewhere": None,
+    }
+
+
+def test_a_rejected_one_never_takes_the_place_of_one_that_was_not() -> None:
+    products = [
+        built("accepted", "ab", 1),
+        built("newer", "ab", 2, rejected=True),
+        built("larger", "abc", 3, rejected=True),
+        built("other", "x", 1, rejected=True),
+        built("larger other", "xy", 2),
+    ]
+    assert superseded_by(products) == {
+        "accepted": None,
+        "newer": "accepted",
+        "larger": None,
+        "other": "larger other",
+        "larger other": None,
     }
 
 

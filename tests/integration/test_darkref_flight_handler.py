@@ -1,0 +1,313 @@
+"""The darkref stage in flight mode, from ``set.ready`` to the file and its facts."""
+
+import itertools
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from configurations import configuration
+from darkref_sets import commit_set, dark, write_ramp
+from stdatamodels.jwst import datamodels
+
+from services.darkref import streaming
+from services.darkref.handler import handle
+from services.darkref.products import ReferenceFacts
+from services.darkref.streaming import combine_set
+from services.darkref.verification_products import Verification
+from shared.errors import PermanentError
+from shared.messages import Envelope
+from shared.settings import StageSettings
+from shared.stage import StageContext
+from shared.store.local import LocalStore
+from shared.store.manifest import find_all
+
+SATURATED, JUMP_DET, UNRELIABLE_DARK = 2, 4, 1 << 23
+DARK = "nrcalong_sub64p_dark.fits"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def context(tmp_path, store):
+    return StageContext(store, StageSettings(store=tmp_path / "store", mode="flight"))
+
+
+def _with(context, **settings):
+    return StageContext(context.store, context.settings.model_copy(update=settings), context.progress)
+
+
+def _write(tmp_path, key, ramps, name="jw"):
+    return [
+        write_ramp(tmp_path / f"{name}{n}_jump.fits", key, data[None], groupdq[None])
+        for n, (data, groupdq) in enumerate(ramps)
+    ]
+
+
+def _ramps(seed, count, key, **how):
+    data, groupdq = dark(np.random.default_rng(seed), key, count, **how)
+    return list(zip(data, groupdq, strict=True))
+
+
+def _first(ready, count):
+    """The set of the first exposures only, as it was ready before the others came."""
+    content = ready.content.model_copy(
+        update={"members": ready.content.members[:count], "set_id": f"of{count}"}
+    )
+    return Envelope.of(content, identity=content.set_id)
+
+
+def _built(context, ready):
+    """Build it; return its manifest and facts."""
+    identity = handle(ready, context)[0].message.content.manifest.rpartition("/")[0]
+    (manifest,) = [one for one in find_all(context.store, "darkref/") if one.path == identity]
+    return manifest, ReferenceFacts.model_validate(manifest.facts)
+
+
+def _file(tmp_path, manifest, name=DARK):
+    return tmp_path / "store" / manifest.object(name).key
+
+
+def test_a_flight_mode_dark_opens_as_one_and_says_what_it_is(tmp_path, store, context):
+    # Given
+    key = configuration()
+    ready = commit_set(store, _write(tmp_path, key, _ramps(1, 6, key)), [key] * 6, [1] * 6)
+    # When
+    manifest, facts = _built(context, ready)
+    # Then the file
+    with datamodels.DarkModel(_file(tmp_path, manifest)) as model:
+        model.validate()
+        assert model.dq.shape == (64, 64)
+        assert not model.data[0].any()
+        assert not model.err[0].any()
+    history = " ".join(str(line) for line in fits.getheader(_file(tmp_path, manifest))["HISTORY"])
+    for said in (
+        "flight mode",
+        "standard error",
+        "MAD",
+        "k(6) = 4.58",
+        "replaces no earlier file",
+        "jw0_jump",
+    ):
+        assert said in history
+    with fits.open(_file(tmp_path, manifest, "dark_current_map.fits")) as hdus:
+        assert hdus["AVDRKCUR"].data[30, 30] == pytest.approx(max(facts.dark_current_e_per_ks, 0) / 1000)
+    # and the facts
+    assert (facts.mode, facts.err_is, facts.min_measurements) == ("flight", "standard error of the mean", 3)
+    assert "k(6) = 4.58" in facts.clip
+    assert facts.unreliable_pixels == facts.flagged_pixels["unreliable"]
+    assert facts.flag_thresholds["min_measurements"] == 3
+    assert facts.replaces is None
+    assert facts.mean_ramp_dn[0] == 0
+    assert manifest.parameters["min_measurements"] == 3
+    assert manifest.versions["darkref"] == "2"
+
+
+def test_the_dark_current_is_measured_and_pedestals_do_not_widen_it(tmp_path, store, context):
+    # Given resets of 37 e-, and many hits
+    key = configuration(ngroups=10)
+    files = _write(tmp_path, key, _ramps(2, 8, key, kick=20.0, hits=0.03))
+    ready = commit_set(store, files, [key] * 8, [1] * 8)
+    # When
+    flight, reference = (_built(_with(context, mode=mode), ready) for mode in ("flight", "reference"))
+    # Then
+    truth = 0.02 * 1.84 * 1000
+    facts = flight[1]
+    assert abs(facts.dark_current_e_per_ks - truth) < 3 * facts.dark_current_error_e_per_ks
+    spread = []
+    for manifest, _ in (flight, reference):
+        image = fits.getdata(_file(tmp_path, manifest, "dark_current_map.fits"), "DARKCURR")
+        spread.append(np.nanstd(image))
+    assert spread[0] < 0.7 * spread[1]
+
+
+def test_outliers_of_a_set_of_five_are_gone_as_they_are_not_in_reference_mode(tmp_path, store, context):
+    # Given 5 integrations, and in 1 per cent of the pixels an unflagged hit of 300 DN or more in one of them
+    key, rng = configuration(), np.random.default_rng(7)
+    ramps = _ramps(7, 5, key, hits=0.0)
+    struck = np.zeros((64, 64), bool)
+    struck.flat[rng.choice(64 * 64, 41, replace=False)] = True
+    for y, x in np.argwhere(struck):
+        ramps[rng.integers(5)][0][rng.integers(1, 6) :, y, x] += rng.uniform(500, 5000)
+    ready = commit_set(store, _write(tmp_path, key, ramps), [key] * 5, [1] * 5)
+    # When
+    means = {}
+    for mode in ("flight", "reference"):
+        manifest, _ = _built(_with(context, mode=mode), ready)
+        means[mode] = fits.getdata(_file(tmp_path, manifest), "SCI").astype(float)
+    # Then a pixel's last group is off by no more than noise does it (7 DN a difference, over sqrt 5)
+    noise = 5 * np.sqrt(2 / 5)
+    assert np.abs(means["flight"][:, struck] - 0.02 * 6 * key.group_time).max() < 6 * noise + 1
+    assert (np.ptp(means["reference"][:, struck], axis=0) > 80).all()
+
+
+def test_results_do_not_depend_on_windows_or_threads(tmp_path, store, context, monkeypatch):
+    # Given
+    key = configuration(ngroups=7)
+    ready = commit_set(store, _write(tmp_path, key, _ramps(3, 9, key)), [key] * 9, [1] * 9)
+    found = []
+    # When
+    for threads, bound in itertools.product((1, 3), (None, 1)):
+
+        def combine(*arguments, threads=threads):
+            combine_set(*arguments, threads=threads)
+
+        monkeypatch.setattr("services.darkref.building.combine_set", combine)
+        if bound:
+            monkeypatch.setattr(
+                "services.darkref.building.plan", lambda *_: streaming.WindowPlan(2, 13, 7, 64)
+            )
+        manifest, _ = _built(_with(context, author=f"{threads} {bound}"), ready)
+        with fits.open(_file(tmp_path, manifest)) as hdus:
+            found.append([hdus[name].data.tobytes() for name in ("SCI", "ERR", "DQ")])
+        for name in ("contributions.fits", "dark_current_map.fits"):
+            found[-1].append(_file(tmp_path, manifest, name).read_bytes())
+    # Then
+    assert all(one == found[0] for one in found)
+
+
+def test_few_measurements_are_unreliable_and_one_has_the_usual_error(tmp_path, store, context):
+    # Given 4 integrations; one pixel that saturates in two of them, one in three, one in all from group 3 on,
+    # and one from the first group on
+    key = configuration()
+    ramps = _ramps(4, 4, key, hits=0.0)
+    for n, (_, groupdq) in enumerate(ramps):
+        for x, lost in ((1, 2), (2, 3), (3, 4)):
+            groupdq[3:, 10, x] = SATURATED if n < lost else 0
+        groupdq[0, 10, 4] = SATURATED
+    ready = commit_set(store, _write(tmp_path, key, ramps), [key] * 4, [1] * 4)
+    # When
+    manifest, facts = _built(context, ready)
+    # Then
+    with fits.open(_file(tmp_path, manifest)) as hdus:
+        sci, err, quality = (hdus[name].data for name in ("SCI", "ERR", "DQ"))
+    counts = fits.getdata(_file(tmp_path, manifest, "contributions.fits"), "NMEAS")
+    assert counts[5, 10, :6].tolist() == [4, 2, 1, 0, 0, 4]
+    unreliable = quality & UNRELIABLE_DARK != 0
+    assert unreliable[10, :6].tolist() == [False, True, True, True, True, False]
+    assert facts.unreliable_pixels >= 4
+    # One measurement: the error of one, as other pixels have it (5 DN a read, group 0's with it)
+    assert err[5, 10, 2] == pytest.approx(5 * np.sqrt(2), rel=0.05)
+    single = ramps[3][0]
+    assert sci[5, 10, 2] == single[5, 10, 2] - single[0, 10, 2]
+    # None at all: 0 in both
+    assert not sci[3:, 10, 3].any()
+    assert not err[3:, 10, 3].any()
+    assert not sci[:, 10, 4].any()
+
+
+def test_more_measurements_may_be_asked_for(tmp_path, store, context):
+    key = configuration()
+    ready = commit_set(store, _write(tmp_path, key, _ramps(5, 4, key, hits=0.0)), [key] * 4, [1] * 4)
+    _, facts = _built(_with(context, min_measurements=5), ready)
+    assert facts.unreliable_pixels == 64 * 64
+    _, facts = _built(context, ready)
+    assert facts.unreliable_pixels < 10
+
+
+def test_a_single_integration_is_a_dark_of_which_no_error_is_known(tmp_path, store, context):
+    key = configuration()
+    ready = commit_set(store, _write(tmp_path, key, _ramps(6, 1, key, hits=0.0)), [key], [1])
+    manifest, facts = _built(_with(context, min_integrations=1), ready)
+    assert facts.unreliable_pixels == 64 * 64
+    assert not fits.getdata(_file(tmp_path, manifest), "ERR").any()
+
+
+def test_what_changes_against_the_reference_it_replaces_is_said(tmp_path, store, context):
+    # Given a set and its reference, and a late exposure with which a new set is ready; a pixel went hot
+    key = configuration()
+    ramps = _ramps(8, 6, key, hits=0.0)
+    for data, _ in ramps:
+        data[:, 20, 30] += 40 * np.arange(6)
+    larger = commit_set(store, _write(tmp_path, key, ramps), [key] * 6, [1] * 6)
+    first, _ = _built(context, _first(larger, 4))
+    # When
+    manifest, facts = _built(context, larger)
+    # Then
+    assert facts.replaces == first.object(DARK).key
+    assert facts.differences[0].startswith(f"DIFFERENCES: replaces {DARK} of set ")
+    assert any("0 pixels newly hot, 0 no longer hot, 1 hot in both" in said for said in facts.differences)
+    header = fits.getheader(_file(tmp_path, manifest))
+    assert "replaces " + DARK in " ".join(str(line) for line in header["HISTORY"])
+    # and the earlier set, built again with other words, does not replace the later one
+    _, again = _built(_with(context, descrip="again"), _first(larger, 4))
+    assert again.replaces == first.object(DARK).key
+
+
+def test_a_reference_mode_dark_and_one_of_an_earlier_epoch_are_replaced_too(tmp_path, store, context):
+    # Given a reference of the exposures before, in reference mode
+    key = configuration()
+    whole = commit_set(store, _write(tmp_path, key, _ramps(11, 8, key, hits=0.0)), [key] * 8, [1] * 8)
+    first, _ = _built(_with(context, mode="reference"), _first(whole, 4))
+    later = whole.content.model_copy(update={"members": whole.content.members[4:], "set_id": "later"})
+    # When
+    _, facts = _built(context, Envelope.of(later, identity="later"))
+    # Then
+    assert facts.replaces == first.object(DARK).key
+    assert "this is no change of noise" in facts.differences[-1]
+    # and a set of exposures that came before them replaces neither
+    _, early = _built(context, _first(whole, 3))
+    assert early.replaces is None
+
+
+@pytest.mark.parametrize("fault", ["gone", "cut", "garbage"])
+def test_an_earlier_reference_that_cannot_be_read_is_named_and_does_not_stop_the_new_one(
+    tmp_path, store, context, fault
+):
+    key = configuration()
+    larger = commit_set(store, _write(tmp_path, key, _ramps(9, 5, key)), [key] * 5, [1] * 5)
+    first, _ = _built(context, _first(larger, 4))
+    path = _file(tmp_path, first)
+    stored = path.read_bytes()
+    path.unlink()
+    if fault != "gone":
+        path.write_bytes(stored[: len(stored) // 2] if fault == "cut" else bytes(len(stored)))
+    _, facts = _built(context, larger)
+    assert facts.replaces == first.object(DARK).key
+    assert "cannot be compared" in facts.differences[0]
+
+
+def test_all_pixels_flagged_names_the_flags(tmp_path, store, context):
+    key = configuration()
+    ramps = _ramps(10, 3, key)
+    for _, groupdq in ramps:
+        groupdq[0] = SATURATED
+    with pytest.raises(PermanentError, match=r"all pixels flagged.*SATURATED"):
+        handle(commit_set(store, _write(tmp_path, key, ramps), [key] * 3, [1] * 3), context)
+
+
+def test_a_dark_is_verified_before_it_is_announced(tmp_path, store, context):
+    # Given a good set of enough integrations
+    key = configuration(ngroups=8)
+    ready = commit_set(store, _write(tmp_path, key, _ramps(5, 6, key)), [key] * 6, [1] * 6)
+    # When
+    (outgoing,) = handle(ready, _with(context, verify=True))
+    # Then an exposure was left out, and message and manifest say what came of it
+    built = outgoing.message.content
+    manifest = _built(_with(context, verify=True), ready)[0]
+    verification = ReferenceFacts.model_validate(manifest.facts).verification
+    assert verification.left_out.exposure == ready.content.members[3].exposure_id
+    assert 3 < verification.left_out.measurements <= 5
+    assert {check.name: check.passed for check in verification.checks}["CRDS certify"]
+    assert (built.accepted, built.verification) == (verification.accepted, verification.verdict)
+    # And nothing of the trial is left
+    assert not list((tmp_path / "store").rglob("without-*"))
+
+
+def test_what_the_next_dark_replaces_is_never_a_rejected_one(tmp_path, store, context, monkeypatch):
+    # Given an accepted dark of four exposures, and a rejected one of five
+    key = configuration()
+    whole = commit_set(store, _write(tmp_path, key, _ramps(6, 6, key)), [key] * 6, [1] * 6)
+    accepted, _ = _built(context, _first(whole, 4))
+    outcome = Verification(
+        accepted=False, verdict="rejected: x", amplifiers=[], detector=False, checks=[], measurements=4
+    )
+    monkeypatch.setattr("services.darkref.acceptance.verify", lambda *_: outcome)
+    _, facts = _built(_with(context, verify=True), _first(whole, 5))
+    assert facts.verification.accepted is False
+    # When
+    _, facts = _built(context, whole)
+    # Then
+    assert facts.replaces == accepted.object(DARK).key

@@ -1,0 +1,198 @@
+"""Hot, warm, dead, RC and unreliable pixels: planted ones are found, ordinary ones are left alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stdatamodels.jwst.datamodels import dqflags
+
+from services.darkref.pixel_flags import (
+    DEAD,
+    HOT,
+    RC,
+    UNRELIABLE_DARK,
+    WARM,
+    PixelMaps,
+    Thresholds,
+    average_rates,
+    flag_pixels,
+)
+
+GAIN, GROUP_TIME, READ_NOISE, BULK = 1.84, 10.73677, 10.0, 0.027
+KINDS = ("ordinary", "hot", "warm", "dead", "rc", "fast rc", "noisy", "saturating")
+
+
+def _maps(ramps, stop, science=None):
+    """Combine ramps (integrations, groups, y, x; DN) as flight mode does, up to group `stop` of each."""
+    count, groups = ramps.shape[:2]
+    used = np.arange(groups)[None, :, None, None] < stop[:, None]
+    risen = np.where(used, ramps - ramps[:, :1], np.nan)
+    nmeas = used.sum(0).astype(np.uint16)
+    sci = np.nansum(risen, 0) / np.maximum(nmeas, 1)
+    scatter = np.nansum((risen - sci) ** 2, 0) / np.maximum(nmeas - 1.0, 1)
+    err = np.where(nmeas > 1, np.sqrt(scatter / np.maximum(nmeas, 1)), 0)
+    time = np.arange(groups) - (groups - 1) / 2
+    slopes = np.tensordot(time, risen, (0, 1)) / np.sum(time**2)
+    measured = nmeas > 0
+    n = measured.sum(0)
+    g = np.where(measured, time[:, None, None], 0)
+    y = np.where(measured, sci, 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = (n * (g * y).sum(0) - g.sum(0) * y.sum(0)) / (n * (g**2).sum(0) - g.sum(0) ** 2)
+    planes = [np.asarray(cube, np.float32) for cube in (slopes, sci, err)]
+    return PixelMaps(
+        slope=slope.astype(np.float32),
+        integration_slope=planes[0].__getitem__,
+        integrations=count,
+        sci=planes[1].__getitem__,
+        err=planes[2].__getitem__,
+        nmeas=nmeas.__getitem__,
+        groups=groups,
+        science=np.ones(nmeas.shape[1:], bool) if science is None else science,
+        gain=GAIN,
+        group_time=GROUP_TIME,
+    )
+
+
+def _planted(seed, count, groups=20, shape=(360, 360)):
+    """Return maps and what each pixel is, as an index into `KINDS`."""
+    rng = np.random.default_rng(seed)
+    kind = np.where(rng.random(shape) < 0.04, rng.integers(1, len(KINDS), shape), 0)
+    rate = BULK * (1 + 0.2 * rng.normal(size=shape))
+    rate = np.where(kind == 1, np.exp(rng.uniform(np.log(0.6), np.log(50), shape)), rate)
+    rate = np.where(kind == 2, rng.uniform(0.3, 0.42, shape), rate)
+    rate = np.where(kind == 7, 400.0, rate)
+    noise = np.where(kind == 6, 10 * READ_NOISE, READ_NOISE)
+    time = GROUP_TIME * np.arange(1, groups + 1)
+    electrons = np.cumsum(
+        rng.poisson(np.maximum(rate, 0) * GROUP_TIME, (count, groups, *shape)), axis=1
+    ).astype(np.float64)
+    settled = np.exp(-time / (1.5 * GROUP_TIME))[:, None, None]
+    electrons -= np.where(kind == 4, rng.uniform(250, 3000, shape), 0) * settled
+    electrons += 37 * rng.normal(size=(count, 1, *shape)) + noise * rng.normal(size=electrons.shape)
+    electrons[..., kind == 3] = 25.0
+    stop = np.where(rng.random((count, *shape)) < 0.03, rng.integers(1, groups, (count, *shape)), groups)
+    stop[:, kind == 3] = groups
+    stop[:, kind == 5] = 1
+    stop[:, kind == 7] = 12
+    return _maps(electrons / GAIN, stop), kind
+
+
+@pytest.mark.parametrize("count", [5, 10])
+def test_planted_pixels_are_found_and_ordinary_ones_left_alone(count):
+    # Given one pixel in 25 of some kind
+    maps, kind = _planted(count, count)
+    # When
+    quality, counts = flag_pixels(maps, Thresholds())
+    # Then
+    ordinary = kind == 0
+    for name, flag in (
+        ("hot", HOT),
+        ("warm", WARM),
+        ("dead", DEAD),
+        ("rc", RC),
+        ("fast rc", RC),
+        ("noisy", UNRELIABLE_DARK),
+        ("saturating", HOT),
+    ):
+        found = quality[kind == KINDS.index(name)] & flag != 0
+        assert found.size > 500
+        assert found.mean() >= 0.99, name
+    for flag in (HOT, WARM, DEAD, RC):
+        assert np.mean(quality[ordinary] & flag != 0) < 1e-4
+    few = np.min([maps.nmeas(group) for group in range(maps.groups)], 0) < 3
+    np.testing.assert_array_equal(quality[ordinary] & UNRELIABLE_DARK != 0, few[ordinary])
+    # and each kind only as what it is
+    assert np.mean(quality[kind == 1] & ~HOT == 0) >= 0.99
+    assert np.mean(quality[kind == 2] & ~(WARM | UNRELIABLE_DARK) == 0) >= 0.99
+    assert np.mean(quality[kind == 6] & ~UNRELIABLE_DARK == 0) >= 0.98
+    assert not np.any((quality & HOT != 0) & (quality & WARM != 0))
+    # and the counts count
+    for number, flag in (
+        (counts.hot, HOT),
+        (counts.warm, WARM),
+        (counts.dead, DEAD),
+        (counts.rc, RC),
+        (counts.unreliable, UNRELIABLE_DARK),
+    ):
+        assert number == np.count_nonzero(quality & flag)
+    assert 0.1 < counts.hot_cut_e_per_s < 0.4
+    assert counts.warm_cut_e_per_s < counts.hot_cut_e_per_s
+
+
+def test_ordinary_pixels_alone_give_next_to_no_flag():
+    # Given half a million ordinary pixels of three integrations, the fewest that min_measurements allows
+    rng = np.random.default_rng(3)
+    ramps = (READ_NOISE / GAIN) * rng.normal(size=(3, 12, 700, 700)) + 0.02 * GROUP_TIME * np.arange(12)[
+        :, None, None
+    ]
+    # When
+    quality, _ = flag_pixels(_maps(ramps, np.full((3, 700, 700), 12)), Thresholds())
+    # Then
+    assert np.mean(quality != 0) < 1e-4
+
+
+def test_a_quiet_detectors_tail_is_not_hot():
+    # Given pixels of 0.05 e-/s, more than 5 sigma out of a long, quiet set, and one of 0.6
+    rng = np.random.default_rng(4)
+    rate = np.full((64, 64), 0.002)
+    rate[:8] = 0.05
+    rate[40, 40] = 0.6
+    time = 1000.0 * np.arange(1, 21)[:, None, None]
+    ramps = (rng.normal(size=(5, 20, 64, 64)) * READ_NOISE + rate * time) / GAIN
+    maps = dataclasses.replace(_maps(ramps, np.full((5, 64, 64), 20)), group_time=1000.0)
+    # When
+    quality, counts = flag_pixels(maps, Thresholds())
+    # Then the 5 sigmas are there, but not the rate
+    assert counts.hot_cut_e_per_s < 0.05
+    assert np.argwhere(quality & (HOT | WARM)).tolist() == [[40, 40]]
+
+
+def test_one_undetected_hit_makes_no_pixel_hot():
+    # Given 5 integrations, one of which jumps by 5000 DN unseen
+    rng = np.random.default_rng(5)
+    ramps = rng.normal(0, 5, (5, 20, 32, 32))
+    ramps[2, 7:, 10, 10] += 5000
+    # When
+    quality, _ = flag_pixels(_maps(ramps, np.full((5, 32, 32), 20)), Thresholds())
+    # Then
+    assert not quality[10, 10] & (HOT | WARM)
+
+
+def test_reference_pixels_are_never_flagged():
+    maps, _ = _planted(6, 5, shape=(80, 80))
+    science = np.zeros((80, 80), bool)
+    science[4:-4, 4:-4] = True
+    quality, counts = flag_pixels(dataclasses.replace(maps, science=science), Thresholds())
+    assert not quality[~science].any()
+    assert counts.science == 72 * 72
+
+
+@given(
+    groups=st.integers(2, 6), count=st.integers(1, 4), stop=st.integers(0, 6), value=st.sampled_from([0, 7])
+)
+def test_short_constant_or_unmeasured_sets_are_judged_without_fault(groups, count, stop, value):
+    ramps = np.full((count, groups, 3, 3), float(value))
+    maps = _maps(ramps, np.full((count, 3, 3), min(stop, groups)))
+    quality, counts = flag_pixels(maps, Thresholds())
+    assert quality.dtype == np.uint32
+    assert (counts.rc is None) == (groups < 4)
+    assert counts.few_measurements == (9 if count < 3 or stop < groups else 0)
+    assert counts.hot == counts.warm == 0
+
+
+def test_flags_are_jwsts_own():
+    names = {"HOT": HOT, "WARM": WARM, "DEAD": DEAD, "RC": RC, "UNRELIABLE_DARK": UNRELIABLE_DARK}
+    assert {name: dqflags.pixel[name] for name in names} == {name: int(flag) for name, flag in names.items()}
+
+
+def test_average_rates_are_the_detectors_but_for_hot_and_warm_pixels():
+    rate = np.array([[9.0, 0.01, -3.0], [0.3, np.nan, 7.0]], np.float32)
+    quality = np.array([[HOT, 0, 0], [WARM, HOT, 0]], np.uint32)
+    science = np.array([[True, True, True], [True, True, False]])
+    rates = average_rates(rate, quality, science, 0.027)
+    np.testing.assert_allclose(rates, [[9, 0.027, 0.027], [0.3, 0.027, 0]], rtol=1e-6)
+    assert rates.dtype == np.float32
+    assert not average_rates(rate, 0 * quality, science, -1.0).any()
