@@ -1,5 +1,6 @@
 """Correlated double sampling: the noise of the difference of two groups."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from shared.medians import Room
 from shared.ramps import Ramp
 
 _GOLDEN = (5**0.5 - 1) / 2
+#: Rows of a plane that are worked on at once where double precision is needed.
+_BAND = 128
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ class CdsPairs:
             After each pair's median over active pixels was taken away; else in total.
         """
         pairs = self._kept(removed)
-        variance = corrected_variance(pairs.variance(), pairs.count, minimum=2)
+        variance = np.empty(pairs.count.shape, np.float32)
+        for rows in _bands(len(variance)):
+            variance[rows] = corrected_variance(pairs.variance(rows), pairs.count[rows], minimum=2)
         known = np.isfinite(variance) & pixels.sky
         _, parts = gather(variance, known, pixels.amplifiers)
         return np.sqrt([median(part) for part in parts])
@@ -134,7 +139,10 @@ class CdsPairs:
         -------
         ndarray of float32, 2D (y, x)
         """
-        noise: NDArray[np.float32] = np.sqrt(self._kept(removed=False).variance()).astype(np.float32)
+        pairs = self._kept(removed=False)
+        noise = np.empty(pairs.count.shape, np.float32)
+        for rows in _bands(len(noise)):
+            noise[rows] = np.sqrt(pairs.variance(rows))
         return noise
 
     def _kept(self, removed: bool) -> PixelVariance:
@@ -189,6 +197,11 @@ def _dither(values: NDArray[Any], dithered: NDArray[np.float32]) -> None:
     for n in range(values.size):
         turn = n * _GOLDEN
         dithered[n] = values[n] + (turn - (np.floor(turn) + 0.5))
+
+
+def _bands(rows: int) -> Iterator[slice]:
+    # Whole planes in double precision would take more memory than all that is kept of the pairs.
+    return (slice(at, at + _BAND) for at in range(0, rows, _BAND))
 
 
 def _finite_median(values: NDArray[Any]) -> float:

@@ -19,17 +19,20 @@ from services.noise.effective_noise import (
     theory,
     whole_number_step,
 )
-from services.noise.jumps import (
-    expected_percent,
-    false_positive_percent,
-    false_positive_probability,
-    live_seconds,
-)
-from services.noise.measure_exposure import ExposureNoise
+from services.noise.jump_rates import false_flags, judge_jumps
+from services.noise.jumps import false_positive_percent
 from services.noise.measure_set import Planes
+from services.noise.noise_parts import (
+    correlated_noise,
+    ktc_noise,
+    reference_cds_noise,
+    theory_terms,
+    uncorrelated_noise,
+    white_noise,
+)
+from services.noise.one_over_f import OneOverF
 from services.noise.products import (
     EffectiveNoiseCurve,
-    ExposureNoiseFacts,
     Measured,
     SetNoiseFacts,
     Stability,
@@ -39,48 +42,15 @@ from services.noise.stability import integration_starts, stability
 from services.noise.verdicts import NOT_ENOUGH, judge, lacking, overall
 from shared.configuration import ConfigurationKey
 from shared.detectors import detectors
-from shared.messages import ExposureIngested, SetMember, SetReady
-
-#: Per cent of the pixels that cosmic rays hit per 1000 s in flight: least, and most.
-FLIGHT_PERCENT = (5.0, 10.0)
-
-
-def exposure_facts(ingested: ExposureIngested, noise: ExposureNoise) -> ExposureNoiseFacts:
-    """Return the facts of one exposure."""
-    key, member = ingested.key, ingested.member
-    jumps, science = noise.jumps, noise.science_jumps
-    seconds = ramp_seconds(key)
-    return ExposureNoiseFacts(
-        configuration=ingested.configuration,
-        exposure_id=member.exposure_id,
-        jump_flags=jumps.flags,
-        jump_flags_error=jumps.flags_error,
-        jump_pixels=jumps.pixels,
-        jump_pixel_percent=jumps.percent,
-        jump_pixel_percent_error=jumps.percent_error,
-        science_jump_flags=science.flags,
-        science_jump_flags_error=science.flags_error,
-        science_jump_pixels=science.pixels,
-        science_jump_pixel_percent=science.percent,
-        science_jump_pixel_percent_error=science.percent_error,
-        jump_events=noise.events,
-        flags_per_group=jumps.per_group,
-        science_flags_per_group=science.per_group,
-        expected_false_positive_percent=false_positive_percent(key.ngroups, member.integrations),
-        expected_false_positive_flags=_false_flags(key, member.integrations),
-        live_seconds=live_seconds(seconds, member.integrations),
-        jump_pixels_judged=_judge_jumps(science.percent, science.percent_error, key, member.integrations),
-        median_dn=noise.levels.detector,
-        amplifier_median_dn=noise.levels.amplifiers,
-        cds_noise_e=[noise * ingested.gain for noise in noise.cds_noise_dn],
-        integration_mjd=integration_starts(member.start_mjd, member.end_mjd, member.integrations),
-        seconds_per_integration=seconds,
-        simulated=ingested.simulated,
-    )
+from shared.messages import SetMember, SetReady
 
 
 def set_facts(
-    ready: SetReady, members: Sequence[SetMember], found: Planes, temporal: NDArray[np.float64] | None
+    ready: SetReady,
+    members: Sequence[SetMember],
+    found: Planes,
+    temporal: NDArray[np.float64] | None,
+    one_over_f: OneOverF | None,
 ) -> SetNoiseFacts:
     """Return the facts of a set.
 
@@ -92,6 +62,8 @@ def set_facts(
     found : Planes
     temporal : ndarray, 2D (numbers of groups from 2 on, amplifiers), or None
         DN/group; None where there are too few ramps.
+    one_over_f : OneOverF or None
+        In DN; None where no spectrum could be taken.
     """
     key = ready.key
     cds_total, cds_total_amplifiers = _cds(found.pairs, ready, found, removed=False)
@@ -100,6 +72,11 @@ def set_facts(
     curve = _curve(ready, found, sigmas, temporal)
     spatial = _spatial(ready, found, sigmas, curve)
     over_ramps = _temporal(ready, found, SampleSpread(medians[:, -1], sigmas[:, -1]), curve)
+    drifts = _stability(ready, members, found, medians[:, -1], sigmas[:, -1])
+    ktc, ktc_amplifiers = ktc_noise(ready, found)
+    own, own_amplifiers = uncorrelated_noise(one_over_f, ready.gain)
+    dark = float(np.nan_to_num(median_over_ramps(np.array(drifts.dark_rate_e_per_ks)))) / 1000
+    white = white_noise(ready, found, one_over_f, cds_removed, dark)
     integrations = [member.integrations for member in members]
     exposures = len(members)
     jump_percent = _mean_percent(
@@ -109,6 +86,7 @@ def set_facts(
         "CDS noise": cds_total,
         "spatial noise": spatial,
         "temporal noise": over_ramps,
+        "kTC noise": ktc,
         "jumps": jump_percent,
     }
     return SetNoiseFacts(
@@ -135,39 +113,19 @@ def set_facts(
         ),
         expected_false_positive_percent=sum(false_positive_percent(key.ngroups, n) for n in integrations)
         / exposures,
-        expected_false_positive_flags=_false_flags(key, sum(integrations)),
+        expected_false_positive_flags=false_flags(key, sum(integrations)),
         curve=curve,
-        stability=_stability(ready, members, found, medians[:, -1], sigmas[:, -1]),
+        stability=drifts,
         notes=_notes(curve),
         verdict=overall(named),
-    )
-
-
-def ramp_seconds(key: ConfigurationKey) -> float:
-    """Return the time from the first to the last group, s."""
-    return (key.ngroups - 1) * key.group_time
-
-
-def _false_flags(key: ConfigurationKey, integrations: int) -> float:
-    differences = (key.ngroups - 1) * integrations * key.subsize1 * key.subsize2
-    return differences * false_positive_probability(key.ngroups)
-
-
-def _judge_jumps(percent: float, error: float, key: ConfigurationKey, integrations: int) -> Measured:
-    """Compare hit pixels with flight's 5 to 10 per cent per 1000 s, and noise's own flags on top.
-
-    How many those are depends on how well the read noise reference fits and on which of its methods the
-    jump step takes; their expectation is taken to be as uncertain as it is large.
-    """
-    seconds = live_seconds(ramp_seconds(key), integrations)
-    false = false_positive_percent(key.ngroups, integrations)
-    least, most = (expected_percent(limit, seconds) for limit in FLIGHT_PERCENT)
-    return judge(
-        percent,
-        error,
-        (least + most) / 2 + false,
-        math.hypot((most - least) / 2, false),
-        f"{least:.2g} to {most:.2g} % by cosmic rays in {seconds:.0f} s, about {false:.2g} % by noise alone",
+        ktc_noise=ktc,
+        ktc_noise_by_amplifier_e=ktc_amplifiers,
+        correlated_noise=correlated_noise(one_over_f, ready.gain),
+        uncorrelated_noise=own,
+        uncorrelated_noise_by_amplifier_e=own_amplifiers,
+        white_noise=white,
+        reference_cds_noise=reference_cds_noise(ready, found),
+        theory_fit=theory_terms(key, sigmas, ready.gain),
     )
 
 
@@ -176,7 +134,7 @@ def _mean_percent(
 ) -> Measured:
     percent = sum(value for value, _ in counted) / len(counted)
     error = math.hypot(*(error for _, error in counted)) / len(counted)
-    return _judge_jumps(percent, error, key, round(sum(integrations) / len(integrations)))
+    return judge_jumps(percent, error, key, round(sum(integrations) / len(integrations)))
 
 
 def _cds(pairs: CdsPairs, ready: SetReady, found: Planes, removed: bool) -> tuple[Measured, list[float]]:
@@ -194,6 +152,12 @@ def _cds(pairs: CdsPairs, ready: SetReady, found: Planes, removed: bool) -> tupl
     if len(by_ramp) > 1:
         # What drifts from ramp to ramp makes the pairs of a ramp alike: then ramps are what counts.
         error = max(error, temporal_error(value, by_ramp, samples))
+    if ready.key.nframes > 1:
+        said = (
+            f"{NOT_ENOUGH} ({value:.2f} ± {error:.2f} of groups of {ready.key.nframes} frames; the expected "
+            f"{expected.value} ± {expected.sigma} is for single frames)"
+        )
+        return Measured(value=value, error=error, verdict=said), amplifiers.tolist()
     return judge(value, error, expected.value, expected.sigma), amplifiers.tolist()
 
 
@@ -303,6 +267,10 @@ def _stability(
 
 def _notes(curve: EffectiveNoiseCurve) -> list[str]:
     notes = [
+        "kTC noise: of group 0 over integrations, without each amplifier's median, less the read noise. 1/f "
+        "noise is fitted as A/f beside white noise to the spectra of differences of groups in the order of "
+        "readout (100 kHz, 12 pixel times of overhead a line); its rms is that within a frame, and where "
+        "reference pixels were corrected with, it is what that correction leaves.",
         "Left out of every noise figure: a pixel's groups from its first jump, saturation or persistence "
         "flag on, and pixels marked DO_NOT_USE.",
         "Errors are 1 sigma, from the scatter between ramps; the gain's own error is not in them.",

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from services.noise.effective_noise import temporal_refusal
-from services.noise.facts import exposure_facts, set_facts
+from services.noise.exposure_facts import exposure_facts
+from services.noise.facts import set_facts
 from services.noise.measure_exposure import measure_exposure
 from services.noise.measure_set import measure_planes
 from services.noise.memory import plan, resident
-from services.noise.products import CDS_MAP, PIXEL_RAMPS, PixelRamp, SetNoiseFacts
+from services.noise.noise_parts import noise_spectrum
+from services.noise.one_over_f import OneOverF
+from services.noise.products import CDS_MAP, NOISE_SPECTRUM, PIXEL_RAMPS, PixelRamp, SetNoiseFacts
 from services.noise.temporal import temporal_sigmas, windows_of
 from shared.configuration import ConfigurationKey
 from shared.errors import BadMessage, PermanentError
@@ -27,7 +30,7 @@ from shared.stage import Outgoing, StageContext
 from shared.store.base import Store
 from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, product_key
 
-ALGORITHM_VERSION = "1"
+ALGORITHM_VERSION = "2"
 _VERSIONS = {"noise": ALGORITHM_VERSION}
 
 
@@ -102,9 +105,12 @@ def _set(ready: SetReady, message: Envelope, context: StageContext) -> list[Outg
                 "2 groups or more: leave these exposures out"
             )
         timings: dict[str, float] = {}
-        facts, cds_map = _measure(ready, members, context, timings)
+        facts, cds_map, one_over_f = _measure(ready, members, context, timings)
         draft = Draft(store, "set-noise", path, inputs, parameters, _VERSIONS)
         draft.add(CDS_MAP, _cds_file(cds_map, facts))
+        if one_over_f is not None:
+            spectrum = noise_spectrum(one_over_f, key, ready.gain)
+            draft.add(NOISE_SPECTRUM, spectrum.model_dump_json().encode())
         said = NoiseMeasured(
             configuration=ready.configuration,
             manifest=f"{path}/{MANIFEST}",
@@ -124,7 +130,7 @@ def _set(ready: SetReady, message: Envelope, context: StageContext) -> list[Outg
 
 def _measure(
     ready: SetReady, members: list[SetMember], context: StageContext, timings: dict[str, float]
-) -> tuple[SetNoiseFacts, NDArray[np.float32]]:
+) -> tuple[SetNoiseFacts, NDArray[np.float32], OneOverF | None]:
     key = ready.key
     integrations = [member.integrations for member in members]
     windows = plan(key, sum(integrations), context.settings.max_memory, resident())
@@ -135,8 +141,9 @@ def _measure(
         return _open(members[exposure], key, context.store)
 
     start = time.perf_counter()
-    found = measure_planes(open_ramp, len(members), key, _ticker(context, groups, "groups"))
+    found = measure_planes(open_ramp, integrations, key, _ticker(context, groups, "groups"))
     timings["planes"] = time.perf_counter() - start
+    one_over_f = found.spectra.fit()
     cds_map = np.where(found.pixels.sky, found.pairs.per_pixel() * np.float32(ready.gain), np.nan)
     temporal = None
     if with_temporal:
@@ -150,7 +157,8 @@ def _measure(
             ]
             temporal = temporal_sigmas(ramps, key, windows, Path(folder), tick)
         timings["ramp to ramp"] = time.perf_counter() - start
-    return set_facts(ready, members, found, temporal), cds_map.astype(np.float32)
+    facts = set_facts(ready, members, found, temporal, one_over_f)
+    return facts, cds_map.astype(np.float32), one_over_f
 
 
 def _inputs(members: list[SetMember], store: Store) -> list[InputDigest]:

@@ -158,6 +158,14 @@ class JumpCounter:
         )
 
 
+def threshold_sigma(ngroups: int) -> float:
+    """Return from how many sigma the jump step flags a difference: 4; 5 with 4 groups, 6 with 3.
+
+    Source: jwst 3.0.0, ``JumpStep.spec``.
+    """
+    return _FEW_GROUPS_SIGMA.get(ngroups, _USUAL_SIGMA)
+
+
 def false_positive_probability(ngroups: int) -> float:
     """Return the chance that noise alone flags one difference of two groups.
 
@@ -167,7 +175,7 @@ def false_positive_probability(ngroups: int) -> float:
     """
     if ngroups < min(_FEW_GROUPS_SIGMA):
         return 0.0
-    return float(special.erfc(_FEW_GROUPS_SIGMA.get(ngroups, _USUAL_SIGMA) / math.sqrt(2)))
+    return float(special.erfc(threshold_sigma(ngroups) / math.sqrt(2)))
 
 
 def false_positive_percent(ngroups: int, integrations: int) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.noise.cds import CdsPairs
+from services.noise.jump_events import EventFinder, Events, Search
 from services.noise.jumps import JumpCount, JumpCounter
 from services.noise.pixel_ramps import central_pixel, check_inside, choose_pixel, grid_start, pixel_ramp
 from services.noise.pixels import ENDS_RAMP, JUMP_DET, pixels_of, planes
@@ -27,6 +28,8 @@ class ExposureNoise:
     jumps, science_jumps : JumpCount
         Over all pixels, and over science pixels.
     events : int
+    found, search : Events, Search
+        Events one by one, and where they were looked for.
     levels : Levels
     cds_noise_dn : list of float
         Per integration, DN.
@@ -37,6 +40,8 @@ class ExposureNoise:
     jumps: JumpCount
     science_jumps: JumpCount
     events: int
+    found: Events
+    search: Search
     levels: Levels
     cds_noise_dn: list[float]
     ramps: list[PixelRamp]
@@ -68,17 +73,22 @@ def measure_exposure(
         check_inside(pixel, shape, ramp.where)
     counter = JumpCounter(pixels.sky, key.ngroups)
     levels, pairs = Levels(), CdsPairs(shape, per_pixel=False)
+    finder, quality = EventFinder(pixels.active, key.ngroups), np.empty((1, *shape), np.uint8)
     shown: tuple[int, int] | None = None
     shown_in = 0
     for plane in planes(ramp):
         counter.add(plane.group, plane.jumps)
         levels.add(plane, pixels)
         pairs.add(plane, pixels)
+        at = slice(plane.group, plane.group + 1)
+        ramp.read_stored("GROUPDQ", plane.integration, at, slice(None), quality)
+        finder.add(plane.group, plane.signal, quality[0])
         if plane.group == key.ngroups - 1 and shown is None and not chosen:
             shown = choose_pixel(counter.first_jumps, key.ngroups, pixels.sky)
             shown_in = plane.integration if shown else 0
         tick()
     jumps, science_jumps = counter.counts()
+    found, search = finder.finish()
     if chosen:
         singles = [(pixel, _first_hit(ramp, pixel)) for pixel in chosen]
     else:
@@ -87,6 +97,8 @@ def measure_exposure(
         jumps=jumps,
         science_jumps=science_jumps,
         events=counter.events,
+        found=found,
+        search=search,
         levels=levels,
         cds_noise_dn=pairs.by_ramp(),
         ramps=_grid(ramp, *singles[0]) + [_read_ramp(ramp, *single) for single in singles],

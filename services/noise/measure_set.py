@@ -5,7 +5,7 @@ plane for the rest. The second, `services.noise.temporal`, is for what varies fr
 pixel. Neither holds more than its windows, whatever the number of ramps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,9 +14,13 @@ import numpy as np
 
 from services.noise.cds import CdsPairs
 from services.noise.jumps import JumpCount, JumpCounter
+from services.noise.ktc import FirstGroups
 from services.noise.measure_exposure import Tick
+from services.noise.one_over_f import SpectrumPairs
 from services.noise.pixels import Pixels, pixels_of, planes
+from services.noise.reference_pixels import ReferencePairs
 from services.noise.spatial import SlopeSpread
+from services.noise.spectrum import readout_of
 from services.noise.stability import Levels
 from shared.configuration import ConfigurationKey
 from shared.processors import processors
@@ -37,6 +41,9 @@ class Planes:
     jumps, science_jumps : list of JumpCount
         Per exposure.
     pairs : CdsPairs
+    first_groups : FirstGroups
+    spectra : SpectrumPairs
+    reference : ReferencePairs
     levels : Levels
     slopes : SlopeSpread
     active_pixels : int
@@ -45,6 +52,9 @@ class Planes:
 
     pixels: Pixels
     pairs: CdsPairs
+    first_groups: FirstGroups
+    spectra: SpectrumPairs
+    reference: ReferencePairs = field(default_factory=ReferencePairs)
     levels: Levels = field(default_factory=Levels)
     jumps: list[JumpCount] = field(default_factory=list)
     science_jumps: list[JumpCount] = field(default_factory=list)
@@ -52,13 +62,16 @@ class Planes:
     active_pixels: int = 0
 
 
-def measure_planes(open_ramp: OpenRamp, exposures: int, key: ConfigurationKey, tick: Tick) -> Planes:
+def measure_planes(
+    open_ramp: OpenRamp, integrations: Sequence[int], key: ConfigurationKey, tick: Tick
+) -> Planes:
     """Do the first pass.
 
     Parameters
     ----------
     open_ramp : callable
-    exposures : int
+    integrations : sequence of int
+        Of each exposure, at least one.
     key : ConfigurationKey
     tick : callable
         Called after every group of every integration.
@@ -69,13 +82,16 @@ def measure_planes(open_ramp: OpenRamp, exposures: int, key: ConfigurationKey, t
         If an exposure has no usable science pixel.
     """
     found: Planes | None = None
+    pairs = sum(integrations) * (key.ngroups // 2)
     # Four to run, each of them with planes of its own.
     with ThreadPoolExecutor(min(processors(), 4), "plane") as threads:
-        for exposure in range(exposures):
+        for exposure in range(len(integrations)):
             with open_ramp(exposure) as ramp:
                 pixels = pixels_of(key, ramp.read_image("PIXELDQ"), ramp.where)
                 if found is None:
-                    found = Planes(pixels, CdsPairs(pixels.sky.shape))
+                    shape = pixels.sky.shape
+                    spectra = SpectrumPairs(readout_of(key), pairs)
+                    found = Planes(pixels, CdsPairs(shape), FirstGroups(shape), spectra)
                     found.active_pixels = pixels.active.size
                 counter = JumpCounter(pixels.sky, key.ngroups)
                 for plane in planes(ramp):
@@ -84,9 +100,13 @@ def measure_planes(open_ramp: OpenRamp, exposures: int, key: ConfigurationKey, t
                         threads.submit(found.slopes.add, plane, pixels),
                         threads.submit(found.pairs.add, plane, pixels),
                         threads.submit(found.levels.add, plane, pixels),
+                        threads.submit(found.first_groups.add, plane, pixels),
+                        threads.submit(found.reference.add, plane, pixels),
                         threads.submit(counter.add, plane.group, plane.jumps),
                     ]:
                         work.result()
+                    # By itself: its transforms take as much memory as the others' planes.
+                    found.spectra.add(plane, pixels)
                     if plane.group == key.ngroups - 1:
                         alive = int(np.count_nonzero(plane.alive & pixels.active))
                         found.active_pixels = min(found.active_pixels, alive)

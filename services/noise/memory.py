@@ -10,10 +10,11 @@ from shared.errors import EnvironmentFault
 
 #: What the compiled kernels and scipy take once they run, and what the allocator keeps.
 _LIBRARIES = 64 * 1024**2
-#: Bytes per pixel that `measure_planes` holds, measured.
-_PER_PIXEL = 150
+#: Bytes per pixel that `measure_planes` holds, measured (178 of a full frame); it keeps to them for any
+#: number of groups and integrations, and spectra are taken while nothing else is at work.
+_PER_PIXEL = 180
 #: Of them, those that are still held once it is done, and what a plane of variances takes.
-_KEPT_PER_PIXEL = 60
+_KEPT_PER_PIXEL = 165
 #: A window larger than this gains nothing.
 _LARGEST_WINDOW = 48 * 1024**2
 #: Bytes of a group that are read at once, if there is room: a bucket's store charges by the request.

@@ -1,10 +1,9 @@
 """The facts of noise's products, as their manifests carry them."""
 
-import math
-from typing import Annotated, Any
+from pydantic import BaseModel
 
-from pydantic import BaseModel, BeforeValidator
-
+from services.noise.jump_products import JumpEvents
+from services.noise.set_products import Point, TheoryFit, Transient
 from shared.configuration import ConfigurationKey
 
 #: Object of ``exposure-noise``: a list of `PixelRamp`, first the nine of the 3x3 grid, row by row, then
@@ -12,14 +11,8 @@ from shared.configuration import ConfigurationKey
 PIXEL_RAMPS = "pixel_ramps.json"
 #: Object of ``set-noise``: CDS noise per pixel, e-, float32 FITS image "CDSNOISE".
 CDS_MAP = "cds_noise.fits"
-
-
-def _nan_where_null(value: Any) -> Any:
-    return math.nan if value is None else value
-
-
-#: A point of a curve or a series; NaN where nothing could be measured, which is null in JSON.
-Point = Annotated[float, BeforeValidator(_nan_where_null)]
+#: Object of ``set-noise``: `NoiseSpectrum`; only where a spectrum could be taken.
+NOISE_SPECTRUM = "noise_spectrum.json"
 
 
 class PixelRamp(BaseModel):
@@ -82,6 +75,8 @@ class ExposureNoiseFacts(BaseModel):
         Start of each integration, MJD UTC.
     seconds_per_integration : float
         From the first to the last group.
+    events : JumpEvents or None
+        What hit the detector; None where the jump step could not run, and in products of earlier versions.
     """
 
     configuration: str
@@ -109,6 +104,7 @@ class ExposureNoiseFacts(BaseModel):
     integration_mjd: list[float]
     seconds_per_integration: float
     simulated: bool
+    events: JumpEvents | None = None
 
 
 class Trend(BaseModel):
@@ -144,6 +140,8 @@ class Stability(BaseModel):
     amplifier_ramp_per_second : list of Trend or None
         An amplifier's median, averaged over integrations, from group to group, DN/s; its scatter shows
         the reset's transient.
+    transients : list of Transient
+        First groups and first integrations against the rest; empty in products of earlier versions.
     """
 
     integration_mjd: list[float]
@@ -157,6 +155,7 @@ class Stability(BaseModel):
     cds_noise_per_hour: Trend | None
     amplifier_pedestal_per_hour: list[Trend | None]
     amplifier_ramp_per_second: list[Trend | None]
+    transients: list[Transient] = []
 
 
 class EffectiveNoiseCurve(BaseModel):
@@ -203,6 +202,19 @@ class SetNoiseFacts(BaseModel):
         Part of `jump_pixel_percent` and of `jump_flags` that noise alone is expected to make.
     notes : list of str
         How the figures were made, for a person.
+    ktc_noise : Measured or None
+        Reset noise of a pixel, e-; None, as all that follows, in products of earlier versions.
+    ktc_noise_by_amplifier_e : list of float
+    correlated_noise, uncorrelated_noise : Measured or None
+        1/f noise of one group within a frame, rms, e-: what all amplifiers share, and what each has of
+        its own (with one amplifier, all there is).
+    uncorrelated_noise_by_amplifier_e : list of float
+    white_noise : Measured or None
+        What of the CDS noise neither 1/f noise nor dark current nor the converter's rounding makes, for
+        one group of the typical pixel, e-.
+    reference_cds_noise : Measured or None
+        CDS noise of reference pixels, e-.
+    theory_fit : TheoryFit or None
     """
 
     configuration: str
@@ -230,3 +242,11 @@ class SetNoiseFacts(BaseModel):
     stability: Stability
     notes: list[str]
     verdict: str
+    ktc_noise: Measured | None = None
+    ktc_noise_by_amplifier_e: list[Point] = []
+    correlated_noise: Measured | None = None
+    uncorrelated_noise: Measured | None = None
+    uncorrelated_noise_by_amplifier_e: list[Point] = []
+    white_noise: Measured | None = None
+    reference_cds_noise: Measured | None = None
+    theory_fit: TheoryFit | None = None

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from services.noise.pixels import Pixels, Plane
 from services.noise.products import Stability, Trend
 from services.noise.robust import gather, median
+from services.noise.transients import transients
 from shared.medians import Room
 
 
@@ -104,6 +105,7 @@ def stability(
         cds_noise_per_hour=linear_trend(hours, cds_noise),
         amplifier_pedestal_per_hour=[linear_trend(hours, by_amplifier[:, 0, a]) for a in amplifiers],
         amplifier_ramp_per_second=[linear_trend(seconds, mean_ramps[:, a]) for a in amplifiers],
+        transients=transients(levels.detector, dark_rates, exposures, dark_rate_errors),
     )
 
 

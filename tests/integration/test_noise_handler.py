@@ -17,7 +17,14 @@ from scipy import stats
 from services.noise import handler
 from services.noise.handler import handle
 from services.noise.memory import Windows
-from services.noise.products import CDS_MAP, PIXEL_RAMPS, ExposureNoiseFacts, SetNoiseFacts
+from services.noise.products import (
+    CDS_MAP,
+    NOISE_SPECTRUM,
+    PIXEL_RAMPS,
+    ExposureNoiseFacts,
+    SetNoiseFacts,
+)
+from services.noise.set_products import NoiseSpectrum
 from shared.errors import BadMessage, PermanentError
 from shared.messages import Envelope, SetCheck
 from shared.settings import StageSettings
@@ -141,6 +148,79 @@ def test_figures_of_white_noise_are_its_closed_form_within_their_errors(context,
     alive = ~np.maximum.accumulate(flags, axis=1)[:, 1::2]
     difference = np.where(alive, sci[:, 1::2].astype(float) - sci[:, 0::2], np.nan)
     np.testing.assert_allclose(image, np.nanstd(difference, axis=(0, 1), ddof=1) * GAIN, rtol=1e-5)
+
+
+def test_what_noise_is_made_of_comes_back_as_it_was_drawn(context, tmp_path):
+    # Given twelve ramps in six exposures: white noise of 5 DN, kTC of 20 DN, no 1/f noise, four outputs,
+    # and a reference border that reads like the rest
+    key = configuration(64, 256, 10, noutputs=4, substrt1=1, substrt2=1)
+    members, _, _ = put_set(context, tmp_path, key, exposures=6, nints=2)
+    handle(set_ready(key, members), context)
+    manifest, facts = facts_of(context, "set-noise")[0]
+    # Then each part is its truth within three of its errors
+    for measured, truth in (
+        (facts.ktc_noise, 20 * GAIN),
+        (facts.reference_cds_noise, 5 * math.sqrt(2) * GAIN),
+        # Of whole numbers' rounding these have none, but it is taken off as that of raw data
+        (facts.white_noise, math.sqrt(25 - 1 / 12) * GAIN),
+    ):
+        assert abs(measured.value - truth) < 3 * measured.error
+        assert measured.error < 0.02 * truth
+    for part in (facts.correlated_noise, facts.uncorrelated_noise):
+        assert part.value < 3 * part.error + 0.5
+    assert len(facts.ktc_noise_by_amplifier_e) == len(facts.uncorrelated_noise_by_amplifier_e) == 4
+    # And kTC noise is held against the detector's, and says so in the overall verdict
+    assert facts.ktc_noise.expected == pytest.approx(22.1 * GAIN, rel=0.2)
+    assert "kTC noise" in facts.verdict
+    # And the spectrum of each output is flat, at twice the variance over the clock's rate
+    spectrum = NoiseSpectrum.model_validate_json(context.store.get(manifest.object(NOISE_SPECTRUM).key))
+    flat = 2 * 25 * GAIN**2 * spectrum.pixel_seconds
+    assert np.shape(spectrum.amplifiers) == (4, len(spectrum.frequencies_hz))
+    assert np.median(np.array(spectrum.amplifiers)[:, -5:]) == pytest.approx(flat, rel=0.02)
+    assert abs(np.median(spectrum.common[-5:])) < 0.02 * flat
+    assert spectrum.line_seconds == pytest.approx((64 + 12) * 10e-6)
+    assert 10_000 < spectrum.frequencies_hz[-1] < 50_000
+    # And the theory's terms are fitted, and the reset's transients looked for
+    assert facts.theory_fit.p1 is not None
+    assert len(facts.theory_fit.curve) == len(facts.curve.groups)
+    first = facts.stability.transients[0]
+    assert first.sigmas < 4
+    assert "first group of each integration" in first.said
+    assert facts.stability.transients[-1].value is not None
+
+
+def test_groups_of_several_frames_are_not_held_against_the_noise_of_single_ones(context, tmp_path):
+    key = configuration(16, 16, 5, readpatt="SHALLOW4", nframes=4, groupgap=1)
+    members, _, _ = put_set(context, tmp_path, key, 3)
+    handle(set_ready(key, members), context)
+    facts = facts_of(context, "set-noise")[0][1]
+    for cds in (facts.cds_noise, facts.cds_noise_median_removed):
+        assert cds.value > 0
+        assert cds.expected is None
+        assert cds.verdict.startswith("not enough data (")
+        assert "groups of 4 frames" in cds.verdict
+
+
+def test_facts_of_an_earlier_version_still_load(context, tmp_path):
+    key = configuration(16, 16, 5)
+    members, _, _ = put_set(context, tmp_path, key, 2)
+    handle(set_ready(key, members), context)
+    facts = facts_of(context, "set-noise")[0][1]
+    # Given a manifest that has none of what version 2 adds
+    old = facts.model_dump(mode="json")
+    new = [name for name in SetNoiseFacts.model_fields if not SetNoiseFacts.model_fields[name].is_required()]
+    for name in new:
+        del old[name]
+    del old["stability"]["transients"]
+    # Then it is read, and says that it has none
+    read = SetNoiseFacts.model_validate(old)
+    assert read.ktc_noise is None
+    assert read.theory_fit is None
+    assert read.stability.transients == []
+    # And of two integrations kTC noise is refused by name, as the shared part is with one output
+    assert "kTC noise is refused" in facts.ktc_noise.verdict
+    assert "with one output" in facts.correlated_noise.verdict
+    assert facts.uncorrelated_noise.value is not None
 
 
 def test_below_ten_ramps_temporal_is_refused_by_name_and_the_rest_given(context, tmp_path):

@@ -13,6 +13,7 @@ from services.noise.jumps import (
     false_positive_percent,
     false_positive_probability,
     live_seconds,
+    threshold_sigma,
 )
 from services.noise.pixel_ramps import check_inside, choose_pixel, grid_start, pixel_ramp
 from shared.errors import PermanentError
@@ -107,6 +108,7 @@ def test_false_positives_are_the_two_sided_tail_at_the_jump_steps_threshold():
     assert false_positive_probability(4) == pytest.approx(5.733e-7, rel=1e-3)
     assert false_positive_probability(3) == pytest.approx(1.973e-9, rel=1e-3)
     assert false_positive_probability(2) == 0
+    assert [threshold_sigma(ngroups) for ngroups in (3, 4, 5, 150)] == [6, 5, 4, 4]
     assert false_positive_percent(10, 5) == pytest.approx(100 * (1 - (1 - 6.334e-5) ** 45), rel=1e-3)
 
 

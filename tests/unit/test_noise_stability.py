@@ -104,7 +104,7 @@ def test_plan_keeps_the_bound_whatever_the_number_of_ramps(ramps):
     for bound in (4096, 1024):
         windows = plan(full, ramps, bound * MIB, 200 * MIB)
         window = windows.rows * 2048 * (17 * ramps + windows.groups * (10 * ramps + 8))
-        assert 200 * MIB + 60 * 2048**2 + window < bound * MIB
+        assert 200 * MIB + 165 * 2048**2 + window < bound * MIB
         assert 1 <= windows.groups <= 108
     # and what is read at once is worth a request
     assert plan(full, 10, 2048 * MIB, 200 * MIB).rows * 2048 * 4 >= MIB
@@ -116,7 +116,7 @@ def test_plan_of_a_small_subarray_is_one_window():
 
 
 def test_plan_says_how_much_memory_it_needs():
-    with pytest.raises(EnvironmentFault, match=r"needs 8\d\d MiB .* may use 500 MiB: raise --max-memory"):
+    with pytest.raises(EnvironmentFault, match=r"needs 9\d\d MiB .* may use 500 MiB: raise --max-memory"):
         plan(configuration(2048, 2048, 20), 10, 500 * MIB, 200 * MIB)
 
 

@@ -1,0 +1,146 @@
+"""kTC noise, the noise of reference pixels, and the errors of medians of variances."""
+
+import numpy as np
+import pytest
+from configurations import configuration
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from services.noise.ktc import FirstGroups, ktc_refusal, median_variance_error
+from services.noise.pixels import Plane, pixels_of
+from services.noise.reference_pixels import ReferencePairs
+
+
+def first_groups(ramps, pixels, alive=None):
+    found = FirstGroups(ramps.shape[-2:])
+    alive = np.ones(ramps.shape, bool) if alive is None else alive
+    for integration, ramp in enumerate(ramps):
+        for group, signal in enumerate(ramp):
+            found.add(
+                Plane(integration, group, signal, ~alive[integration, group], alive[integration, group]),
+                pixels,
+            )
+    return found
+
+
+def drawn(shape, rng, ktc=20.0, read=5.0, drift=0.0):
+    integrations, _, ny, nx = shape
+    ramps = rng.normal(0, read, shape) + rng.normal(0, ktc, (integrations, 1, ny, nx))
+    return (ramps + rng.normal(1000, drift, (integrations, 1, 1, 1))).astype(np.float32)
+
+
+@pytest.mark.parametrize("integrations", [3, 5, 12])
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_reset_noise_comes_back_whatever_the_number_of_integrations(integrations, outputs):
+    # Given resets of 20 DN, reads of 5 and a detector whose level drifts by 50
+    key = configuration(40, 128, noutputs=outputs)
+    pixels = pixels_of(key, np.zeros((40, 128), np.uint32), "x")
+    rng = np.random.default_rng(integrations)
+    found = first_groups(drawn((integrations, 2, 40, 128), rng, drift=50.0), pixels)
+    # When the reads' variance is taken off
+    cds = np.full(outputs, 5 * 2**0.5)
+    noise = found.reset_noise(pixels, cds, 0.01 * cds)
+    # Then the resets' is left, within its error
+    value, error = noise.detector
+    assert len(noise.amplifiers) == outputs
+    assert abs(value - 20) < 3 * error
+    assert error < 0.05 * 20
+
+
+def test_errors_are_those_of_the_scatter_between_sets():
+    key = configuration(24, 64)
+    pixels = pixels_of(key, np.zeros((24, 64), np.uint32), "x")
+    off = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        found = first_groups(drawn((4, 1, 24, 64), rng), pixels)
+        value, error = found.reset_noise(pixels, np.array([5 * 2**0.5]), np.array([0.01])).detector
+        off.append((value - 20) / error)
+    assert 0.85 < np.std(off) < 1.2
+    assert abs(np.mean(off)) < 0.35
+
+
+def test_hits_hot_pixels_and_masked_ones_do_not_count():
+    # Given hot pixels, pixels that are flagged in group 0, and masked ones, all of them wild
+    key = configuration(40, 64)
+    mask = np.zeros((40, 64), np.uint32)
+    mask[3] = 1
+    pixels = pixels_of(key, mask, "x")
+    rng = np.random.default_rng(2)
+    ramps = drawn((6, 1, 40, 64), rng)
+    alive = rng.random(ramps.shape) > 0.1
+    ramps[~alive] = 1e6
+    ramps[:, 0, 3] += rng.normal(0, 1e5, (6, 64))
+    ramps[:, 0, 7, :20] += 5e4
+    value, error = (
+        first_groups(ramps, pixels, alive)
+        .reset_noise(pixels, np.array([5 * 2**0.5]), np.array([0.01]))
+        .detector
+    )
+    assert abs(value - 20) < 3 * error
+
+
+def test_amplifier_without_reset_noise_is_not_seen():
+    key = configuration(16, 16)
+    pixels = pixels_of(key, np.zeros((16, 16), np.uint32), "x")
+    rng = np.random.default_rng(3)
+    found = first_groups(drawn((5, 1, 16, 16), rng, ktc=0.0), pixels)
+    noise = found.reset_noise(pixels, np.array([8.0]), np.array([0.1]))
+    assert np.isnan(noise.detector).all()
+
+
+def test_too_few_integrations_are_refused_by_name():
+    assert ktc_refusal(3) is None
+    assert "kTC noise is refused" in ktc_refusal(2)
+    assert "1 integration" in ktc_refusal(1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(count=st.integers(2, 40))
+def test_error_of_a_median_of_variances_is_scipys(count):
+    # 1 / (2 f) at the median, over the median
+    middle = stats.chi2.median(count - 1)
+    assert median_variance_error(count) == pytest.approx(1 / (2 * stats.chi2.pdf(middle, count - 1) * middle))
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_error_of_a_median_of_variances_is_its_scatter(count):
+    rng = np.random.default_rng(count)
+    medians = np.median(rng.normal(size=(400, 301, count)).var(axis=2, ddof=1), axis=1)
+    relative = medians.std() / np.median(medians)
+    assert median_variance_error(count) / np.sqrt(301) == pytest.approx(relative, rel=0.12)
+
+
+def test_reference_pixels_have_a_figure_of_their_own():
+    # Given a corner of the detector whose border reads with 4 DN, the rest with 9
+    key = configuration(96, 96, substrt1=1, substrt2=1)
+    mask = np.zeros((96, 96), np.uint32)
+    mask[0, :10] = 1
+    pixels = pixels_of(key, mask, "x")
+    rng = np.random.default_rng(5)
+    sigma = np.where(pixels.sky, 9.0, 4.0)
+    ramps = (rng.normal(size=(3, 9, 96, 96)) * sigma).astype(np.float32)
+    ramps[:, :, 0, :10] = rng.normal(0, 1e4, (3, 9, 10))
+    alive = np.ones((96, 96), bool)
+    pairs = ReferencePairs()
+    for integration, ramp in enumerate(ramps):
+        for group, signal in enumerate(ramp):
+            pairs.add(Plane(integration, group, signal, ~alive, alive), pixels)
+    value, error = pairs.noise()
+    # Then it is the median over the border of numpy's variance, over chi-squared's median
+    difference = (ramps[:, 1:8:2] - ramps[:, 0:8:2]).reshape(12, 96, 96)[:, pixels.reference]
+    variance = difference.astype(float).var(axis=0, ddof=1) / (stats.chi2.median(11) / 11)
+    assert value == pytest.approx(np.sqrt(np.median(variance)), rel=1e-5)
+    assert abs(value - 4 * 2**0.5) < 3 * error
+
+
+def test_without_reference_pixels_there_is_no_figure():
+    key = configuration(8, 8)
+    pixels = pixels_of(key, np.zeros((8, 8), np.uint32), "x")
+    pairs = ReferencePairs()
+    assert np.isnan(pairs.noise()).all()
+    alive = np.ones((8, 8), bool)
+    for group in range(4):
+        pairs.add(Plane(0, group, np.zeros((8, 8), np.float32), ~alive, alive), pixels)
+    assert np.isnan(pairs.noise()).all()

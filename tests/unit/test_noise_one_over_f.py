@@ -1,0 +1,242 @@
+"""Power spectra along the readout, and white and 1/f noise told apart, against what was drawn."""
+
+import math
+
+import numpy as np
+import pytest
+from configurations import configuration
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import fft, signal
+
+from services.noise.one_over_f import Fitted, SpectrumPairs, fit_one_over_f
+from services.noise.pixels import Plane, pixels_of
+from services.noise.spectrum import LINE_OVERHEAD, PIXEL_SECONDS, FrameSpectra, SpectrumMaker, readout_of
+from services.simulation.noise import Clocking, PinkNoise, ReadNoise
+from services.simulation.plan import frame_time
+from shared.detectors import detectors
+
+WHITE, COMMON, EACH = 9.0, 0.30, 0.075
+
+
+def drawn(key, frames, seed, white=WHITE, common=COMMON, each=EACH):
+    """Frames of the simulator's read noise, e-."""
+    device = detectors()[key.detector]
+    clocking = Clocking(key.subsize2, key.subsize1, key.noutputs, device.fastaxis, device.slowaxis)
+    shape = (key.subsize2, key.subsize1)
+    noise = ReadNoise(
+        clocking,
+        np.full(shape, white, np.float32),
+        PinkNoise(common, each),
+        frames,
+        np.random.default_rng(seed),
+    )
+    return np.array([noise.frame(n) for n in range(frames)])
+
+
+def measured(key, frames, hit=0.0, seed=0):
+    """What SpectrumPairs makes of a ramp of these frames, a part of whose pixels is flagged."""
+    pixels = pixels_of(key, np.zeros(frames[0].shape, np.uint32), "x")
+    pairs = SpectrumPairs(readout_of(key), len(frames) // 2)
+    rng = np.random.default_rng(seed)
+    for group, frame in enumerate(frames):
+        alive = rng.random(frame.shape) >= hit
+        wild = np.where(alive, frame, 1e6).astype(np.float32)
+        pairs.add(Plane(0, group, wild, ~alive, alive), pixels)
+    return pairs.fit()
+
+
+@pytest.mark.parametrize(("columns", "outputs"), [(2048, 4), (640, 1), (64, 1)])
+def test_clock_and_overheads_make_the_frame_time(columns, outputs):
+    # Given the readout of a square frame
+    readout = readout_of(configuration(columns, columns, noutputs=outputs))
+    # Then its lines, and one more (two with one output), take the simulator's and the archive's TFRAME
+    lines = columns + (1 if outputs > 1 else 2)
+    seconds = readout.line * lines * PIXEL_SECONDS
+    assert seconds == pytest.approx(frame_time(columns, columns, outputs), abs=1.1 * PIXEL_SECONDS)
+    if columns == 2048:
+        assert seconds == pytest.approx(10.73677, abs=1.1 * PIXEL_SECONDS)
+    if columns == 640:
+        assert seconds == pytest.approx(4.18584, abs=1e-9)
+
+
+@pytest.mark.parametrize("detector", ["NRCA1", "NRCA2", "NRCALONG", "NRCBLONG"])
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_streams_are_those_the_simulator_read(detector, outputs):
+    # Given a frame of the simulator without white noise, whose outputs share all of their 1/f noise
+    key = configuration(16, 64, detector=detector, noutputs=outputs)
+    [frame] = drawn(key, 1, seed=3, white=0.0, each=0.0)
+    # When it is put back into the order of time
+    readout = readout_of(key)
+    streams = np.array([readout.stream(frame, n) for n in range(outputs)])
+    # Then all outputs are the same at the same time, and neighbours in time are alike
+    np.testing.assert_allclose(streams, np.broadcast_to(streams[:1], streams.shape), atol=1e-5)
+    lines = streams[0].reshape(16, -1)[:, : 64 // outputs]
+    across_lines = lines[1:, 0] - lines[:-1, -1]
+    assert across_lines.std() < 0.5 * (lines[1:, 0] - lines[:-1, 0][::-1]).std() + lines.std()
+
+
+def test_spectrum_without_gaps_is_the_periodogram():
+    # Given streams with no gap: a line whose overhead is filled
+    key = configuration(20, 40)
+    maker = SpectrumMaker(readout_of(key))
+    count = maker._lags
+    values = np.random.default_rng(1).normal(size=count)
+    covariance = np.correlate(values, values, "full")[count - 1 :] / (count - np.arange(count))
+    # Then the spectrum of its covariance is scipy's periodogram, bin by bin
+    found = maker._binned(covariance)
+    _, power = signal.periodogram(values, 1 / PIXEL_SECONDS, detrend=False)
+    power = power[: count // 2]
+    wanted = [power[a:b].mean() for a, b in zip(maker._edges[:-1], maker._edges[1:], strict=True)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_gaps_do_not_change_the_covariance_of_what_is_there():
+    # Given a plane with a fifth of its pixels missing
+    key = configuration(12, 30)
+    readout = readout_of(key)
+    maker = SpectrumMaker(readout)
+    rng = np.random.default_rng(2)
+    plane = rng.normal(size=(12, 30)).astype(np.float32)
+    known = rng.random((12, 30)) > 0.2
+    # When its covariance is taken lag by lag
+    x, m = readout.stream(np.where(known, plane, 0), 0), readout.stream(known, 0)
+    lags = range(maker._lags)
+    wanted = [np.sum(x[: x.size - n] * x[n:]) / max(np.sum(m[: m.size - n] & m[n:]), 1) for n in lags]
+    # Then it is what the spectrum comes from
+    np.testing.assert_allclose(maker.of(plane, known).auto[0], maker._binned(np.array(wanted)), rtol=2e-4)
+
+
+def test_cross_spectrum_is_the_mean_over_every_two_outputs():
+    key = configuration(8, 64, noutputs=4)
+    maker = SpectrumMaker(readout_of(key))
+    plane = np.random.default_rng(4).normal(size=(8, 64)).astype(np.float32)
+    known = np.ones(plane.shape, bool)
+    streams = [maker.readout.stream(plane, n).astype(float) for n in range(4)]
+    there = maker.readout.stream(known, 0).astype(float)
+
+    def covariance(a, b):
+        both = np.correlate(a, b, "full")
+        return (both + both[::-1])[a.size - 1 :][: maker._lags] / 2
+
+    pairs = [(a, b) for a in range(4) for b in range(a)]
+    products = np.mean([covariance(streams[a], streams[b]) for a, b in pairs], axis=0)
+    counts = covariance(there, there)
+    wanted = np.where(counts > 0.5, products / np.maximum(counts, 0.5), 0)
+    np.testing.assert_allclose(
+        maker.of(plane, known).cross, maker._binned(wanted), rtol=1e-3, atol=1e-3 * 2 * PIXEL_SECONDS
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "hit"),
+    [
+        (configuration(64, 1024, noutputs=4), 0.0),
+        (configuration(64, 1024, detector="NRCA2", noutputs=4), 0.1),
+    ],
+)
+def test_shared_and_own_parts_come_back_as_drawn(key, hit):
+    found = measured(key, drawn(key, 60, seed=11), hit)
+    assert found.frames == 30
+    for power, truth in [(found.correlated, COMMON), (found.uncorrelated_mean, EACH)]:
+        assert abs(power.value - truth) < 3 * power.error
+        assert power.error < 0.15 * truth
+    for white in found.white:
+        assert abs(white.value - WHITE**2) < 3.5 * white.error
+        assert white.error < 0.01 * WHITE**2
+    assert len(found.uncorrelated) == 4
+
+
+def test_one_output_has_no_shared_part_and_all_of_the_noise():
+    key = configuration(64, 64, detector="NRCA1")
+    found = measured(key, drawn(key, 120, seed=5), 0.05)
+    assert found.correlated is None
+    assert found.cross is None
+    power = found.uncorrelated_mean
+    assert abs(power.value - COMMON - EACH) < 3 * power.error
+    # And within a frame it has the variance of what was drawn without white noise, about its mean
+    pink = drawn(key, 400, seed=6, white=0.0)
+    variance = np.mean(pink.var(axis=(1, 2)))
+    # (whose lowest frequency is a tenth below one period a frame)
+    assert found.variance * (COMMON + EACH) == pytest.approx(variance, rel=0.06)
+
+
+def test_errors_are_those_of_the_scatter_between_sets():
+    # Given forty sets of small frames
+    key = configuration(32, 256, noutputs=4)
+    off = []
+    for seed in range(40):
+        found = measured(key, drawn(key, 24, seed=100 + seed))
+        pulls = [(found.correlated, COMMON), (found.uncorrelated_mean, EACH), (found.white[1], WHITE**2)]
+        off.append([(figure.value - truth) / figure.error for figure, truth in pulls])
+    # Then as many figures lie within one and three errors as should
+    size = np.abs(off)
+    assert np.mean(size < 1) > 0.58
+    assert np.mean(size < 3) > 0.96
+    assert np.all(np.abs(np.mean(off, axis=0)) < 0.6)
+
+
+def test_white_noise_has_no_pink_part_and_an_rms_of_nothing_is_nought():
+    key = configuration(32, 64)
+    rng = np.random.default_rng(8)
+    found = measured(key, rng.normal(0, 5, (40, 32, 64)).astype(np.float32))
+    assert abs(found.uncorrelated_mean.value) < 3 * found.uncorrelated_mean.error
+    assert found.rms(Fitted(-1.0, 0.5)).value == 0
+    assert found.rms(Fitted(-1.0, 0.5)).error == pytest.approx(math.sqrt(0.5 * found.variance))
+
+
+def test_hot_pixels_and_an_empty_amplifier_take_no_part():
+    # Given white noise, and hot pixels that rise by the same in every pair
+    key = configuration(32, 128, noutputs=4)
+    rng = np.random.default_rng(9)
+    frames = rng.normal(0, 5, (24, 32, 128)).astype(np.float32)
+    hot = rng.random((32, 128)) < 0.01
+    plain = measured(key, frames)
+    with_hot = measured(key, frames + hot * 500.0 * np.arange(24, dtype=np.float32)[:, None, None])
+    for one, other in zip(plain.white, with_hot.white, strict=True):
+        assert other.value == pytest.approx(one.value, rel=0.02)
+    # And a set of which an amplifier is all masked has no spectrum
+    mask = np.zeros((32, 128), np.uint32)
+    mask[:, :32] = 1
+    pixels = pixels_of(key, mask, "x")
+    pairs = SpectrumPairs(readout_of(key), 1)
+    alive = np.ones((32, 128), bool)
+    for group in range(2):
+        pairs.add(Plane(0, group, frames[group], ~alive, alive), pixels)
+    assert pairs.fit() is None
+
+
+@given(scale=st.floats(0.1, 30), frames=st.integers(1, 5))
+def test_powers_go_with_the_square_of_the_unit(scale, frames):
+    key = configuration(16, 64, noutputs=4)
+    maker = SpectrumMaker(readout_of(key))
+    rng = np.random.default_rng(3)
+    made = [
+        maker.of(rng.normal(size=(16, 64)).astype(np.float32), np.ones((16, 64), bool)) for _ in range(frames)
+    ]
+    scaled = [FrameSpectra(one.auto * scale**2, one.cross * scale**2) for one in made]
+    first, second = fit_one_over_f(maker, made), fit_one_over_f(maker, scaled)
+    assert second.uncorrelated_mean.value == pytest.approx(first.uncorrelated_mean.value * scale**2, rel=1e-6)
+    assert second.uncorrelated_mean.error == pytest.approx(first.uncorrelated_mean.error * scale**2, rel=1e-6)
+    assert second.white[0].value == pytest.approx(first.white[0].value * scale**2, rel=1e-6)
+
+
+def test_pairs_are_chosen_evenly_over_the_set(monkeypatch):
+    monkeypatch.setattr("services.noise.one_over_f._SAMPLES", 0)
+    key = configuration(8, 8)
+    pixels = pixels_of(key, np.zeros((8, 8), np.uint32), "x")
+    pairs = SpectrumPairs(readout_of(key), 50)
+    taken = []
+    monkeypatch.setattr(pairs._maker, "of", lambda *_: taken.append(pairs._pair - 1))
+    alive = np.ones((8, 8), bool)
+    frame = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
+    for pair in range(50):
+        for group in (2 * pair, 2 * pair + 1):
+            pairs.add(Plane(0, group, frame * group, ~alive, alive), pixels)
+    assert len(taken) == 12
+    assert set(np.diff(taken)) <= {4, 5}
+
+
+def test_overhead_is_in_the_line():
+    assert readout_of(configuration(2048, 2048)).line == 512 + LINE_OVERHEAD
+    assert fft.prev_fast_len(2048 * 524, real=True) > 0.98 * 2048 * 524
