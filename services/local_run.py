@@ -16,6 +16,7 @@ from pathlib import Path
 from services.campaign import Campaign
 from services.progress import StageBars
 from services.report.page import write_report
+from services.report.record import of_run
 from services.schedule import Candidate
 from services.summary import RunResult, build_summary, write_summary
 from services.summary_model import Summary
@@ -67,7 +68,7 @@ def run_local(
     ----------
     candidates : sequence of Candidate
     out : Path
-        Holds the store, ``summary.json`` and ``report.html``.
+        Holds the store, ``summary.json``, ``report.html`` and its pages in ``report/``.
     settings : StageSettings
     jobs : int
         Worker processes at work at once.
@@ -154,7 +155,7 @@ def _tell(store: Store, run: RunResult, out: Path) -> Outcome:
     summary = build_summary(store, run)
     summary_path, report_path = out / "summary.json", out / "report.html"
     write_summary(summary, summary_path)
-    write_report(store, summary, run, report_path)
+    write_report(store, of_run(store, summary, run), report_path)
     return Outcome(summary, summary_path, report_path)
 
 

@@ -1,5 +1,6 @@
-"""The report of a run: one HTML file that a scientist can send to a colleague.
+"""The report: an index and a page for each set, each a file that can be sent to a colleague; or a PDF.
 
 Presentation only: every figure was measured by a stage and is read from its manifest or its objects.
-The one arithmetic here is binning for histograms and averaging of images down to the page.
+The one arithmetic here is binning for histograms with the Gaussian over them, averaging of images down to
+the page, and sums over the exposures of a set.
 """

@@ -42,6 +42,22 @@ class _File(io.RawIOBase):
         return data
 
 
+def quality(store: Store, manifest: Manifest, name: str) -> NDArray[np.uint32] | None:
+    """Read the DQ plane (y, x) of a reference file; None if there is no such object, or no plane in it."""
+    try:
+        entry = manifest.object(name)
+    except KeyError:
+        return None
+    try:
+        with (
+            store.open(entry.key) as reader,
+            fits.open(_File(reader), memmap=False, lazy_load_hdus=True) as hdus,
+        ):
+            return np.asarray(hdus["DQ"].data, dtype=np.uint32)
+    except (OSError, KeyError):
+        return None
+
+
 def image(store: Store, manifest: Manifest, name: str) -> NDArray[np.float32] | None:
     """Read an image of a product; of a cube its last plane, and no more than that.
 

@@ -9,15 +9,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from services.noise.products import ExposureNoiseFacts, PixelRamp
-from services.report.style import BLUE, FULL, RED, Picture, axes, picture
+from services.report.style import BLUE, EXPECTED, FULL, INK, RED, Picture, axes, legend_below, picture
 from services.report.wording import count, number
 
 
 def flags_per_group(exposures: Sequence[ExposureNoiseFacts]) -> Picture:
     """Draw the jump flags of each group, all exposures together."""
     flags = np.sum([facts.flags_per_group for facts in exposures], axis=0)
+    errors = np.sqrt(flags) * _clustering(exposures)
     figure, plot = axes("Jump flags in each group", 3.2)
-    plot.bar(np.arange(1, len(flags) + 1), flags, width=0.85, color=BLUE)
+    groups = np.arange(1, len(flags) + 1)
+    plot.bar(groups, flags, width=0.85, color=BLUE, alpha=0.85)
+    plot.errorbar(groups[1:], flags[1:], yerr=errors[1:], color=INK, linewidth=0, elinewidth=0.9)
+    # The first group has no difference in which a jump could be seen.
+    later = max(len(flags) - 1, 1)
+    plot.axhline(flags.sum() / later, color=RED, linewidth=1.2, label=f"mean, {number(flags.sum() / later)}")
+    alone = sum(facts.expected_false_positive_flags for facts in exposures) / later
+    plot.axhline(
+        alone,
+        color=EXPECTED,
+        linewidth=1.4,
+        linestyle=(0, (4, 2)),
+        label=f"expected from noise alone, {number(alone, 2)}",
+    )
+    legend_below(plot, 2)
     plot.set_xlabel("Group")
     plot.set_ylabel("Flags")
     plot.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -29,9 +44,17 @@ def flags_per_group(exposures: Sequence[ExposureNoiseFacts]) -> Picture:
         f"Bars of the number of jump flags in each of {count(len(flags), 'group')} over "
         f"{count(len(exposures), 'exposure')}: "
         f"{count(int(flags.sum()), 'flag')} in all, most in group {int(np.argmax(flags)) + 1}.",
-        "Flags over all pixels, integrations and exposures of the set. Cosmic rays hit every group alike "
-        "(the first has no difference to be seen in); one high bar is a snowball or a disturbed readout.",
+        "Flags over all pixels, integrations and exposures of the set; the errors count hits, as a hit flags "
+        "its neighbours too. Cosmic rays hit every group alike (the first has no difference to be seen in); "
+        "one high bar is a snowball or a disturbed readout.",
     )
+
+
+def _clustering(exposures: Sequence[ExposureNoiseFacts]) -> float:
+    """Return by how much the flags' error is larger than their root; 1 where there are none."""
+    flags = sum(facts.jump_flags for facts in exposures)
+    variance = sum(facts.jump_flags_error**2 for facts in exposures)
+    return float(np.sqrt(variance / flags)) if flags and np.isfinite(variance) else 1.0
 
 
 def single_ramp(ramp: PixelRamp, exposure: str) -> Picture:

@@ -2,10 +2,12 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from services.noise.effective_noise import TABLE_SECONDS
 from services.noise.products import EffectiveNoiseCurve, SetNoiseFacts
+from services.report.histograms import bins_for, draw_gaussian
 from services.report.images import for_page, robust_limits
 from services.report.plots_reference import averaged, expected_span, map_of, map_picture
 from services.report.style import (
@@ -15,6 +17,7 @@ from services.report.style import (
     FULL,
     GREEN,
     INK,
+    PURPLE,
     RED,
     Picture,
     axes,
@@ -23,6 +26,9 @@ from services.report.style import (
 )
 from services.report.wording import count, measured, number
 from shared.geometry import amplifiers, science_pixels
+
+#: Numbers of groups that are named over the curve, whose axis is logarithmic.
+_GROUPS_SHOWN = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500)
 
 
 def effective_noise(facts: SetNoiseFacts) -> Picture:
@@ -40,6 +46,11 @@ def effective_noise(facts: SetNoiseFacts) -> Picture:
         linestyle=(0, (5, 2)),
         label="theory (Rauscher 2007)",
     )
+    fit = facts.theory_fit
+    if fit is not None and fit.curve is not None:
+        plot.plot(
+            curve.seconds, fit.curve, color=PURPLE, linewidth=1.4, label="theory fitted to the spatial one"
+        )
     if aim.expected is not None:
         plot.errorbar(
             [TABLE_SECONDS],
@@ -66,11 +77,16 @@ def effective_noise(facts: SetNoiseFacts) -> Picture:
     plot.set_xlabel("Time from first to last group used (s)")
     plot.set_ylabel("Effective noise (e⁻)")
     plot.set_ylim(bottom=0)
-    plot.margins(x=0.02)
+    plot.set_xscale("log")
+    plot.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    plot.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+    plot.xaxis.set_minor_formatter(NullFormatter())
+    plot.margins(x=0.03)
     if len(curve.groups) > 1:
         _groups_above(plot, curve)
     legend_below(plot, 5)
     thin = "; thin lines are single amplifiers" if len(curve.spatial_by_amplifier) > 1 else ""
+    fitted = "; the fitted one has this detector's own terms p0 and p1" if fit and fit.curve else ""
     temporal = "temporal" if curve.temporal is not None else "no temporal"
     return picture(
         figure,
@@ -79,7 +95,7 @@ def effective_noise(facts: SetNoiseFacts) -> Picture:
         f"theory {number(curve.theory[-1])} e⁻.",
         "Noise of the signal that a line fitted to the first groups of a ramp gives: spatial from pixel to "
         f"pixel in one ramp, temporal from ramp to ramp in one pixel{thin}. The theory is that of the "
-        "channel, not fitted to this detector. A spatial curve above "
+        f"channel, not fitted to this detector{fitted}. A spatial curve above "
         "the temporal one is structure that repeats in every ramp.",
         place="wide",
     )
@@ -89,14 +105,15 @@ def cds_map(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
     """Draw the CDS noise of each pixel."""
     shown, block = for_page(pixels)
     low, high = robust_limits(shown)
-    figure = map_of(shown, pixels.shape, "CDS noise of each pixel", "CDS noise (e⁻)", low, high)
+    aim = facts.cds_noise.expected, facts.cds_noise.expected_sigma
+    figure = map_of(shown, pixels.shape, "CDS noise of each pixel", "CDS noise (e⁻)", low, high, aim=aim)
     return map_picture(
         figure,
         f"Map of the CDS noise over {facts.key.subarray}, {pixels.shape[1]} by {pixels.shape[0]} pixels, "
         f"shown from {number(low)} to {number(high)} e⁻.",
         f"Standard deviation of the difference of two successive groups in each pixel{averaged(block)}; the "
-        "colours leave out the farthest outliers. Bright columns or stripes are noisy readout, single "
-        "bright pixels are noisy themselves.",
+        "colours leave out the farthest outliers; the mark on the bar is the expected value. Bright columns "
+        "or stripes are noisy readout, single bright pixels are noisy themselves.",
         pixels.shape,
     )
 
@@ -116,13 +133,14 @@ def cds_histogram(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
         finite = inside[np.isfinite(inside)]
         plot.hist(
             finite,
-            bins=min(90, max(20, finite.size // 60)),
+            bins=bins_for(finite),
             range=(low, high),
             histtype="step",
             color=colour,
             linewidth=1.4,
             label=f"amplifier {amplifier}",
         )
+        draw_gaussian(plot, finite, low, high, colour)
     plot.set_xlabel("CDS noise (e⁻)")
     plot.set_ylabel("Pixels")
     plot.set_xlim(low, high)
@@ -132,7 +150,8 @@ def cds_histogram(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
         "Histogram of the CDS noise of science pixels, one line for each of "
         f"{count(len(stripes), 'amplifier')}; in all {_e(facts.cds_noise.value, facts.cds_noise.error)}.",
         ("Amplifiers whose peaks do not coincide differ in gain or in noise. " if several else "")
-        + "The tail to the right is pixels noisier than their neighbours.",
+        + "Dashed: the Gaussian of the pixels' median and 1.4826 times their median absolute deviation; the "
+        "tail to its right is pixels noisier than their neighbours.",
     )
 
 
@@ -161,9 +180,12 @@ def cds_by_amplifier(facts: SetNoiseFacts) -> Picture:
 
 
 def _groups_above(plot: Axes, curve: EffectiveNoiseCurve) -> None:
-    every = -(-len(curve.groups) // 12)
+    shown = [at for at, n in enumerate(curve.groups) if n in _GROUPS_SHOWN or n == curve.groups[-1]]
+    if len(shown) > 1 and curve.groups[shown[-1]] < 1.2 * curve.groups[shown[-2]]:
+        del shown[-2]
     above = plot.secondary_xaxis("top")
-    above.set_xticks(curve.seconds[::every], labels=[str(n) for n in curve.groups[::every]])
+    above.set_xticks([curve.seconds[at] for at in shown], labels=[str(curve.groups[at]) for at in shown])
+    above.xaxis.set_minor_locator(NullLocator())
     above.set_xlabel("Groups used")
 
 

@@ -8,12 +8,14 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from services.darkref.products import ReferenceFacts
+from services.report.histograms import bins_for, draw_gaussian, robust_gaussian
 from services.report.images import for_page, is_strip, robust_limits
 from services.report.style import (
     BLUE,
     EXPECTED,
     FULL,
     HALF,
+    INK,
     RED,
     SEQUENTIAL,
     Picture,
@@ -51,20 +53,19 @@ def mean_ramp(facts: ReferenceFacts) -> Picture:
     plot.plot(times, facts.mean_ramp_dn, color=BLUE, marker="o", markersize=4, linewidth=0, label="SCI")
     plot.set_ylabel("Signal (DN)")
     plot.margins(y=0.15)
+    plot.legend(loc="best")
     if facts.mean_ramp_error_dn:
         below.plot(times, facts.mean_ramp_error_dn, color=BLUE, marker="o", markersize=3, linewidth=0.8)
         below.set_ylim(0, 1.3 * max((e for e in facts.mean_ramp_error_dn if e > 0), default=1.0))
     below.set_ylabel("ERR (DN)")
     below.set_xlabel("Time since first group (s)")
-    below.legend(*plot.get_legend_handles_labels(), loc="upper center", bbox_to_anchor=(0.5, -0.42), ncols=3)
     return picture(
         figure,
         f"Signal in DN against time in s: the mean ramp of the dark reference, {len(times)} groups, from "
         f"{number(first)} to {number(facts.mean_ramp_dn[-1])} DN, with its slope of {_current(facts)} "
         f"{RATE_UNIT} and the expected {said}; below it ERR.",
         "Points: median over science pixels of SCI, one a group. Dashed: the measured dark current; grey: "
-        "the expected one; both from the first point on. Below: median of ERR, the scatter of single "
-        "integrations in a pixel, reset noise (kTC) included.",
+        f"the expected one; both from the first point on. Below: median of ERR, {_err_is(facts)}.",
     )
 
 
@@ -73,14 +74,15 @@ def dark_current_map(pixels: NDArray[np.float32], facts: ReferenceFacts) -> Pict
     shown, block = for_page(np.where(science_pixels(facts.key), pixels, np.float32(np.nan)))
     low, high = robust_limits(shown)
     label = f"Dark current ({RATE_UNIT})"
-    figure = map_of(shown, pixels.shape, "Dark current of each pixel", label, low, high)
+    aim = facts.expected_e_per_ks, facts.expected_sigma_e_per_ks
+    figure = map_of(shown, pixels.shape, "Dark current of each pixel", label, low, high, aim=aim)
     return map_picture(
         figure,
         f"Map of the dark current over {facts.key.subarray}, {pixels.shape[1]} by {pixels.shape[0]} pixels, "
         f"shown from {number(low)} to {number(high)} {RATE_UNIT}.",
         f"Slope of the mean ramp in each pixel{averaged(block)}; the colours leave out the farthest "
-        "outliers, reference pixels are grey. A uniform field is good; edges between amplifiers, glow at the "
-        "borders and clusters of hot pixels show here.",
+        "outliers, reference pixels are grey; the mark on the bar is the expected value. A uniform field is "
+        "good; edges between amplifiers, glow at the borders and clusters of hot pixels show here.",
         pixels.shape,
     )
 
@@ -94,7 +96,9 @@ def dark_current_histogram(pixels: NDArray[np.float32], facts: ReferenceFacts) -
     figure, plot = axes("Dark current: spread over pixels", 4.4)
     expected_span(plot, facts.expected_e_per_ks, facts.expected_sigma_e_per_ks, upright=True)
     finite = science[np.isfinite(science)]
-    plot.hist(finite, bins=min(120, max(20, finite.size // 60)), range=(low, high), color=BLUE, alpha=0.85)
+    plot.hist(finite, bins=bins_for(finite), range=(low, high), color=BLUE, alpha=0.75)
+    _, width = robust_gaussian(finite) if finite.size else (0.0, 0.0)
+    draw_gaussian(plot, finite, low, high, INK, f"Gaussian, sigma {number(width)} (robust)")
     plot.axvline(facts.dark_current_e_per_ks, color=RED, linewidth=1.6, label=f"measured, {_current(facts)}")
     plot.set_xlabel(f"Dark current ({RATE_UNIT})")
     plot.set_ylabel("Pixels")
@@ -105,10 +109,12 @@ def dark_current_histogram(pixels: NDArray[np.float32], facts: ReferenceFacts) -
     return picture(
         figure,
         f"Histogram of the dark current of {finite.size:,} science pixels; measured {_current(facts)}, "
-        f"expected {expected(facts.expected_e_per_ks, facts.expected_sigma_e_per_ks)} {RATE_UNIT}.",
+        f"expected {expected(facts.expected_e_per_ks, facts.expected_sigma_e_per_ks)} {RATE_UNIT}; "
+        f"robust sigma over pixels {number(width)} {RATE_UNIT}.",
         f"Every science pixel, hot ones too, though the measured value leaves those out; "
-        f"{count(outside, 'pixel')} lie outside the range drawn. The width is the read noise of "
-        "one pixel's slope; it is the place of the peak that is compared.",
+        f"{count(outside, 'pixel')} lie outside the range drawn. The Gaussian has the pixels' median and "
+        "1.4826 times their median absolute deviation, the read noise of one pixel's slope; what stands out "
+        "to its right is warm and hot pixels. It is the place of the peak that is compared.",
     )
 
 
@@ -138,11 +144,13 @@ def map_of(
     low: float,
     high: float,
     counts: bool = False,
+    aim: tuple[float | None, float | None] = (None, None),
 ) -> Figure:
     """Return a map with its colour bar in named units.
 
     `shown` covers the `full` (y, x) pixels. A strip is drawn over the whole width and stretched in y.
-    `counts`: whole numbers, none of them outside the limits.
+    `counts`: whole numbers, none of them outside the limits. `aim`: what is expected and its width, which
+    are marked on the bar.
     """
     height, width = full
     strip = is_strip(full)
@@ -172,6 +180,13 @@ def map_of(
     )
     bar.set_label(label)
     bar.outline.set_linewidth(0.5)
+    value, sigma = aim
+    if value is not None and low < value < high:
+        bar.ax.axhline(value, color=RED, linewidth=1.6)
+        for side in (-1, 1):
+            edge = value + side * (sigma or 0.0)
+            if low < edge < high:
+                bar.ax.axhline(edge, color=RED, linewidth=0.7, linestyle=(0, (2, 1)))
     return figure
 
 
@@ -194,6 +209,12 @@ def expected_span(plot: Axes, value: float | None, sigma: float | None, upright:
     if width:
         span(value - width, value + width, color=EXPECTED, alpha=0.22, linewidth=0)
     line(value, color=EXPECTED, linewidth=1.4, label=f"expected, {expected(value, sigma)}")
+
+
+def _err_is(facts: ReferenceFacts) -> str:
+    if facts.mode == "reference":
+        return "the scatter of single integrations in a pixel, reset noise (kTC) included"
+    return f"the {facts.err_is}; the first group is 0 by construction"
 
 
 def _current(facts: ReferenceFacts) -> str:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from services.darkref.products import ReferenceFacts
-from services.noise.products import ExposureNoiseFacts, Measured, Stability
+from services.noise.products import ExposureNoiseFacts, Measured, Stability, Trend
 from services.report.plots_reference import RATE_UNIT, expected_span
 from services.report.style import (
     AMPLIFIERS,
     BLUE,
+    EXPECTED,
     RED,
     SEQUENTIAL,
     Picture,
@@ -18,7 +20,7 @@ from services.report.style import (
     legend_below,
     picture,
 )
-from services.report.wording import count, measured, number, since_first
+from services.report.wording import count, expected, measured, number, since_first
 
 
 def of_exposures(exposures: Sequence[ExposureNoiseFacts]) -> Stability:
@@ -39,11 +41,25 @@ def of_exposures(exposures: Sequence[ExposureNoiseFacts]) -> Stability:
     )
 
 
-def within_integrations(series: Stability, group_time: float) -> Picture:
+def within_integrations(
+    series: Stability, group_time: float, reference: ReferenceFacts | None = None
+) -> Picture:
     """Draw the median of every group since the first one, a line an integration."""
     levels = np.array(series.median_dn, dtype=float)
     figure, plot = axes("Median signal within each integration", 3.3)
     within = np.arange(levels.shape[1]) * group_time
+    if reference:
+        said = expected(reference.expected_e_per_ks, reference.expected_sigma_e_per_ks)
+        low, high = (
+            within
+            * (reference.expected_e_per_ks + side * reference.expected_sigma_e_per_ks)
+            / (1000 * reference.gain)
+            for side in (-1, 1)
+        )
+        plot.fill_between(
+            within, low, high, color=EXPECTED, alpha=0.3, linewidth=0, label=f"expected, {said} {RATE_UNIT}"
+        )
+        plot.legend(loc="upper left")
     for row, colour in zip(levels, SEQUENTIAL(np.linspace(0.12, 0.78, len(levels))), strict=True):
         plot.plot(within, row - row[0], color=colour, linewidth=1.0, marker="o", markersize=2.0)
     plot.set_xlabel("Time since first group (s)")
@@ -123,6 +139,7 @@ def dark_rates(series: Stability, reference: ReferenceFacts | None) -> Picture |
         elinewidth=1.0,
         label="integration",
     )
+    _line(plot, times, rates, series.dark_rate_per_hour, mjd, RATE_UNIT)
     plot.set_xlabel(label)
     plot.set_ylabel(f"Dark current ({RATE_UNIT})")
     plot.margins(y=0.25)
@@ -132,8 +149,8 @@ def dark_rates(series: Stability, reference: ReferenceFacts | None) -> Picture |
         f"Dark current against time, one point for each of {count(len(rates), 'integration')}, "
         f"{_range(rates)} {RATE_UNIT}.",
         "Median slope of each integration; its error counts independent pixels only, so that a larger "
-        "scatter is drift. A trend, or a first integration that stands apart, is a thermal or a reset "
-        "transient.",
+        "scatter is drift; blue and dashed: the straight line fitted to them. A trend, or a first "
+        "integration that stands apart, is a thermal or a reset transient.",
     )
 
 
@@ -146,6 +163,7 @@ def cds_noise(series: Stability, cds: Measured | None) -> Picture:
     plot.plot(
         times, series.cds_noise_e, color=BLUE, marker="o", markersize=4.5, linewidth=0, label="integration"
     )
+    _line(plot, times, series.cds_noise_e, series.cds_noise_per_hour, series.integration_mjd, "e⁻")
     plot.set_xlabel(label)
     plot.set_ylabel("CDS noise (e⁻)")
     plot.margins(y=0.25)
@@ -154,8 +172,33 @@ def cds_noise(series: Stability, cds: Measured | None) -> Picture:
         figure,
         "CDS noise in e⁻ against time, one point for each of "
         f"{count(len(series.cds_noise_e), 'integration')}, {_range(series.cds_noise_e)} e⁻.",
-        "Scatter from pixel to pixel, group to group, within one integration. Level and flat is good; "
+        "Scatter from pixel to pixel, group to group, within one integration; dashed: the straight line "
+        "fitted to them. Level and flat is good; "
         "an integration that stands apart was disturbed.",
+    )
+
+
+def _line(
+    plot: Axes,
+    times: Sequence[float],
+    values: Sequence[float],
+    trend: Trend | None,
+    mjd: Sequence[float],
+    unit: str,
+) -> None:
+    """Draw the line of a trend, which goes through the middle of the points it was fitted to."""
+    good = np.isfinite(np.array(values, dtype=float))
+    if trend is None or not good.any():
+        return
+    hours = (np.array(mjd) - np.mean(np.array(mjd)[good])) * 24
+    said = measured(trend.slope, trend.slope_error)
+    plot.plot(
+        times,
+        np.mean(np.array(values, dtype=float)[good]) + trend.slope * hours,
+        color=BLUE,
+        linewidth=1.2,
+        linestyle=(0, (2, 2)),
+        label=f"{said} {unit} an hour",
     )
 
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -94,12 +94,11 @@ Place = Literal["", "wide", "tall"]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the page.
+    """One picture of the report, drawn when a page asks for it.
 
     Attributes
     ----------
-    svg : str
-        Base64 of the SVG file.
+    figure : matplotlib.figure.Figure
     alt : str
         What it shows, for who cannot see it.
     caption : str
@@ -108,18 +107,32 @@ class Picture:
         Half the page's width, all of it, or half of it beside two others.
     """
 
-    svg: str
+    figure: Figure
     alt: str
     caption: str
     place: Place = ""
 
+    @property
+    def svg(self) -> str:
+        """Base64 of the picture as an SVG file; call inside `styled`."""
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
+        return base64.b64encode(_EMBEDDED.sub(_with_palette, drawn.getvalue())).decode()
+
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Make figures inside this ``with`` in the report's style, whatever the user's matplotlibrc says."""
+def styled(changes: Mapping[str, object] | None = None) -> Iterator[None]:
+    """Make figures inside this ``with`` in the report's style, whatever the user's matplotlibrc says.
+
+    Parameters
+    ----------
+    changes : mapping of str to object, optional
+        Further rcParams, over the report's own.
+    """
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
+        mpl.rcParams.update(changes or {})
         yield
 
 
@@ -133,16 +146,14 @@ def axes(title: str, height: float, width: float = HALF) -> tuple[Figure, Axes]:
 
 
 def legend_below(plot: Axes, columns: int) -> None:
-    """Put the legend under the axis label, where it hides no data."""
-    plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
+    """Put the legend under the axis label, where it hides no data, however low the picture is made."""
+    handles, labels = plot.get_legend_handles_labels()
+    plot.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def picture(figure: Figure, alt: str, caption: str, place: Place = "") -> Picture:
-    """Draw `figure`; call inside `styled`."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
-    svg = _EMBEDDED.sub(_with_palette, drawn.getvalue())
-    return Picture(base64.b64encode(svg).decode(), alt, caption, place)
+    """Return a finished figure with its words."""
+    return Picture(figure, alt, caption, place)
 
 
 def _with_palette(embedded: re.Match[bytes]) -> bytes:

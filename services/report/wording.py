@@ -88,6 +88,13 @@ def tone(verdict: str) -> Tone:
     return "good" if verdict.startswith("within") else "none"
 
 
+def mark(verdict: str, of: Tone) -> str:
+    """Return the sign that stands before a verdict, so that colour alone does not say it."""
+    if of == "off":
+        return "▼ " if "below" in verdict else "▲ " if "above" in verdict else "✗ "
+    return "✓ " if of == "good" else ""
+
+
 def short_verdict(verdict: str) -> str:
     """Return a verdict as it stands in a table that shows the numbers anyway."""
     return verdict.split(" (")[0].split(": ")[0]
@@ -95,7 +102,9 @@ def short_verdict(verdict: str) -> str:
 
 def in_words(verdict: str) -> str:
     """Return a verdict with the signs that a page can show."""
-    return verdict.replace("+-", "±").replace("e- per 1000 s", "e⁻/1000 s")
+    signs = verdict.replace("+-", "±").replace("e- per 1000 s", "e⁻/1000 s").replace("/cm2/s", "/cm²/s")
+    signs = re.sub(r"(?<![\w.])-(?=\d)", "−", signs)
+    return re.sub(r"\be-(?![\w-])", "e⁻", signs)
 
 
 def span(first: datetime, last: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The report: one file, whole, and never wrong about what was simulated."""
+"""The report in pages: an index, a page for each set, each whole, and never wrong about what is simulated."""
 
 import base64
 import math
@@ -9,11 +9,13 @@ from xml.etree import ElementTree
 import pytest
 from report_store import FilledStore, a_key
 
-from services.report.page import render, write_report
+from services.report import page as page_module
+from services.report.page import write_report
+from services.report.record import kept, of_run
 from services.summary import build_summary
 from shared.store.local import LocalStore
 
-VOID = {"meta", "img", "br", "link", "input", "hr"}
+VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
 
 
 class Page(HTMLParser):
@@ -57,11 +59,36 @@ def filled(tmp_path):
     return FilledStore(LocalStore(tmp_path / "store"), tmp_path)
 
 
-def page_of(filled, **settings) -> Page:
+def record_of(filled, **settings):
     run = filled.run(**settings)
-    page = Page(render(filled.store, build_summary(filled.store, run), run))
-    assert not page.open, f"never closed: {page.open}"
-    return page
+    return of_run(filled.store, build_summary(filled.store, run), run)
+
+
+class Report:
+    """A report that was written, its index and its pages parsed, and each held to be well formed."""
+
+    def __init__(self, filled, **settings):
+        self.path = filled.folder / "report.html"
+        write_report(filled.store, record_of(filled, **settings), self.path)
+        self.html = {self.path.name: self.path.read_text()}
+        self.html |= {
+            f"report/{one.name}": one.read_text() for one in self.path.with_suffix("").glob("*.html")
+        }
+        self.parsed = {name: Page(text) for name, text in self.html.items()}
+        for page in self.parsed.values():
+            assert not page.open, f"never closed: {page.open}"
+        self.index = self.parsed.pop(self.path.name)
+        self.pages = [page for name, page in self.parsed.items() if name != "report/stability.html"]
+
+    @property
+    def page(self) -> Page:
+        """The page of the one set there is."""
+        (page,) = self.pages
+        return page
+
+    @property
+    def images(self):
+        return [image for page in self.pages for image in page.images]
 
 
 @pytest.fixture(scope="module")
@@ -77,40 +104,46 @@ def full(tmp_path_factory):
     filled.set_noise(single, ["jw9"], temporal=False, set_id="70")
     filled.fail("darkref", "set 70 has 1 integration; a reference needs 2", configuration=single.slug)
     filled.reject("fgs.fits", "fgs", "EXP_TYPE", "fgs.fits: EXP_TYPE = 'FGS_ACQ1', not 'NRC_DARK'")
-    run = filled.run(overrides={"mask": folder / "my_mask.fits"})
-    html = render(filled.store, build_summary(filled.store, run), run)
-    return html, Page(html)
+    return Report(filled, overrides={"mask": folder / "my_mask.fits"})
 
 
-def test_needs_nothing_beside_it(full):
-    html, page = full
-    assert page.addresses
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
-    assert not {"script", "link", "iframe", "object", "base", "form"} & page.tags
-    assert not re.search(r"https?://|url\(|@import", html)
-    # Nor do the pictures inside: an SVG may name what it would fetch.
-    for image in page.images:
-        svg = base64.b64decode(image["src"].partition(",")[2]).decode()
-        for element in ElementTree.fromstring(svg).iter():
-            for name, value in element.attrib.items():
-                if name.endswith("href"):
-                    assert value.startswith(("#", "data:"))
-        assert "<script" not in svg
+def test_a_page_needs_nothing_beside_it(full):
+    assert not full.index.images
+    for name, page in full.parsed.items():
+        html = full.html[name]
+        assert page.images
+        assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in page.images)
+        assert not {"script", "link", "iframe", "object", "base", "form"} & page.tags
+        assert not re.search(r"https?://|url\(|@import", html)
+        # Nor do the pictures inside: an SVG may name what it would fetch.
+        for image in page.images:
+            svg = base64.b64decode(image["src"].partition(",")[2]).decode()
+            for element in ElementTree.fromstring(svg).iter():
+                for attribute, value in element.attrib.items():
+                    if attribute.endswith("href"):
+                        assert value.startswith(("#", "data:"))
+            assert "<script" not in svg
+
+
+def test_the_index_leads_to_every_page_and_each_page_back(full):
+    assert len(full.pages) == 3
+    assert set(full.index.addresses) == set(full.parsed)
+    for page in full.pages:
+        links = [address for address in page.addresses if not address.startswith("data:")]
+        assert links == ["../report.html"]
 
 
 def test_every_picture_says_what_it_shows(full):
-    _, page = full
-    assert len(page.images) > 30
-    for image in page.images:
+    assert len(full.images) > 30
+    for image in full.images:
         assert len(image["alt"]) > 40
         assert image["alt"].endswith(".")
-    assert "figcaption" in page.tags
+    assert all("figcaption" in page.tags for page in full.pages)
 
 
 def test_every_picture_has_a_title_and_named_units(full):
-    _, page = full
     titles = set()
-    for image in page.images:
+    for image in full.images:
         svg = ElementTree.fromstring(base64.b64decode(image["src"].partition(",")[2]))
         said = {"".join(e.itertext()) for e in svg.iter("{http://www.w3.org/2000/svg}text")}
         titles |= said
@@ -127,53 +160,52 @@ def test_every_picture_has_a_title_and_named_units(full):
         assert wanted in titles
 
 
-def test_links_lead_somewhere_and_no_id_is_there_twice(full):
-    _, page = full
-    assert {anchor[1:] for anchor in page.anchors} <= set(page.ids)
-    assert len(page.ids) == len(set(page.ids))
-
-
 def test_says_what_was_measured_beside_what_is_expected(full):
-    words = full[1].words
-    for wanted in ("26.83 ± 0.41 e⁻/1000 s", "expected 27 ± 5", "13.310 ± 0.021 e⁻", "expected 13.25 ± 0.08"):
-        assert wanted in words
-    assert "3.4 sigma below expected" in words
+    wanted = (
+        "26.83 ± 0.41 e⁻/1000 s",
+        "13.310 ± 0.021 e⁻",
+        "27 ± 5",
+        "13.25 ± 0.08",
+        "3.4 sigma below expected",
+    )
+    assert all(words in full.index.words for words in wanted)
+    both = [page for page in full.pages if "26.83" in page.words]
+    assert len(both) == 2
+    assert all(words in page.words for page in both for words in wanted)
 
 
 def test_says_what_was_rejected_and_what_was_not_built_and_why(full):
-    words = full[1].words
-    assert "fgs.fits EXP_TYPE EXP_TYPE = 'FGS_ACQ1', not 'NRC_DARK'" in words
-    assert "not built: set 70 has 1 integration; a reference needs 2" in words
-    assert "Refused: 1 ramps, at least 10 are needed." in words
+    assert "fgs.fits EXP_TYPE EXP_TYPE = 'FGS_ACQ1', not 'NRC_DARK'" in full.index.words
+    assert "set 70 has 1 integration; a reference needs 2" in full.index.words
+    single = next(page for page in full.pages if "NRCA3" in page.words)
+    assert "not built: set 70 has 1 integration; a reference needs 2" in single.words
+    assert "Refused: 1 ramps, at least 10 are needed." in single.words
 
 
 def test_names_versions_references_steps_and_overrides(full):
-    words = full[1].words
-    for wanted in (
-        "jwst_9999.pmap",
-        "3.0.0",
-        "jwst_nircam_superbias_sim_nrcalong.fits",
-        "linearity",
-        "mask=my_mask.fits",
-    ):
-        assert wanted in words
+    for wanted in ("jwst_9999.pmap", "3.0.0", "mask=my_mask.fits"):
+        assert wanted in full.index.words
+    for wanted in ("jwst_nircam_superbias_sim_nrcalong.fits", "linearity"):
+        assert all(wanted in page.words for page in full.pages)
 
 
-def test_simulated_data_is_called_so_in_the_banner_the_title_and_each_section(full):
-    html, page = full
-    assert "SIMULATED DATA none of these numbers is a flight result" in page.words
-    assert "(simulated)</title>" in html
-    assert page.words.count("simulated") >= 6
+def test_simulated_data_is_called_so_in_banner_and_title_of_every_page(full):
+    for page in [full.index, *full.pages]:
+        assert "SIMULATED DATA none of these numbers is a flight result" in page.words
+    assert all("(simulated)</title>" in html for html in full.html.values())
+    assert full.index.words.count("simulated") >= 5
 
 
 def test_flight_data_has_no_banner_and_a_mixed_run_says_which_is_which(filled):
     filled.simulated = False
     filled.ramp(a_key(), "jw1")
-    assert "SIMULATED" not in page_of(filled).words
+    flight = Report(filled)
+    assert "SIMULATED" not in flight.index.words + flight.page.words
     filled.simulated = True
     filled.ramp(a_key(detector="NRCB2"), "jw2")
-    words = page_of(filled).words
-    assert "none of these numbers is a flight result, except those of NRCALONG" in words
+    mixed = Report(filled)
+    assert "none of these numbers is a flight result, except those of NRCALONG" in mixed.index.words
+    assert sorted("SIMULATED" in page.words for page in mixed.pages) == [False, True]
 
 
 def test_a_hostile_file_name_is_only_text(filled):
@@ -184,24 +216,25 @@ def test_a_hostile_file_name_is_only_text(filled):
         "b<script>alert(2)</script>.fits".replace("/", ""), "b", "FITS", "<b onclick=x>not FITS</b>"
     )
     filled.fail("noise", "<script>alert(3)</script>", configuration="<i>")
-    page = page_of(filled)
-    assert not {"script", "b onclick", "i"} & (page.tags - {"i"})
-    assert all(image["src"].startswith("data:") for image in page.images)
-    assert evil in page.words
-    assert "<b onclick=x>not FITS</b>" in page.words
+    report = Report(filled)
+    for page in (report.index, report.page):
+        assert not {"script", "i"} & page.tags
+        assert all(image["src"].startswith("data:") for image in page.images)
+    assert evil in report.page.words
+    assert "<b onclick=x>not FITS</b>" in report.index.words
 
 
 def test_no_exposure_was_ingested_at_all(filled):
     filled.reject("a.fits", "a", "FITS", "a.fits: not a FITS file")
-    page = page_of(filled)
-    assert "No exposure was ingested" in page.words
-    assert "a.fits FITS not a FITS file" in page.words
-    assert not page.images
+    report = Report(filled)
+    assert "No exposure was ingested" in report.index.words
+    assert "a.fits FITS not a FITS file" in report.index.words
+    assert not report.pages
 
 
 def test_an_ingested_exposure_of_which_nothing_else_was_made(filled):
     filled.ramp(a_key(), "jw1")
-    words = page_of(filled).words
+    words = Report(filled).page.words
     assert "not built: 1 integration(s) where --min-integrations asks for 2" in words
     assert "not measured: 1 integration(s)" in words
 
@@ -214,7 +247,7 @@ def test_a_reference_without_its_set_noise_still_shows_rates_and_jumps(filled):
         filled.exposure_noise(key, name, n)
     filled.reference(key, names)
     filled.fail("noise", "out of memory", configuration=key.slug)
-    page = page_of(filled)
+    page = Report(filled).page
     assert "not measured: out of memory" in page.words
     alts = " ".join(image["alt"] for image in page.images)
     for wanted in ("Dark current against time", "CDS noise in e⁻ against time", "number of jump flags"):
@@ -238,34 +271,94 @@ def test_nan_is_a_dash_and_breaks_no_picture(filled):
     filled.manifests.pop()
     filled.set_noise(key, names, curve=curve, cds_noise_by_amplifier_e=[math.nan] * 4)
     # When
-    page = page_of(filled)
+    page = Report(filled).page
     # Then
     assert not re.search(r"\bnan\b", page.words, re.IGNORECASE)
     assert not any(re.search(r"\bnan\b", image["alt"], re.IGNORECASE) for image in page.images)
 
 
 def test_a_set_that_is_off_is_marked_by_a_sign_and_not_by_colour_alone(full):
-    words = full[1].words
+    words = full.index.words
     assert "▼ 3.4 sigma below expected" in words
     assert "✓ within" in words
 
 
-def test_is_small_enough_to_mail_also_at_full_frame_size(filled, tmp_path):
+def test_a_page_is_small_enough_to_mail_also_at_full_frame_size(filled):
     # Given the largest maps there are
     key = a_key(subarray="FULL", subsize1=2048, subsize2=2048)
     filled.reference(key, ["jw1"])
     filled.set_noise(key, ["jw1"], temporal=False)
-    run = filled.run()
     # When
-    write_report(filled.store, build_summary(filled.store, run), run, tmp_path / "report.html")
+    report = Report(filled)
     # Then, for its three maps and the rest
-    assert (tmp_path / "report.html").stat().st_size < 3_000_000
-    assert not list(tmp_path.glob(".report*"))
+    assert all(len(html) < 3_000_000 for html in report.html.values())
+    assert not [*filled.folder.glob(".report*"), *filled.folder.glob("report/.*")]
 
 
-def test_the_same_products_give_the_same_page(filled):
+def test_the_same_products_give_the_same_pages(filled):
     filled.ramp(a_key(), "jw1")
     filled.exposure_noise(a_key(), "jw1")
-    run = filled.run()
-    summary = build_summary(filled.store, run)
-    assert render(filled.store, summary, run) == render(filled.store, summary, run)
+    assert Report(filled).html == Report(filled).html
+
+
+def test_pages_of_sets_that_are_no_more_go_and_what_others_put_there_stays(filled):
+    # Given a report of one set, a page that somebody else put beside it, and a file
+    filled.ramp(a_key(), "jw1")
+    before = Report(filled)
+    (foreign, notes) = (filled.folder / "report" / name for name in ("mine.html", "notes.txt"))
+    foreign.write_text("<p>mine</p>")
+    notes.write_text("mine")
+    # When the same store is reported with the exposure in a set of two
+    filled.manifests.clear()
+    filled.ramp(a_key(detector="NRCB2"), "jw2")
+    write_report(filled.store, record_of(filled), before.path)
+    # Then
+    assert not [name for name in before.parsed if (filled.folder / name).exists()]
+    assert foreign.exists()
+    assert notes.exists()
+    assert len(list((filled.folder / "report").glob("*.html"))) == 2
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_index(filled, monkeypatch):
+    # Given a report of one set, and a second set whose page fails
+    filled.ramp(a_key(), "jw1")
+    before = Report(filled)
+    filled.ramp(a_key(detector="NRCB2"), "jw2")
+
+    def fails(*_):
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(page_module, "set_as_html", fails)
+    # When
+    with pytest.raises(OSError, match="no space"):
+        write_report(filled.store, record_of(filled), before.path)
+    # Then the reader finds what was there
+    assert before.path.read_text() == before.html["report.html"]
+    assert all((filled.folder / name).read_text() == before.html[name] for name in before.parsed)
+    assert not [*filled.folder.glob(".report*"), *filled.folder.glob("report/.*")]
+
+
+def test_two_sets_of_one_configuration_have_a_page_each(filled):
+    for exposure, set_id in (("jw1", "aa11"), ("jw2", "bb22")):
+        filled.ramp(a_key(), exposure)
+        filled.set_noise(a_key(), [exposure], temporal=False, set_id=set_id)
+    report = Report(filled)
+    assert len(report.pages) == 2
+    assert set(report.index.addresses) == set(report.parsed)
+
+
+def test_the_record_beside_the_pages_gives_the_same_report_again(filled, tmp_path):
+    # Given a run's report, and products of another run in the same store
+    filled.ramp(a_key(), "jw1")
+    filled.exposure_noise(a_key(), "jw1")
+    report = Report(filled)
+    filled.ramp(a_key(detector="NRCB2"), "jw9")
+    # When it is made again from what the run left
+    again = tmp_path / "again" / "report.html"
+    again.parent.mkdir()
+    write_report(filled.store, kept(filled.folder / "report"), again)
+    # Then
+    assert again.read_text() == report.html["report.html"]
+    for name in report.parsed:
+        assert (again.parent / name).read_text() == report.html[name]
+    assert kept(tmp_path) is None

@@ -9,8 +9,10 @@ from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 from report_store import FilledStore, a_key, fits_bytes
+from scipy.stats import norm
 
 from services.report import wording
+from services.report.histograms import robust_gaussian
 from services.report.images import LONGEST_SIDE, LONGEST_STRIP, for_page, image, robust_limits
 from shared.store.local import LocalStore
 from shared.store.manifest import Draft
@@ -72,6 +74,31 @@ def test_an_expectation_is_written_as_the_table_has_it(value, sigma, said):
 )
 def test_verdicts_are_marked_and_shortened(verdict, tone, short):
     assert (wording.tone(verdict), wording.short_verdict(verdict)) == (tone, short)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "within (-362 ± 262, expected 27 +- 5 e- per 1000 s)",
+            "within (−362 ± 262, expected 27 ± 5 e⁻/1000 s)",
+        ),
+        ("0.6 e- off; 2.1 hits/cm2/s on 2022-04-29", "0.6 e⁻ off; 2.1 hits/cm²/s on 2022-04-29"),
+        ("one-sided, 1e-05 of e-mail", "one-sided, 1e-05 of e-mail"),
+    ],
+)
+def test_a_sentence_is_shown_with_the_signs_of_a_page(said, shown):
+    assert wording.in_words(said) == shown
+
+
+@given(st.floats(-100, 100), st.floats(0.1, 50), st.floats(0, 0.05))
+def test_the_gaussian_over_a_histogram_follows_the_bulk_and_not_the_outliers(centre, width, hot):
+    values = np.random.default_rng(3).normal(centre, width, 20_000)
+    # Outliers to one side move a median by the normal distribution's own quantiles, and no further.
+    values[: int(hot * values.size)] = centre + 1000 * width
+    found, sigma = robust_gaussian(values)
+    assert found == pytest.approx(centre + width * norm.ppf(0.5 / (1 - hot)), abs=0.06 * width)
+    assert sigma == pytest.approx(width, rel=0.06 + 1.5 * hot)
 
 
 def test_times():
