@@ -26,6 +26,7 @@ def main() -> None:
         "--second", action="store_true", help="do it twice, tell of the second, as in a worker"
     )
     parser.add_argument("--max-memory", type=int, default=2 * 1024**3)
+    parser.add_argument("--mode", default="flight")
     asked = parser.parse_args()
     handle = importlib.import_module(f"services.{asked.stage}.handler").handle
     from shared.messages import parse
@@ -38,6 +39,9 @@ def main() -> None:
         scratch=asked.scratch,
         s3=S3Settings(endpoint=asked.endpoint),
         max_memory=asked.max_memory,
+        mode=asked.mode,
+        # A second pass over the ramps, which no peer makes; its time is measured by itself.
+        verify=False,
         min_integrations=1,
         allowed_sources=["file:///"],
     )

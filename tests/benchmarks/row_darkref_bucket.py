@@ -35,7 +35,7 @@ def measure(work: Path, runs: int) -> list[Row]:
     against = f"reading the same bytes with boto3, {REQUESTS} requests at once of {PIECE // 1024**2} MiB"
     return [
         row(
-            "darkref, full frame, 10 x 20, from Ceph RGW by ranged GET: reading and combining",
+            "darkref, flight mode, full frame, 10 x 20, from Ceph RGW by ranged GET: reading and combining",
             against,
             "<= 1.3x",
             ours,

@@ -20,7 +20,7 @@ def measure(work: Path, runs: int) -> list[Row]:
     alternate(ours, theirs, runs, before=forget_files(store))
     return [
         row(
-            "darkref, full frame, 10 x 20, local disk, cold page cache",
+            "darkref, flight mode, full frame, 10 x 20, local disk, cold page cache",
             "reading the bytes once, writing (and syncing) the product once",
             "<= 2x",
             ours,

@@ -141,7 +141,7 @@ class FilledStore:
     def fail(self, service, reason, **about):
         self.failures.append(Failure(service=service, reason=reason, **about))
 
-    def reference(self, key, exposures, rate=26.83, error=0.41, set_id="5e7", **changes):
+    def reference(self, key, exposures, rate=26.83, error=0.41, set_id="5e7", dark=b"a dark", **changes):
         shape = (key.subsize2, key.subsize1)
         groups = np.arange(key.ngroups)
         image = self.random.normal(rate, 9.0, shape).astype("f4")
@@ -186,7 +186,7 @@ class FilledStore:
         )
         facts = facts.model_copy(update=changes)
         objects = [
-            (facts.file, b"a dark"),
+            (facts.file, dark),
             (CONTRIBUTIONS, fits_bytes("NMEAS", left)),
             (DARK_CURRENT_MAP, fits_bytes("DARKCURR", image)),
         ]
@@ -257,7 +257,7 @@ class FilledStore:
             intercept=float(intercept),
         )
 
-    def set_noise(self, key, exposures, temporal=True, set_id="5e7", **changes):
+    def set_noise(self, key, exposures, temporal=True, set_id="5e7", objects=(), **changes):
         n = np.arange(2, key.ngroups + 1)
         seconds = (n - 1) * key.group_time
         theory = np.sqrt(
@@ -331,7 +331,7 @@ class FilledStore:
             "set-noise",
             f"noise/{key.slug}/{set_id}/dd",
             facts,
-            [(CDS_MAP, fits_bytes("CDSNOISE", image))],
+            [(CDS_MAP, fits_bytes("CDSNOISE", image)), *objects],
             noise=3.9,
         )
         return facts

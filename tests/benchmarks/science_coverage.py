@@ -1,0 +1,103 @@
+"""Do the stated errors hold? Sets of simulated darks against their truth; goes on where it stopped.
+
+    .venv/bin/python tests/benchmarks/science_coverage.py run FOLDER --worker 0 --workers 2 &
+    .venv/bin/python tests/benchmarks/science_coverage.py run FOLDER --worker 1 --workers 2
+    .venv/bin/python tests/benchmarks/science_coverage.py tables FOLDER
+
+With --pipeline: fewer sets, but raw exposures that go through all steps.
+
+`run` writes one line of JSON a set into FOLDER and leaves out what is there; `tables` prints what
+docs/science-validation.md shows: the pulls, (measured - truth) / stated error, figure by figure.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "integration"), str(HERE.parents[1])]
+
+from science_coverage_measure import append, measure_pipeline, measure_set, read  # noqa: E402
+from science_coverage_tables import tables, with_powers  # noqa: E402
+
+#: Layout -> ramps -> seeds of each detector. Correlated noise has the SUBGRISM64 sets and full frames only.
+SEEDS = {
+    "SUBGRISM64": {5: 48, 10: 44, 30: 10},
+    "SUB160": {5: 8, 10: 14, 30: 10},
+    "SUB160 slow": {5: 8, 10: 14, 30: 10},
+    "FULL": {5: 2, 10: 1, 30: 1},
+}
+DETECTORS = ("NRCA1", "NRCALONG")
+
+
+def jobs() -> list[tuple[str, str, int, int]]:
+    """Return (detector, layout, ramps, seed) of every set, each kind evenly spread over the list."""
+    spread = [
+        # Full frames take minutes each: last.
+        ((seed + 0.5) / count + (layout == "FULL"), (detector, layout, ramps, seed))
+        for layout, kinds in SEEDS.items()
+        for ramps, count in kinds.items()
+        for seed in range(count)
+        for detector in DETECTORS
+    ]
+    # So that whenever it is stopped, every kind has had its share.
+    return [job for _, job in sorted(spread, key=lambda one: one[0])]
+
+
+def pipeline_jobs() -> list[tuple[str, str, int, int]]:
+    """Return the sets that go through the whole pipeline; detectors have other seeds, hence other noise."""
+    return [
+        *((DETECTORS[seed % 2], "SUB160 pipeline", 10, 500 + seed) for seed in range(24)),
+        *((detector, "SUB320 pipeline", 10, 600 + n) for n, detector in enumerate(DETECTORS)),
+    ]
+
+
+def draw_of(detector: str, layout: str, ramps: int, seed: int) -> int:
+    """Return the seed that a set is drawn with: one of its own, or sets would share their noise."""
+    kind = DETECTORS.index(detector) + len(DETECTORS) * list(SEEDS).index(layout)
+    return 1_000_000 * (kind + 1) + 1000 * ramps + seed
+
+
+def run(folder: Path, worker: int, workers: int, minutes: float, pipeline: bool) -> None:
+    """Measure this worker's share of the sets that are not in `folder` yet, for so long at most."""
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    done = {(one["detector"], one["layout"], one["ramps"], one["seed"]) for one in read(folder)}
+    for job in (pipeline_jobs() if pipeline else jobs())[worker::workers]:
+        if job in done:
+            continue
+        if time.monotonic() - begun > 60 * minutes:
+            break
+        start = time.monotonic()
+        detector, layout, ramps, seed = job
+        if pipeline:
+            found = measure_pipeline(detector, layout.split()[0], seed, folder)
+        else:
+            found = measure_set(detector, layout, ramps, draw_of(*job), folder)
+        named = {"detector": detector, "layout": layout, "ramps": ramps, "seed": seed}
+        append(folder / f"{'pipeline' if pipeline else 'worker'}{worker}.jsonl", named | found)
+        print(f"{detector} {layout} {ramps} ramps, seed {seed}: {time.monotonic() - start:.1f} s", flush=True)
+
+
+def main() -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("run", "tables"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=60.0, help="start no set after so long")
+    parser.add_argument("--pipeline", action="store_true", help="raw exposures through `nircam-darks run`")
+    asked = parser.parse_args()
+    if asked.what == "run":
+        run(asked.folder, asked.worker, asked.workers, asked.minutes, asked.pipeline)
+    else:
+        found = [one for one in read(asked.folder) if one["layout"].endswith("pipeline") == asked.pipeline]
+        print(tables(with_powers(found)))
+
+
+if __name__ == "__main__":
+    main()
