@@ -12,11 +12,10 @@ Everything from the file's bytes to the product's is done to a block of pixels w
 processor's cache: byte order, hits, sorting, clip, and the running sums of the slopes.
 """
 
-import functools
-
 import numpy as np
 from numpy.typing import NDArray
 
+from services.darkref.sorting import comparators
 from services.darkref.windows import BandState, Combined, Window
 from shared.compiled import kernel
 
@@ -76,7 +75,7 @@ def sigma_clipped_mean(
         window.weights,
         state.moment,
         state.line,
-        _comparators(len(window.signal)),
+        comparators(len(window.signal)),
         sigma,
         pixels.start,
         pixels.stop,
@@ -86,25 +85,6 @@ def sigma_clipped_mean(
         tally,
     )
     return tally
-
-
-@functools.cache
-def _comparators(n: int) -> NDArray[np.int64]:
-    # Batcher's odd-even merge sort for any n: Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M.
-    pairs = []
-    run = 1
-    while run < n:
-        reach = run
-        while reach >= 1:
-            for start in range(reach % run, n - reach, 2 * reach):
-                pairs += [
-                    (low, low + reach)
-                    for low in range(start, start + min(reach, n - start - reach))
-                    if low // (2 * run) == (low + reach) // (2 * run)
-                ]
-            reach //= 2
-        run *= 2
-    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 @kernel

@@ -73,16 +73,14 @@ def measure_exposure(
         check_inside(pixel, shape, ramp.where)
     counter = JumpCounter(pixels.sky, key.ngroups)
     levels, pairs = Levels(), CdsPairs(shape, per_pixel=False)
-    finder, quality = EventFinder(pixels.active, key.ngroups), np.empty((1, *shape), np.uint8)
+    finder = EventFinder(pixels.active, key.ngroups)
     shown: tuple[int, int] | None = None
     shown_in = 0
     for plane in planes(ramp):
         counter.add(plane.group, plane.jumps)
         levels.add(plane, pixels)
         pairs.add(plane, pixels)
-        at = slice(plane.group, plane.group + 1)
-        ramp.read_stored("GROUPDQ", plane.integration, at, slice(None), quality)
-        finder.add(plane.group, plane.signal, quality[0])
+        finder.add(plane.group, plane.signal, plane.quality)
         if plane.group == key.ngroups - 1 and shown is None and not chosen:
             shown = choose_pixel(counter.first_jumps, key.ngroups, pixels.sky)
             shown_in = plane.integration if shown else 0

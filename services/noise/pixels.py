@@ -79,6 +79,8 @@ class Plane:
     ----------
     signal : ndarray of float32, 2D (y, x)
         DN. The plane after the next overwrites it.
+    quality : ndarray of uint8, 2D (y, x)
+        GROUPDQ. The next plane overwrites it.
     jumps : ndarray of bool, 2D (y, x)
         GROUPDQ & JUMP_DET. The next plane overwrites it.
     alive : ndarray of bool, 2D (y, x)
@@ -89,6 +91,7 @@ class Plane:
     integration: int
     group: int
     signal: NDArray[Any]
+    quality: NDArray[np.uint8]
     jumps: NDArray[np.bool_]
     alive: NDArray[np.bool_]
 
@@ -120,7 +123,7 @@ def planes(ramp: Ramp) -> Iterator[Plane]:
             if group == 0:
                 alive[:] = True
             _look_at_flags(signal, quality, alive, jumps)
-            yield Plane(integration, group, signal, jumps, alive)
+            yield Plane(integration, group, signal, quality, jumps, alive)
 
 
 @kernel

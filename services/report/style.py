@@ -24,7 +24,6 @@ RED = "#d55e00"
 GREEN = "#009e73"
 ORANGE = "#e69f00"
 PURPLE = "#9a5b86"
-SKY = "#56b4e9"
 #: One a amplifier, in this order.
 AMPLIFIERS = (BLUE, ORANGE, GREEN, PURPLE)
 #: What is expected, wherever it is drawn.

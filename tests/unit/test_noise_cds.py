@@ -81,7 +81,7 @@ def pairs_of(ramps, flagged=None, science=None, columns=None):
         for group, plane in enumerate(signal):
             if flagged is not None:
                 alive = alive & ~flagged[ramp, group]
-            pairs.add(Plane(ramp, group, plane, np.zeros_like(alive), alive), pixels)
+            pairs.add(Plane(ramp, group, plane, np.uint8(~alive), np.zeros_like(alive), alive), pixels)
     return pairs, pixels
 
 

@@ -22,7 +22,9 @@ def emulated(ramp, alive, key):
     emulator = Emulator(key)
     made = []
     for group, signal in enumerate(ramp):
-        for plane in emulator.planes(Plane(0, group, signal, ~alive[group], alive[group])):
+        for plane in emulator.planes(
+            Plane(0, group, signal, np.uint8(~alive[group]), ~alive[group], alive[group])
+        ):
             made.append((plane.group, plane.signal.copy(), plane.alive.copy()))
     return made
 
@@ -75,7 +77,7 @@ def test_noise_of_a_pattern_is_that_of_slopes_of_its_means():
     noise = EmulatedNoise(emulated_key(rapid, "SHALLOW4"))
     for integration, ramp in enumerate(ramps):
         for group, signal in enumerate(ramp):
-            noise.add(Plane(integration, group, signal, ~alive, alive), pixels)
+            noise.add(Plane(integration, group, signal, np.uint8(~alive), ~alive, alive), pixels)
     # When SHALLOW4 is made of them: six groups of four frames, one frame between
     means = ramps.reshape(3, 6, 5, 40, 40)[:, :, :4].mean(axis=2, dtype=float)
     wanted = []

@@ -18,7 +18,14 @@ def first_groups(ramps, pixels, alive=None):
     for integration, ramp in enumerate(ramps):
         for group, signal in enumerate(ramp):
             found.add(
-                Plane(integration, group, signal, ~alive[integration, group], alive[integration, group]),
+                Plane(
+                    integration,
+                    group,
+                    signal,
+                    np.uint8(~alive[integration, group]),
+                    ~alive[integration, group],
+                    alive[integration, group],
+                ),
                 pixels,
             )
     return found
@@ -126,7 +133,7 @@ def test_reference_pixels_have_a_figure_of_their_own():
     pairs = ReferencePairs()
     for integration, ramp in enumerate(ramps):
         for group, signal in enumerate(ramp):
-            pairs.add(Plane(integration, group, signal, ~alive, alive), pixels)
+            pairs.add(Plane(integration, group, signal, np.uint8(~alive), ~alive, alive), pixels)
     value, error = pairs.noise()
     # Then it is the median over the border of numpy's variance, over chi-squared's median
     difference = (ramps[:, 1:8:2] - ramps[:, 0:8:2]).reshape(12, 96, 96)[:, pixels.reference]
@@ -142,5 +149,5 @@ def test_without_reference_pixels_there_is_no_figure():
     assert np.isnan(pairs.noise()).all()
     alive = np.ones((8, 8), bool)
     for group in range(4):
-        pairs.add(Plane(0, group, np.zeros((8, 8), np.float32), ~alive, alive), pixels)
+        pairs.add(Plane(0, group, np.zeros((8, 8), np.float32), np.uint8(~alive), ~alive, alive), pixels)
     assert np.isnan(pairs.noise()).all()

@@ -42,7 +42,7 @@ def measured(key, frames, hit=0.0, seed=0):
     for group, frame in enumerate(frames):
         alive = rng.random(frame.shape) >= hit
         wild = np.where(alive, frame, 1e6).astype(np.float32)
-        pairs.add(Plane(0, group, wild, ~alive, alive), pixels)
+        pairs.add(Plane(0, group, wild, np.uint8(~alive), ~alive, alive), pixels)
     return pairs.fit()
 
 
@@ -202,7 +202,7 @@ def test_hot_pixels_and_an_empty_amplifier_take_no_part():
     pairs = SpectrumPairs(readout_of(key), 1)
     alive = np.ones((32, 128), bool)
     for group in range(2):
-        pairs.add(Plane(0, group, frames[group], ~alive, alive), pixels)
+        pairs.add(Plane(0, group, frames[group], np.uint8(~alive), ~alive, alive), pixels)
     assert pairs.fit() is None
 
 
@@ -232,7 +232,7 @@ def test_pairs_are_chosen_evenly_over_the_set(monkeypatch):
     frame = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
     for pair in range(50):
         for group in (2 * pair, 2 * pair + 1):
-            pairs.add(Plane(0, group, frame * group, ~alive, alive), pixels)
+            pairs.add(Plane(0, group, frame * group, np.uint8(~alive), ~alive, alive), pixels)
     assert len(taken) == 12
     assert set(np.diff(taken)) <= {4, 5}
 

@@ -46,7 +46,7 @@ def test_levels_are_medians_of_the_pixels_that_are_not_hit():
     pixels = Pixels(everywhere, everywhere, ~everywhere, [slice(0, 6), slice(6, 12)])
     levels = Levels()
     for group in range(2):
-        levels.add(Plane(0, group, signal + group, ~alive, alive), pixels)
+        levels.add(Plane(0, group, signal + group, np.uint8(~alive), ~alive, alive), pixels)
     assert levels.detector[0][1] == pytest.approx(np.median(signal[alive]) + 1, abs=2e-5)
     right = signal[:, 6:][alive[:, 6:]]
     assert levels.amplifiers[0][0][1] == pytest.approx(np.median(right), abs=2e-5)
