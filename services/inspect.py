@@ -19,10 +19,10 @@ from services.ingest.checks import Check, Evidence
 from services.ingest.evidence import not_finite, open_exposure, unusable_pixels
 from services.ingest.validation import finite_check, header_checks, usable_check
 from services.noise.cds import CdsSummary, cds_summary
-from services.noise.robust import median
 from shared.configuration import KEYWORDS, ConfigurationKey
 from shared.errors import BadInput
 from shared.geometry import science_pixels
+from shared.medians import median
 from shared.ramps import Ramp
 
 #: Keywords that say what a file is.

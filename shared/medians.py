@@ -1,12 +1,16 @@
 """The values in the middle, found without putting the rest in order."""
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from shared.compiled import kernel
+
+#: Standard deviation of a Gaussian over its median absolute deviation (MAD).
+SIGMA_PER_MAD = 1 / NormalDist().inv_cdf(0.75)
 
 # Below this a plain partition is as quick.
 _SMALL = 1 << 15
@@ -30,6 +34,40 @@ class Room:
         if name not in self._held or self._held[name].size < wanted:
             self._held[name] = np.empty(wanted, np.uint8)
         return self._held[name][:wanted].view(dtype)
+
+
+def median(values: NDArray[Any], room: Room | None = None) -> float:
+    """Return the exact median, NaN of nothing.
+
+    Parameters
+    ----------
+    values : ndarray, 1D
+        Finite numbers, in any order.
+    room : Room, optional
+        To work in.
+    """
+    if not values.size:
+        return math.nan
+    first, second = middles(values, room)
+    # In double precision, or the mean of the two would be rounded to single.
+    return (float(first) + float(second)) / 2
+
+
+def median_and_sigma(values: NDArray[Any], room: Room | None = None) -> tuple[float, float]:
+    """Return the median and the robust standard deviation (1.4826 MAD about it); NaN of nothing.
+
+    Parameters
+    ----------
+    values : ndarray, 1D
+        Finite numbers.
+    room : Room, optional
+        To work in.
+    """
+    centre = median(values, room)
+    if not values.size:
+        return centre, math.nan
+    first, second = middle_deviations(values, centre, room)
+    return centre, SIGMA_PER_MAD * ((float(first) + float(second)) / 2)
 
 
 def middles(values: NDArray[Any], room: Room | None = None) -> tuple[Any, Any]:

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from shared.medians import SIGMA_PER_MAD
+
 #: Fewest points that a line and a scatter about it can be had from.
 LEAST_POINTS = 3
 #: Significance from which a slope is called a drift: one steady series in 370 is called so by chance.
@@ -22,8 +24,6 @@ OUTLIER_SIGMA = 4.0
 _MOST_SIGMA = 37.0
 #: A scatter below this part of the values is rounding.
 _ROUNDING = 1e-12
-#: Scatter of a normal distribution over its median absolute deviation.
-_MAD_TO_SIGMA = float(1 / stats.norm.ppf(0.75))
 #: The robust line looks at all pairs of so many points; of a longer series every n-th point is taken.
 _MOST_IN_PAIRS = 1000
 # A slope is told per hour up to two days, and per year from two years on: what the data span.
@@ -226,7 +226,7 @@ def outlier_sigmas(times: ArrayLike, values: ArrayLike, errors: ArrayLike, state
     rounding = max(_ROUNDING * float(np.max(np.abs(y))), np.finfo(float).tiny)
     offsets = (y - _robust_line(t, y)) / e
     offsets -= np.median(offsets)
-    scale = _MAD_TO_SIGMA * float(np.median(np.abs(offsets)))
+    scale = SIGMA_PER_MAD * float(np.median(np.abs(offsets)))
     scale = max(scale, 1.0 if stated else 0.0, rounding / float(np.min(e)))
     sigmas: _Floats = offsets / scale
     far = np.abs(sigmas) > OUTLIER_SIGMA

@@ -43,7 +43,7 @@ from scipy import special
 from shared.compiled import kernel
 from shared.cubes import Cube
 from shared.detectors import Expected
-from shared.medians import middles
+from shared.medians import SIGMA_PER_MAD, median
 from shared.processors import processors
 
 #: A pixel this many robust sigmas from the median is not used.
@@ -60,7 +60,6 @@ _BANDS = (1, 2, 4, 8, 16, 32)
 _MOST_THREADS = 4
 _FEWEST_IN_BLOCK = 30
 _FEWEST_BLOCKS = 4
-_SIGMA_PER_MAD = 1 / float(special.ndtri(0.75))
 _MEDIAN_TO_MEAN_ERROR = math.sqrt(math.pi / 2)
 
 #: e- per 1000 s in one e-/s.
@@ -144,7 +143,7 @@ def measure(
     def look_at(index: int) -> tuple[float, NDArray[np.floating]]:
         plane = integration_slope(index)
         one = plane[good]
-        return _median(one[np.isfinite(one)]) * scale, plane.ravel()[bright] * scale
+        return median(one[np.isfinite(one)]) * scale, plane.ravel()[bright] * scale
 
     with _side_by_side() as threads:
         for rate, one in threads.map(look_at, range(integrations)):
@@ -152,7 +151,7 @@ def measure(
             total += np.nan_to_num(one)
             unhit += np.isfinite(one)
     hot = int(np.count_nonzero((unhit > 0) & (total > float(values.max()) * unhit)))
-    value = _median(values)
+    value = median(values)
     pixels = _MEDIAN_TO_MEAN_ERROR * float(np.std(values, dtype=np.float64)) / math.sqrt(values.size)
     statistical = max(
         pixels,
@@ -165,7 +164,7 @@ def measure(
         value=value,
         error=math.hypot(statistical, tail),
         by_integration=by_integration,
-        by_amplifier=[_median(image[:, columns][good[:, columns]]) for columns in amplifiers],
+        by_amplifier=[median(image[:, columns][good[:, columns]]) for columns in amplifiers],
         hot_pixels=hot,
         image=image,
     )
@@ -187,8 +186,8 @@ def usable_pixels(
     lowest, highest = np.float32(-math.inf), np.float32(math.inf)
     high = highest
     while values.size:
-        centre = _median(values)
-        width = CLIP * _SIGMA_PER_MAD * _median(np.abs(values - np.float32(centre)))
+        centre = median(values)
+        width = CLIP * SIGMA_PER_MAD * median(np.abs(values - np.float32(centre)))
         low, high = np.float32(centre - width), np.float32(centre + width)
         # A pixel that is out once stays out.
         lowest, highest = max(lowest, low), min(highest, high)
@@ -213,7 +212,7 @@ def blocks_error(image: NDArray[np.float32], good: NDArray[np.bool_], amplifiers
             for top, bottom in itertools.pairwise(edges):
                 block = image[top:bottom, columns][good[top:bottom, columns]]
                 if block.size >= _FEWEST_IN_BLOCK:
-                    medians.append(_median(block))
+                    medians.append(median(block))
         return _error_of_mean(medians) if len(medians) >= _FEWEST_BLOCKS else 0.0
 
     with _side_by_side() as threads:
@@ -244,7 +243,7 @@ def frames_error(frames: Sequence[Callable[[], NDArray[np.float32]]], pixels: ND
         t, frame = at
         residuals = np.empty_like(centre)
         _off_the_line(frame(), pixels, centre, slope, t, residuals)
-        return _median(residuals)
+        return median(residuals)
 
     with _side_by_side() as threads:
         # Sums in the order of groups: their last digit hangs on it.
@@ -264,7 +263,7 @@ def median_ramps(cubes: Sequence[Cube], nmeas: Cube, science: NDArray[np.bool_])
     def medians(group: int) -> list[float]:
         measured = science & (nmeas.plane(group) > 0)
         found = [cube.plane(group)[measured] for cube in cubes]
-        return [_median(values) if values.size else 0.0 for values in found]
+        return [median(values) if values.size else 0.0 for values in found]
 
     with _side_by_side() as threads:
         by_group = list(threads.map(medians, range(nmeas.shape[0])))
@@ -348,11 +347,3 @@ def _student(freedom: int) -> float:
 
 def _error_of_mean(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def _median(values: NDArray[np.floating]) -> float:
-    if not values.size:
-        return math.nan
-    first, second = middles(values)
-    # In the type of the values, as numpy's own median has it.
-    return float((first + second) / values.dtype.type(2))

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.darkref.dark_current import blocks_error, frames_error
-from services.darkref.pixel_flags import HOT, Thresholds, median_and_sigma
+from services.darkref.pixel_flags import HOT, Thresholds
+from shared.medians import median_and_sigma
 
 #: What HISTORY says of a dark that replaces none.
 NO_EARLIER_FILE = "DIFFERENCES: replaces no earlier file."

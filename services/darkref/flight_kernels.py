@@ -1,4 +1,8 @@
-"""The compiled kernels of flight mode; `services.darkref.flight` says what they do, and calls them."""
+"""The compiled kernels of flight mode; `services.darkref.flight` says what they do, and calls them.
+
+Some are reference mode's too, and stand in `services.darkref.combine` again: a kernel may not call one of
+another module, whose changes numba's cache would not notice (`shared.compiled`).
+"""
 
 import numpy as np
 

@@ -30,10 +30,10 @@ from services.darkref.reference_planes import bands, native
 from services.darkref.verification_products import AmplifierResidual, LeftOut
 from shared.configuration import ConfigurationKey
 from shared.geometry import amplifiers, science_pixels
+from shared.medians import SIGMA_PER_MAD
 from shared.ramps import Ramp
 
 _DO_NOT_USE = 1
-_SIGMA_PER_MAD = 1.4826
 
 
 def subtract(
@@ -217,4 +217,4 @@ def _scatter(values: NDArray[Any]) -> float | None:
     values = values[np.isfinite(values)]
     if values.size < 2:
         return None
-    return float(_SIGMA_PER_MAD * np.median(np.abs(values - np.median(values))))
+    return float(SIGMA_PER_MAD * np.median(np.abs(values - np.median(values))))

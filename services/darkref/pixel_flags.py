@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.medians import middle_deviations, middles
+from shared.medians import median, median_and_sigma
 
 #: Bits of DQ (`stdatamodels.jwst.datamodels.dqflags.pixel`, whose import takes a second).
 DEAD, HOT, WARM, RC, UNRELIABLE_DARK = (np.uint32(1 << bit) for bit in (10, 11, 12, 14, 23))
@@ -51,7 +51,6 @@ _LEAST_FREEDOM = 8
 _LEAST_INTEGRATIONS = 2
 #: Groups from which on there is a later slope to compare the first difference with.
 _LEAST_GROUPS = 4
-_SIGMA_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True)
@@ -260,7 +259,7 @@ def relative_variance(maps: PixelMaps) -> tuple[NDArray[np.float32], NDArray[np.
         here = maps.science & (count >= 2) & np.isfinite(variance)
         if not here.any():
             continue
-        typical = _median(variance[here])
+        typical = median(variance[here])
         if typical <= 0:
             continue
         weight = np.where(here, count - 1, np.float32(0))
@@ -314,15 +313,3 @@ def _stands_out(maps: PixelMaps, sigmas: float) -> NDArray[np.bool_]:
     wider = np.sqrt(np.float32(maps.integrations) / left.astype(np.float32))
     result: NDArray[np.bool_] = here & (maps.slope - np.float32(centre) > np.float32(sigmas * sigma) * wider)
     return result
-
-
-def median_and_sigma(values: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the median of finite values, 1D and not empty, and 1.4826 times their MAD."""
-    centre = _median(values)
-    first, second = middle_deviations(values, centre)
-    return centre, _SIGMA_PER_MAD * (float(first) + float(second)) / 2
-
-
-def _median(values: NDArray[np.floating]) -> float:
-    first, second = middles(values)
-    return (float(first) + float(second)) / 2

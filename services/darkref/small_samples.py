@@ -11,14 +11,13 @@ import functools
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+
+from shared.medians import SIGMA_PER_MAD
 
 #: From so many values on, the reference's clip: 3 population standard deviations, 5 rounds.
 LEAST_FOR_STD = 16
 #: Fewer values than this are not clipped: of two, neither can be told to be the outlier.
 LEAST_FOR_CLIP = 3
-#: Standard deviation of a Gaussian in MADs: 1 / Phi^-1(3/4).
-SIGMA_PER_MAD = 1 / float(special.ndtri(0.75))
 #: Least standard deviation, DN, that the MAD clip takes for true: that of the difference of two numbers
 #: rounded to whole DN, sqrt(2/12). Two equal values would otherwise condemn every third.
 SIGMA_FLOOR = float(np.sqrt(2 / 12))

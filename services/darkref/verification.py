@@ -32,6 +32,7 @@ from services.darkref.verification_products import AmplifierResidual, Check, Lef
 from shared.configuration import KEYWORDS, ConfigurationKey
 from shared.detectors import detectors
 from shared.geometry import amplifiers, science_pixels
+from shared.medians import SIGMA_PER_MAD
 
 #: Fewer integrations than this left in the reference say too little about the one left out.
 LEAST_INTEGRATIONS = 4
@@ -43,7 +44,6 @@ _HOT_FACTOR = 2.0
 #: Of the science pixels: hits that the jump step missed in most integrations look like hot pixels too. Of
 #: simulated darks of 160 x 160 pixels one in three had one such pixel (docs/science-validation.md).
 _HOT_FRACTION = 1e-4
-_SIGMA_PER_MAD = 1.4826
 #: Keywords of the configuration that a dark does not have as the exposures have it: TFRAME is not CRDS's.
 _UNCHECKED = ("tframe",)
 
@@ -169,7 +169,7 @@ def _hot_pixels(key: ConfigurationKey, planes: ReferencePlanes, gain: float, dec
     if rates.size == 0:
         return Check(name="unflagged hot pixels", where=DETECTOR, passed=None, detail="no science pixel")
     middle = float(np.median(rates))
-    sigma = _SIGMA_PER_MAD * float(np.median(np.abs(rates - middle)))
+    sigma = SIGMA_PER_MAD * float(np.median(np.abs(rates - middle)))
     usual = Thresholds()
     cut = middle + _HOT_FACTOR * max(usual.hot_sigma * sigma, usual.hot_e_per_s)
     # What a clipped mean's own error may do is not a hot pixel: a slope's error is below

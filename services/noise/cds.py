@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from services.noise.effective_noise import SampleSpread, corrected_variance
 from services.noise.moments import PixelVariance
 from services.noise.pixels import Pixels, Plane
-from services.noise.robust import gather, median, median_and_sigma
+from services.noise.robust import gather
 from shared.compiled import kernel
-from shared.medians import Room
+from shared.medians import Room, median, median_and_sigma
 from shared.ramps import Ramp
 
 _GOLDEN = (5**0.5 - 1) / 2

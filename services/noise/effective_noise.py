@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.noise.robust import MAD_ERROR, MAD_TO_SIGMA, MEDIAN_ERROR, median, variance_median_factor
+from services.noise.robust import MAD_ERROR, MEDIAN_ERROR, variance_median_factor
 from shared.detectors import ChannelExpectation
+from shared.medians import SIGMA_PER_MAD, median
 
 #: Ramps that temporal noise needs.
 MINIMUM_RAMPS = 10
@@ -123,7 +124,7 @@ def spatial_error(sigmas: NDArray[np.float64], pixels: int, step: float = 0.0) -
     from_pixels = MAD_ERROR * float(per_ramp.mean()) / math.sqrt(max(pixels, 1))
     scatter = float(per_ramp.std(ddof=1)) if len(per_ramp) > 1 else 0.0
     from_ramps = MEDIAN_ERROR * max(scatter, from_pixels) / math.sqrt(len(per_ramp))
-    return math.hypot(from_ramps, MAD_TO_SIGMA * step / math.sqrt(12))
+    return math.hypot(from_ramps, SIGMA_PER_MAD * step / math.sqrt(12))
 
 
 def corrected_variance(variance: NDArray[Any], count: NDArray[Any], minimum: int) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ from scipy import special
 
 from services.noise.effective_noise import combine_amplifiers, corrected_variance
 from services.noise.pixels import Pixels, Plane
-from services.noise.robust import median
 from shared.compiled import kernel
+from shared.medians import median
 
 #: Integrations that kTC noise needs, and that are left of a pixel for it to take part: with two, a
 #: pixel's variance is within a third of its own size of nothing as often as not.

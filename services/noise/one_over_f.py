@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.noise.pixels import Pixels, Plane
-from services.noise.robust import median_and_sigma
 from services.noise.spectrum import FrameSpectra, Readout, SpectrumMaker
+from shared.medians import median_and_sigma
 
 #: Samples whose spectra are taken of a set, and frames at least: of a full frame 12 pairs, of SUB640 120.
 #: Then 1/f noise is known to 2 per cent and better, and more would take longer than all the rest.

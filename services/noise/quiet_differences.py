@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.noise.pixels import DO_NOT_USE, JUMP_DET
-from services.noise.robust import MAD_TO_SIGMA
 from shared.compiled import kernel
+from shared.medians import SIGMA_PER_MAD
 
 #: JWST data quality bit.
 SATURATED = 2
@@ -106,7 +106,7 @@ class QuietDifferences:
 
 def _squared_width(values: NDArray[np.float32]) -> float:
     values = np.abs(values[np.isfinite(values)])
-    return float((MAD_TO_SIGMA * np.median(values)) ** 2) if values.size else float("nan")
+    return float((SIGMA_PER_MAD * np.median(values)) ** 2) if values.size else float("nan")
 
 
 def _covariance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -6,7 +6,7 @@ from services.noise.effective_noise import corrected_variance
 from services.noise.ktc import median_variance_error
 from services.noise.moments import PixelVariance
 from services.noise.pixels import Pixels, Plane
-from services.noise.robust import median
+from shared.medians import median
 
 
 class ReferencePairs:

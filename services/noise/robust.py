@@ -9,48 +9,12 @@ from numpy.typing import NDArray
 from scipy import special
 
 from shared.compiled import kernel
-from shared.medians import Room, middle_deviations, middles
+from shared.medians import Room
 
-#: Standard deviation of a Gaussian over its median absolute deviation.
-MAD_TO_SIGMA = 1 / float(special.ndtri(0.75))
 #: Standard error of a Gaussian sample's median over that of its mean.
 MEDIAN_ERROR = math.sqrt(math.pi / 2)
 #: Standard error of a MAD-based sigma times sqrt(N) / sigma: its efficiency is 36.74 per cent.
 MAD_ERROR = 1 / math.sqrt(2 * 0.3674)
-
-
-def median(values: NDArray[Any], room: Room | None = None) -> float:
-    """Return the exact median, NaN of nothing.
-
-    Parameters
-    ----------
-    values : ndarray, 1D
-        Finite numbers, in any order.
-    room : Room, optional
-        To work in.
-    """
-    if not values.size:
-        return math.nan
-    first, second = middles(values, room)
-    # In double precision, or the mean of the two would be rounded to single.
-    return (float(first) + float(second)) / 2
-
-
-def median_and_sigma(values: NDArray[Any], room: Room | None = None) -> tuple[float, float]:
-    """Return the median and the robust standard deviation (1.4826 MAD about it); NaN of nothing.
-
-    Parameters
-    ----------
-    values : ndarray, 1D
-        Finite numbers.
-    room : Room, optional
-        To work in.
-    """
-    centre = median(values, room)
-    if not values.size:
-        return centre, math.nan
-    first, second = middle_deviations(values, centre, room)
-    return centre, MAD_TO_SIGMA * ((float(first) + float(second)) / 2)
 
 
 def variance_median_factor(counts: NDArray[Any]) -> NDArray[np.float64]:

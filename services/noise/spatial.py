@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.noise.pixels import Pixels, Plane
-from services.noise.robust import gather, median_and_sigma
+from services.noise.robust import gather
 from services.noise.slopes import SlopePlanes
-from shared.medians import Room
+from shared.medians import Room, median_and_sigma
 
 # Fewer pixels than this have no robust width.
 _FEWEST_PIXELS = 10

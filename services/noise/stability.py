@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 from services.noise.pixels import Pixels, Plane
 from services.noise.products import Stability, Trend
-from services.noise.robust import gather, median
+from services.noise.robust import gather
 from services.noise.transients import transients
-from shared.medians import Room
+from shared.medians import Room, median
 
 
 class Levels:

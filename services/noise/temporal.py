@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from services.noise.effective_noise import MINIMUM_PER_PIXEL
 from services.noise.memory import IN_FLIGHT, Windows
 from services.noise.pixels import DO_NOT_USE
-from services.noise.robust import gather, median, variance_median_factor
+from services.noise.robust import gather, variance_median_factor
 from services.noise.slopes import BLOCK, RampSums, variances_over_ramps
 from shared.configuration import ConfigurationKey
 from shared.cubes import Cube
 from shared.geometry import amplifiers, science_pixels
+from shared.medians import median
 from shared.processors import processors
 from shared.ramps import Ramp
 

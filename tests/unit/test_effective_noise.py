@@ -24,9 +24,10 @@ from services.noise.effective_noise import (
     whole_number_step,
 )
 from services.noise.pixels import ENDS_RAMP
-from services.noise.robust import median, median_and_sigma, variance_median_factor
+from services.noise.robust import variance_median_factor
 from services.noise.slopes import RampSums, SlopePlanes, variances_over_ramps
 from shared.detectors import EXPECTED
+from shared.medians import median, median_and_sigma
 
 
 def polyfit_slopes(signal, n):
