@@ -1,90 +1,32 @@
-"""What Prometheus sees of a service, fed by what its worker tells.
+"""What Prometheus sees of a service, fed by what its worker tells; the names are in `shared.metric_names`."""
 
-The names are fixed (docs/services.md). No label holds the id of an exposure, a set or a message: there
-would be a new series for each.
-"""
-
+import re
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib import metadata
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from shared.errors import PublishFailed
+from shared.detectors import Expected, detectors
+from shared.errors import NoSpaceLeft, PublishFailed, StoreUnavailable
+from shared.health import Watched
 from shared.messages import Envelope, ExposureIngested, ExposureRejected, NoiseMeasured, ReferenceBuilt
+from shared.metric_names import DIRECTIONS, METRICS, OUTCOMES, VERIFICATIONS
 from shared.worker_events import WorkerEvent
 
-#: How the work on a message may end. ``rejected``: done, and it came to an `exposure.rejected`.
-OUTCOMES = ("finished", "rejected", "retried", "dead-lettered", "put-back", "paused")
-DIRECTIONS = ("read", "written")
-#: Seconds, from 1 s to 1 h.
-BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
+#: Half the width of the band that is expected, in its sigmas: that of the products' verdicts.
+BAND_SIGMAS = 2.0
+_STORE_ERRORS = {StoreUnavailable.__name__, NoSpaceLeft.__name__}
+#: Waits on purpose, in a queue of its own, until its configuration has settled.
+_WAITS_ON_PURPOSE = "set.check"
+# A verdict is written for people; it says so of every figure that is out of its band.
+_OFF = re.compile(r"sigma (?:above|below) expected")
 
 _no_creation_times: Callable[[], None] = disable_created_metrics
-
-
-@dataclass(frozen=True)
-class Described:
-    """A metric: its name, kind and labels, and what it says."""
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    labels: tuple[str, ...]
-    says: str
-
-
-METRICS = (
-    Described("darks_messages_received_total", "counter", ("service",), "Deliveries taken from the queue"),
-    Described(
-        "darks_messages_processed_total",
-        "counter",
-        ("service", "outcome"),
-        f"Deliveries by how they ended: {', '.join(OUTCOMES)}",
-    ),
-    Described(
-        "darks_job_duration_seconds", "histogram", ("service",), "How long jobs ran, however they ended"
-    ),
-    Described("darks_jobs_in_progress", "gauge", ("service",), "Jobs at work"),
-    Described(
-        "darks_redeliveries_total", "counter", ("service",), "Deliveries of a message that came before"
-    ),
-    Described(
-        "darks_publish_failures_total", "counter", ("service",), "Times that a follow-up was not confirmed"
-    ),
-    Described(
-        "darks_store_bytes_total",
-        "counter",
-        ("service", "direction"),
-        "Bytes that jobs read from the store, and that they have written to it",
-    ),
-    Described(
-        "darks_set_waiting_integrations",
-        "gauge",
-        ("configuration",),
-        "Calibrated integrations that are in no dark reference as yet (from ingest)",
-    ),
-    Described(
-        "darks_dark_current_electrons_per_kilosecond",
-        "gauge",
-        ("detector", "subarray"),
-        "Dark current of the newest dark reference (from darkref)",
-    ),
-    Described(
-        "darks_effective_noise_electrons",
-        "gauge",
-        ("detector", "subarray"),
-        "Spatial effective noise of the newest set at all groups (from noise)",
-    ),
-    Described(
-        "darks_jump_pixel_fraction",
-        "gauge",
-        ("detector", "subarray"),
-        "Part of the pixels with a jump in the newest exposure or set (from noise)",
-    ),
-)
 
 
 class Metrics:
@@ -95,9 +37,11 @@ class Metrics:
     service : str
     simulated : bool
         Whether figures of simulated exposures are shown; otherwise only measured ones are.
+    clock : callable
+        Gives the Unix time.
     """
 
-    def __init__(self, service: str, simulated: bool = False) -> None:
+    def __init__(self, service: str, simulated: bool = False, clock: Callable[[], float] = time.time) -> None:
         # The creation time of each would double the number of series.
         _no_creation_times()
         self.registry = CollectorRegistry()
@@ -105,19 +49,22 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._service = service
         self._simulated = simulated
+        self._clock = clock
         self._lock = threading.Lock()
         self._busy: set[int] = set()
         self._waiting: set[str] = set()
+        self._shown: dict[tuple[str, ...], datetime] = {}
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
         for one in METRICS:
             if one.kind == "counter":
                 self._counters[one.name] = Counter(one.name, one.says, one.labels, registry=self.registry)
             elif one.kind == "gauge":
                 self._gauges[one.name] = Gauge(one.name, one.says, one.labels, registry=self.registry)
             else:
-                self._duration = Histogram(
-                    one.name, one.says, one.labels, buckets=BUCKETS, registry=self.registry
+                self._histograms[one.name] = Histogram(
+                    one.name, one.says, one.labels, buckets=one.buckets, registry=self.registry
                 )
         self._show_from_the_start()
 
@@ -130,20 +77,77 @@ class Metrics:
             self._count("darks_messages_processed_total", 0, outcome)
         for direction in DIRECTIONS:
             self._count("darks_store_bytes_total", 0, direction)
-        self._duration.labels(self._service)
+        for histogram in self._histograms.values():
+            histogram.labels(self._service)
         self._gauges["darks_jobs_in_progress"].labels(self._service).set(0)
+        self._gauges["darks_build_info"].labels(
+            self._service, _version("nircam-darks"), _version("jwst")
+        ).set(1)
+        if self._service == "darkref":
+            for verification in VERIFICATIONS:
+                self._count("darks_references_built_total", 0, verification)
+        self._show_bands()
+
+    def _show_bands(self) -> None:
+        bands: dict[str, Callable[[str], Expected]] = {}
+        if self._service == "darkref":
+            bands["darks_expected_dark_current_electrons_per_kilosecond"] = lambda name: (
+                detectors()[name].expected.dark_current_nrc09
+            )
+        elif self._service == "noise":
+            bands["darks_expected_effective_noise_electrons"] = lambda name: (
+                detectors()[name].expected.effective_noise
+            )
+            bands["darks_expected_cds_noise_electrons"] = lambda name: detectors()[name].expected.cds_noise
+        for metric, expected_of in bands.items():
+            for name in detectors():
+                expected = expected_of(name)
+                half = BAND_SIGMAS * expected.sigma
+                self._gauges[metric].labels(name, "low").set(expected.value - half)
+                self._gauges[metric].labels(name, "high").set(expected.value + half)
+
+    def watch(self, worker: Watched, store_problem: Callable[[], str | None]) -> None:
+        """Show at each scrape how the worker and its store are doing, as `shared.health.Health` sees them."""
+        shown = {
+            "darks_last_tick_timestamp_seconds": lambda: (
+                self._clock() - (time.monotonic() - worker.last_tick)
+            ),
+            "darks_consumer_attached": lambda: float(worker.attached),
+            "darks_store_available": lambda: float(store_problem() is None),
+        }
+        for name, ask in shown.items():
+            self._gauges[name].labels(self._service).set_function(ask)
 
     def waiting(self) -> list[str]:
         """Return the configurations of which this process saw an exposure arrive that may still wait."""
         with self._lock:
             return sorted(self._waiting)
 
-    def set_waiting(self, configuration: str, integrations: int) -> None:
-        """Show how many integrations of a configuration wait; one of which none does is let go."""
+    def set_waiting(
+        self,
+        configuration: str,
+        integrations: int,
+        oldest: datetime | None = None,
+        newest: datetime | None = None,
+    ) -> None:
+        """Show how much of a configuration waits; one of which nothing does is let go.
+
+        Parameters
+        ----------
+        configuration : str
+        integrations : int
+        oldest, newest : datetime, optional
+            When the first and the last exposure that waits was ingested.
+        """
         self._gauges["darks_set_waiting_integrations"].labels(configuration).set(integrations)
-        if integrations == 0:
-            with self._lock:
-                self._waiting.discard(configuration)
+        for end, when in (("oldest", oldest), ("newest", newest)):
+            gauge = self._gauges[f"darks_set_{end}_timestamp_seconds"]
+            if when is not None:
+                gauge.labels(configuration).set(when.timestamp())
+            else:
+                gauge.remove_by_labels({"configuration": configuration})
+        with self._lock:
+            (self._waiting.add if integrations else self._waiting.discard)(configuration)
 
     def observe(self, event: WorkerEvent) -> None:
         """Count what a worker did; an observer of `shared.worker.Worker`."""
@@ -156,6 +160,12 @@ class Metrics:
         self._count("darks_messages_received_total")
         if event.redelivered:
             self._count("darks_redeliveries_total")
+        if event.envelope is not None and event.envelope.schema_name != _WAITS_ON_PURPOSE:
+            made = event.envelope.time.timestamp()
+            # Another machine's clock may be ahead.
+            age = max(0.0, self._clock() - made)
+            self._histograms["darks_message_waiting_seconds"].labels(self._service).observe(age)
+            self._gauges["darks_last_message_sent_timestamp_seconds"].labels(self._service).set(made)
         with self._lock:
             # Each worker tells in a thread of its own, and works on one message at a time.
             self._busy.add(threading.get_ident())
@@ -166,16 +176,20 @@ class Metrics:
             # Never came to a job: unreadable, delivered too often, or of a foreign form.
             self._begin(event)
         elif event.kind != "paused":  # its seconds are those of the pause
-            self._duration.labels(self._service).observe(event.seconds)
+            self._histograms["darks_job_duration_seconds"].labels(self._service).observe(event.seconds)
         with self._lock:
             self._busy.discard(threading.get_ident())
             self._gauges["darks_jobs_in_progress"].labels(self._service).set(len(self._busy))
+        self._gauges["darks_last_message_timestamp_seconds"].labels(self._service).set(self._clock())
         self._count("darks_messages_processed_total", 1, _outcome(event))
         if event.error == PublishFailed.__name__:
             self._count("darks_publish_failures_total")
+        if event.error in _STORE_ERRORS or event.kind == "paused":
+            self._count("darks_store_errors_total")
         self._count("darks_store_bytes_total", event.traffic.read, "read")
         self._count("darks_store_bytes_total", event.traffic.written, "written")
         for outgoing in event.outgoing:
+            self._count("darks_messages_published_total", 1, outgoing.message.schema_name)
             self._show(outgoing.message, event.envelope)
 
     def _show(self, message: Envelope, cause: Envelope | None) -> None:
@@ -184,35 +198,61 @@ class Metrics:
         if isinstance(said, ExposureIngested):
             with self._lock:
                 self._waiting.add(said.configuration)
+        if isinstance(said, ReferenceBuilt):
+            verification = {True: "accepted", False: "rejected", None: "unverified"}[said.accepted]
+            self._count("darks_references_built_total", 1, verification)
         if not isinstance(said, ReferenceBuilt | NoiseMeasured) or of is None:
             return
         if of.simulated and not self._simulated:
             return
+        place = (of.key.detector, of.key.subarray)
         if isinstance(said, ReferenceBuilt):
-            figures: dict[str, float | None] = {
-                "darks_dark_current_electrons_per_kilosecond": said.dark_current_e_per_ks
-            }
-        else:
-            percent = said.headline.get("jump_pixel_percent")
-            figures = {
+            current = {"darks_dark_current_electrons_per_kilosecond": said.dark_current_e_per_ks}
+            self._measured(message, place, "dark_current", current, said.verdict)
+            return
+        if said.set_id is not None:
+            noise = {
                 "darks_effective_noise_electrons": said.headline.get("spatial_effective_noise_e"),
-                "darks_jump_pixel_fraction": None if percent is None else percent / 100,
+                "darks_cds_noise_electrons": said.headline.get("cds_noise_e"),
             }
-        for name, figure in figures.items():
-            if figure is not None:
-                self._gauges[name].labels(of.key.detector, of.key.subarray).set(figure)
+            self._measured(message, place, "noise", noise, said.verdict)
+        percent = said.headline.get("jump_pixel_percent")
+        jumps = {"darks_jump_pixel_fraction": None if percent is None else percent / 100}
+        self._measured(message, place, "jumps", jumps)
+
+    def _measured(
+        self,
+        message: Envelope,
+        place: tuple[str, str],
+        figure: str,
+        values: Mapping[str, float | None],
+        verdict: str | None = None,
+    ) -> None:
+        """Show what a message says of one figure, unless something newer is shown already."""
+        if self._shown.get((*place, figure), message.time) > message.time:
+            # Delivered again: its product was made before the one that is shown.
+            return
+        self._shown[*place, figure] = message.time
+        for name, value in values.items():
+            if value is not None:
+                self._gauges[name].labels(*place).set(value)
+        self._gauges["darks_measured_timestamp_seconds"].labels(*place, figure).set(message.time.timestamp())
+        if verdict is not None:
+            off = _OFF.search(verdict) is not None
+            self._gauges["darks_out_of_expected_band"].labels(*place, figure).set(off)
 
     def _count(self, name: str, amount: float = 1, *labels: str) -> None:
         self._counters[name].labels(self._service, *labels).inc(amount)
 
 
-def metrics_table() -> str:
-    """Return the table of docs/services.md: every metric, its labels and what it says, as Markdown."""
-    rows = ["| metric | labels | says |", "|---|---|---|"]
-    rows += [f"| `{one.name}` | {', '.join(one.labels)} | {one.says} |" for one in METRICS]
-    return "\n".join(rows)
-
-
 def _outcome(event: WorkerEvent) -> str:
     rejected = any(isinstance(one.message.content, ExposureRejected) for one in event.outgoing)
     return "rejected" if rejected and event.kind == "finished" else event.kind
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        # An image that has no use for it.
+        return ""

@@ -29,7 +29,7 @@ from shared.store.s3 import S3Store
 from shared.store.s3_probe import probe
 from shared.store_watch import StoreWatch, require_store
 from shared.topology import BINDINGS
-from shared.waiting import waiting_integrations
+from shared.waiting import WaitingSurvey
 from shared.worker import Worker
 from shared.worker_events import WorkerEvent
 
@@ -155,10 +155,14 @@ def serve(
             observe,
             retry_delays=settings.retry_delays,
             grace=settings.grace_seconds,
+            messages=settings.messages,
+            idle=settings.idle_seconds,
             translate=_translator(service, settings),
         )
-        watch = StoreWatch(store, chore=_waiting(metrics))
+        # Of the services that take announcements: only they show what waits.
+        watch = StoreWatch(store, chore=WaitingSurvey(metrics) if _takes_announcements(service) else None)
         health = Health(worker, lambda: watch.problem, settings.live_seconds)
+        metrics.watch(worker, lambda: watch.problem)
         try:
             server = HealthServer(settings.http_host, settings.http_port, health, metrics.registry)
         except EnvironmentFault as error:
@@ -217,14 +221,6 @@ def _await(store: Store, worker: Worker, stop: threading.Event) -> None:
             worker.rest(stop, _ASK_AGAIN)
         except (DarksError, OSError) as error:
             raise _Refused(ExitCode.STORE, error) from error
-
-
-def _waiting(metrics: Metrics) -> Callable[[Store], None]:
-    def look(store: Store) -> None:
-        for configuration in metrics.waiting():
-            metrics.set_waiting(configuration, waiting_integrations(store, configuration))
-
-    return look
 
 
 def _translator(service: str, settings: ServiceSettings) -> Callable[[bytes], list[Envelope] | None] | None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from ceph_server import Ceph, running_ceph
 from rabbitmq_node import RabbitNode, rabbitmq_system
@@ -13,6 +14,9 @@ from services.simulate import SimulationPlan, simulate
 
 # A verification takes some 5 s of processor for every dark; tests that are about it ask for it by name.
 os.environ.setdefault("DARKS_VERIFY", "false")
+# How long an example takes says more of what else the machine does than of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

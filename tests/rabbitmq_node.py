@@ -154,6 +154,7 @@ class RabbitNode:
     port: int = field(default_factory=free_port)
     tls_port: int = field(default_factory=free_port)
     management_port: int = field(default_factory=free_port)
+    metrics_port: int = field(default_factory=free_port)
     _epmd: _Group | None = None
     _server: _Group | None = None
 
@@ -203,10 +204,12 @@ class RabbitNode:
                 "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +A 8 +sbwt none"
             ),
         }
-        (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n")
+        (self.folder / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_prometheus].\n")
         (self.folder / "rabbitmq.conf").write_text(
             f"management.tcp.ip = {self.host}\n"
             f"management.tcp.port = {self.management_port}\n"
+            f"prometheus.tcp.ip = {self.host}\n"
+            f"prometheus.tcp.port = {self.metrics_port}\n"
             f"listeners.ssl.default = {self.host}:{self.tls_port}\n"
             f"ssl_options.cacertfile = {seen / 'server.pem'}\n"
             f"ssl_options.certfile = {seen / 'server.pem'}\n"

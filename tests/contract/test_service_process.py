@@ -24,7 +24,7 @@ from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.topology import apply
 from shared.errors import StoreUnavailable
 from shared.messages import Envelope, ExposureAnnounced, parse
-from shared.metrics import METRICS
+from shared.metric_names import METRICS
 from shared.service import ExitCode, serve
 from shared.service_settings import ServiceSettings
 from shared.settings import StageSettings

@@ -3,18 +3,25 @@
 import json
 import math
 import threading
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.darkref.dark_current import DarkCurrent, verdict
+from services.noise.verdicts import judge, overall
+from shared.detectors import detectors
 from shared.messages import Envelope, parse
-from shared.metrics import BUCKETS, METRICS, OUTCOMES, Metrics, metrics_table
+from shared.metric_names import BUCKETS, METRICS, OUTCOMES, VERIFICATIONS, metrics_table
+from shared.metrics import Metrics
 from shared.stage import Outgoing
 from shared.store.counting import StoreTraffic
 from shared.worker_events import WorkerEvent
@@ -32,6 +39,25 @@ DESIGN = {
     "darks_dark_current_electrons_per_kilosecond": {"detector", "subarray"},
     "darks_effective_noise_electrons": {"detector", "subarray"},
     "darks_jump_pixel_fraction": {"detector", "subarray"},
+    # Of the deployment: what the alerts stand on
+    "darks_messages_published_total": {"service", "schema"},
+    "darks_message_waiting_seconds": {"service"},
+    "darks_store_errors_total": {"service"},
+    "darks_store_available": {"service"},
+    "darks_consumer_attached": {"service"},
+    "darks_last_tick_timestamp_seconds": {"service"},
+    "darks_last_message_timestamp_seconds": {"service"},
+    "darks_last_message_sent_timestamp_seconds": {"service"},
+    "darks_build_info": {"service", "version", "jwst"},
+    "darks_set_oldest_timestamp_seconds": {"configuration"},
+    "darks_set_newest_timestamp_seconds": {"configuration"},
+    "darks_references_built_total": {"service", "verification"},
+    "darks_cds_noise_electrons": {"detector", "subarray"},
+    "darks_measured_timestamp_seconds": {"detector", "subarray", "figure"},
+    "darks_out_of_expected_band": {"detector", "subarray", "figure"},
+    "darks_expected_dark_current_electrons_per_kilosecond": {"detector", "edge"},
+    "darks_expected_effective_noise_electrons": {"detector", "edge"},
+    "darks_expected_cds_noise_electrons": {"detector", "edge"},
 }
 
 
@@ -172,11 +198,132 @@ def test_what_waits_is_shown_by_configuration_until_nothing_does() -> None:
     work(metrics, golden("exposure.announced"), ingested)
     configuration = ingested.content.configuration
     assert metrics.waiting() == [configuration]
-    metrics.set_waiting(configuration, 5)
+    first, last = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    metrics.set_waiting(configuration, 5, first, last)
     assert value(metrics, "darks_set_waiting_integrations", configuration) == 5
+    assert value(metrics, "darks_set_oldest_timestamp_seconds", configuration) == first.timestamp()
+    assert value(metrics, "darks_set_newest_timestamp_seconds", configuration) == last.timestamp()
     metrics.set_waiting(configuration, 0)
     assert metrics.waiting() == []
+    assert value(metrics, "darks_set_oldest_timestamp_seconds", configuration) is None
+    assert value(metrics, "darks_set_newest_timestamp_seconds", configuration) is None
     assert value(metrics, "darks_set_waiting_integrations", configuration) == 0
+
+
+@dataclass
+class FakeWorker:
+    last_tick: float
+    attached: bool = True
+
+
+def test_how_the_worker_and_its_store_do_is_asked_at_each_scrape() -> None:
+    # Given a worker that ticked 30 s ago, and a store that answers
+    metrics, worker, problem = Metrics("noise", clock=lambda: 1000.0), FakeWorker(time.monotonic() - 30), []
+    metrics.watch(worker, lambda: problem[0] if problem else None)
+    assert value(metrics, "darks_last_tick_timestamp_seconds", "noise") == pytest.approx(970, abs=5)
+    assert value(metrics, "darks_consumer_attached", "noise") == 1
+    assert value(metrics, "darks_store_available", "noise") == 1
+    # When the consumer and the store go, Then the next scrape says so
+    worker.attached = False
+    problem.append("s3://darks does not answer")
+    assert value(metrics, "darks_consumer_attached", "noise") == 0
+    assert value(metrics, "darks_store_available", "noise") == 0
+
+
+def test_how_long_a_message_waited_is_counted_when_it_is_taken() -> None:
+    # Given a message made 20 s ago, one from a clock that is ahead, and a check that waited on purpose
+    message = golden("exposure.announced")
+    sent = message.time.timestamp()
+    metrics = Metrics("ingest", clock=lambda: sent + 20)
+    assert value(metrics, "darks_last_message_timestamp_seconds", "ingest") is None
+    work(metrics, message)
+    assert value(metrics, "darks_message_waiting_seconds_sum", "ingest") == 20
+    assert value(metrics, "darks_last_message_sent_timestamp_seconds", "ingest") == sent
+    assert value(metrics, "darks_last_message_timestamp_seconds", "ingest") == sent + 20
+    work(metrics, message.model_copy(update={"time": message.time + timedelta(hours=1)}))
+    work(metrics, golden("set.check"))
+    # Then the first alone had an age
+    assert value(metrics, "darks_message_waiting_seconds_sum", "ingest") == 20
+    assert value(metrics, "darks_message_waiting_seconds_count", "ingest") == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "counted"),
+    [
+        ("retried", "StoreUnavailable", 1),
+        ("dead-lettered", "NoSpaceLeft", 1),
+        ("paused", "", 1),
+        ("retried", "JobCrashed", 0),
+        ("put-back", "", 0),
+    ],
+)
+def test_a_job_that_the_store_failed_is_a_store_error(kind: str, error: str, counted: int) -> None:
+    metrics = Metrics("ingest")
+    work(metrics, golden("exposure.announced"), kind=kind, error=error)
+    assert value(metrics, "darks_store_errors_total", "ingest") == counted
+
+
+def test_every_follow_up_is_counted_under_its_routing_key() -> None:
+    metrics = Metrics("ingest")
+    work(metrics, golden("exposure.announced"), golden("exposure.ingested"), golden("set.ready"))
+    assert value(metrics, "darks_messages_published_total", "ingest", "exposure.ingested") == 1
+    assert value(metrics, "darks_messages_published_total", "ingest", "set.ready") == 1
+
+
+@pytest.mark.parametrize(
+    ("accepted", "verification"), [(True, "accepted"), (False, "rejected"), (None, "unverified")]
+)
+def test_a_reference_is_counted_by_its_verification(accepted: bool | None, verification: str) -> None:
+    metrics = Metrics("darkref")
+    work(metrics, golden("set.ready"), golden("reference.built", accepted=accepted))
+    counted = {one: value(metrics, "darks_references_built_total", "darkref", one) for one in VERIFICATIONS}
+    assert counted == {one: float(one == verification) for one in VERIFICATIONS}
+
+
+@pytest.mark.parametrize(("rate", "off"), [(27.0, 0), (45.0, 1), (10.0, 1)])
+def test_a_dark_current_out_of_its_band_is_known_by_its_verdict(rate: float, off: int) -> None:
+    # Given a verdict as darkref gives it
+    current = DarkCurrent(rate, 1.0, [rate], [rate], 0, np.empty((0, 0), np.float32))
+    said = verdict(current, detectors()["NRCALONG"].expected.dark_current_nrc09)
+    metrics = Metrics("darkref")
+    work(metrics, golden("set.ready"), golden("reference.built", verdict=said))
+    place = ("NRCALONG", "SUB640", "dark_current")
+    assert value(metrics, "darks_out_of_expected_band", *place) == off
+
+
+def test_a_set_s_noise_is_out_of_its_band_if_any_figure_of_it_is() -> None:
+    # Given the lines that noise writes over a good and a bad set
+    good, bad = judge(9.2, 0.1, 9.28, 0.12), judge(12.0, 0.1, 9.28, 0.12)
+    metrics, place = Metrics("noise"), ("NRCALONG", "SUB640", "noise")
+    for said, off in ((overall({"CDS noise": good}), 0), (overall({"CDS noise": good, "jumps": bad}), 1)):
+        work(metrics, golden("set.ready"), golden("noise.measured", verdict=said))
+        assert value(metrics, "darks_out_of_expected_band", *place) == off, said
+
+
+def test_the_expected_bands_are_those_of_the_detectors_table() -> None:
+    low, high = 27.0 - 2 * 5.0, 27.0 + 2 * 5.0
+    name = "darks_expected_dark_current_electrons_per_kilosecond"
+    darkref, noise = Metrics("darkref"), Metrics("noise")
+    assert (value(darkref, name, "NRCALONG", "low"), value(darkref, name, "NRCALONG", "high")) == (low, high)
+    assert value(noise, name, "NRCALONG", "low") is None
+    assert value(noise, "darks_expected_cds_noise_electrons", "NRCB1", "low") == pytest.approx(13.89)
+    assert value(noise, "darks_expected_effective_noise_electrons", "NRCB1", "high") == pytest.approx(9.15)
+
+
+def test_a_product_that_is_told_again_does_not_hide_a_newer_one() -> None:
+    # Given a reference, and one made an hour later
+    metrics, ready = Metrics("darkref"), golden("set.ready")
+    early = golden("reference.built", dark_current_e_per_ks=20.0)
+    late = golden("reference.built", dark_current_e_per_ks=30.0).model_copy(
+        update={"time": early.time + timedelta(hours=1)}
+    )
+    # When the first is told again after the second, Then the second stays
+    for message in (early, late, early):
+        work(metrics, ready, message)
+    place = ("NRCALONG", "SUB640")
+    assert value(metrics, "darks_dark_current_electrons_per_kilosecond", *place) == 30.0
+    measured = value(metrics, "darks_measured_timestamp_seconds", *place, "dark_current")
+    assert measured == late.time.timestamp()
 
 
 def test_no_exposure_set_or_message_is_a_label() -> None:
@@ -213,12 +360,17 @@ def test_every_delivery_is_received_once_and_ends_once(told: list[tuple[bool, bo
         if readable:
             metrics.observe(replace(event, kind="received", traffic=StoreTraffic()))
         metrics.observe(event)
-    assert value(metrics, "darks_messages_received_total", "ingest") == len(told)
-    processed = [value(metrics, "darks_messages_processed_total", "ingest", outcome) for outcome in OUTCOMES]
-    assert sum(processed) == len(told)
-    assert value(metrics, "darks_redeliveries_total", "ingest") == sum(again for _, again, _, _ in told)
-    assert value(metrics, "darks_store_bytes_total", "ingest", "read") == sum(size for *_, size in told)
-    assert value(metrics, "darks_jobs_in_progress", "ingest") == 0
+    # Parsed once: it is the slow part
+    now = shown(metrics)
+
+    def count(name: str, *labels: str) -> float:
+        return now[name, frozenset(("ingest", *labels))]
+
+    assert count("darks_messages_received_total") == len(told)
+    assert sum(count("darks_messages_processed_total", outcome) for outcome in OUTCOMES) == len(told)
+    assert count("darks_redeliveries_total") == sum(again for _, again, _, _ in told)
+    assert count("darks_store_bytes_total", "read") == sum(size for *_, size in told)
+    assert count("darks_jobs_in_progress") == 0
 
 
 def test_workers_in_several_threads_are_counted_together() -> None:

@@ -8,10 +8,11 @@ from pydantic import BaseModel
 
 from services.darkref.products import ReferenceFacts
 from services.ingest.products import RampFacts
+from shared.metrics import Metrics
 from shared.store.counting import CountingStore, StoreTraffic
 from shared.store.local import LocalStore
-from shared.store.manifest import Draft, InputDigest, product_key
-from shared.waiting import waiting_integrations
+from shared.store.manifest import Draft, InputDigest, find_all, product_key
+from shared.waiting import Waiting, WaitingSurvey, what_waits
 
 SLUG = "nrca1_sub64p_rapid_g5_3f2a9c1b"
 
@@ -43,20 +44,54 @@ def test_the_facts_are_called_what_is_looked_for() -> None:
 def test_what_no_reference_was_made_from_waits(tmp_path: Path) -> None:
     # Given three exposures of 2 integrations, one of them rejected, and one of another configuration
     store = LocalStore(tmp_path)
-    assert waiting_integrations(store, SLUG) == 0
+    assert what_waits(store, SLUG).integrations == 0
     for name in ("a", "b"):
         commit(store, "ramp", f"ingest/{SLUG}/{name}", Ramp(exposure_id=name, integrations=2))
     commit(store, "rejection", f"ingest/{SLUG}/c", Rejection(exposure_id="c"))
     commit(store, "ramp", f"ingest/{SLUG}0/d", Ramp(exposure_id="d", integrations=2))
-    assert waiting_integrations(store, SLUG) == 4
+    assert what_waits(store, SLUG).integrations == 4
     # When one ramp is made in a second way, Then its integrations are not more
     commit(store, "ramp", f"ingest/{SLUG}/b/again", Ramp(exposure_id="b", integrations=2))
-    assert waiting_integrations(store, SLUG) == 4
+    assert what_waits(store, SLUG).integrations == 4
     # When a reference is made of one, and then of all, Then the other waits, and then none
     commit(store, "reference", f"darkref/{SLUG}/set1", Reference(exposures=["a"]))
-    assert waiting_integrations(store, SLUG) == 2
+    assert what_waits(store, SLUG).integrations == 2
     commit(store, "reference", f"darkref/{SLUG}/set2", Reference(exposures=["a", "b"]))
-    assert waiting_integrations(store, SLUG) == 0
+    assert what_waits(store, SLUG).integrations == 0
+
+
+def test_since_when_it_waits_is_told_by_its_first_and_last_exposure(tmp_path: Path) -> None:
+    # Given two exposures, the first of which has a second ramp, made last
+    store = LocalStore(tmp_path)
+    assert what_waits(store, SLUG) == Waiting(0)
+    for name, again in (("a", ""), ("b", ""), ("a", "/again")):
+        commit(store, "ramp", f"ingest/{SLUG}/{name}{again}", Ramp(exposure_id=name, integrations=2))
+    made = sorted(manifest.created for manifest in find_all(store, "ingest/"))
+    # Then neither end is the second ramp's
+    assert what_waits(store, SLUG) == Waiting(4, made[0], made[1])
+    # When a reference is made of the first, Then only the other counts
+    commit(store, "reference", f"darkref/{SLUG}/set1", Reference(exposures=["a"]))
+    assert what_waits(store, SLUG) == Waiting(2, made[1], made[1])
+
+
+def test_what_waited_before_the_service_began_is_found_too(tmp_path: Path) -> None:
+    # Given three configurations in the store, one of them with a reference of all it has
+    store, metrics = LocalStore(tmp_path), Metrics("ingest")
+    for slug in ("one", "two", "three"):
+        commit(store, "ramp", f"ingest/{slug}/a", Ramp(exposure_id="a", integrations=2))
+    commit(store, "reference", "darkref/two/set1", Reference(exposures=["a"]))
+    survey = WaitingSurvey(metrics)
+    # When a service that saw none of them arrive looks, Then it comes to one more each time
+    found = []
+    for _ in range(4):
+        survey(store)
+        found.append(metrics.waiting())
+    assert found == [["one"], ["one", "three"], ["one", "three"], ["one", "three"]]
+    # When those that wait are done, Then they are let go
+    for slug in ("one", "three"):
+        commit(store, "reference", f"darkref/{slug}/set1", Reference(exposures=["a"]))
+    survey(store)
+    assert metrics.waiting() == []
 
 
 @given(

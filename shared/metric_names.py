@@ -1,0 +1,189 @@
+"""The name, kind and labels of every metric, and what it says: one table for the code and for the docs.
+
+The names are fixed: dashboards and alerts stand on them. No label holds the id of an exposure, a set or a
+message, since there would be a new series for each.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+#: How the work on a message may end. ``rejected``: done, and it came to an `exposure.rejected`.
+OUTCOMES = ("finished", "rejected", "retried", "dead-lettered", "put-back", "paused")
+DIRECTIONS = ("read", "written")
+#: What the verification of a dark reference may have come to.
+VERIFICATIONS = ("accepted", "rejected", "unverified")
+#: The ends of a band of expected values.
+EDGES = ("low", "high")
+#: Seconds, from 1 s to 1 h.
+BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
+#: Seconds, from 1 s to a day.
+WAITING_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 86_400)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A metric: its name, kind and labels, and what it says."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    says: str
+    buckets: tuple[float, ...] = ()
+
+
+_SERVICE = ("service",)
+_PLACE = ("detector", "subarray")
+_BAND = ("detector", "edge")
+
+METRICS = (
+    Described("darks_messages_received_total", "counter", _SERVICE, "Deliveries taken from the queue"),
+    Described(
+        "darks_messages_processed_total",
+        "counter",
+        ("service", "outcome"),
+        f"Deliveries by how they ended: {', '.join(OUTCOMES)}",
+    ),
+    Described(
+        "darks_job_duration_seconds",
+        "histogram",
+        _SERVICE,
+        "How long jobs ran, however they ended",
+        BUCKETS,
+    ),
+    Described("darks_jobs_in_progress", "gauge", _SERVICE, "Jobs at work"),
+    Described("darks_redeliveries_total", "counter", _SERVICE, "Deliveries of a message that came before"),
+    Described(
+        "darks_publish_failures_total", "counter", _SERVICE, "Times that a follow-up was not confirmed"
+    ),
+    Described(
+        "darks_messages_published_total",
+        "counter",
+        ("service", "schema"),
+        "Follow-ups that the broker confirmed, by routing key; a redelivery publishes its own again",
+    ),
+    Described(
+        "darks_message_waiting_seconds",
+        "histogram",
+        _SERVICE,
+        "Age of a message when it is taken, earlier attempts included; not of set.check, which is to wait",
+        WAITING_BUCKETS,
+    ),
+    Described(
+        "darks_store_bytes_total",
+        "counter",
+        ("service", "direction"),
+        "Bytes that jobs read from the store, and that they have written to it",
+    ),
+    Described(
+        "darks_store_errors_total",
+        "counter",
+        _SERVICE,
+        "Jobs that failed because the store did not answer or had no room",
+    ),
+    Described(
+        "darks_store_available", "gauge", _SERVICE, "1 if the store answers this process, as `/ready` sees it"
+    ),
+    Described("darks_consumer_attached", "gauge", _SERVICE, "1 if deliveries may come, as `/ready` sees it"),
+    Described(
+        "darks_last_tick_timestamp_seconds",
+        "gauge",
+        _SERVICE,
+        "When the I/O loop last turned to the broker (Unix time)",
+    ),
+    Described(
+        "darks_last_message_timestamp_seconds",
+        "gauge",
+        _SERVICE,
+        "When the work on the last message ended (Unix time)",
+    ),
+    Described(
+        "darks_last_message_sent_timestamp_seconds",
+        "gauge",
+        _SERVICE,
+        "When the message that was taken last had been made (Unix time); not of set.check",
+    ),
+    Described(
+        "darks_build_info", "gauge", ("service", "version", "jwst"), "Always 1: which versions are running"
+    ),
+    Described(
+        "darks_set_waiting_integrations",
+        "gauge",
+        ("configuration",),
+        "Calibrated integrations that are in no dark reference as yet (from ingest)",
+    ),
+    Described(
+        "darks_set_oldest_timestamp_seconds",
+        "gauge",
+        ("configuration",),
+        "When the first exposure that waits so was ingested (Unix time; from ingest)",
+    ),
+    Described(
+        "darks_set_newest_timestamp_seconds",
+        "gauge",
+        ("configuration",),
+        "When the last exposure that waits so was ingested (Unix time; from ingest)",
+    ),
+    Described(
+        "darks_references_built_total",
+        "counter",
+        ("service", "verification"),
+        f"Dark references by what their verification came to: {', '.join(VERIFICATIONS)} (from darkref)",
+    ),
+    Described(
+        "darks_dark_current_electrons_per_kilosecond",
+        "gauge",
+        _PLACE,
+        "Dark current of the newest dark reference (from darkref)",
+    ),
+    Described(
+        "darks_effective_noise_electrons",
+        "gauge",
+        _PLACE,
+        "Spatial effective noise of the newest set at all groups (from noise)",
+    ),
+    Described("darks_cds_noise_electrons", "gauge", _PLACE, "CDS noise of the newest set (from noise)"),
+    Described(
+        "darks_jump_pixel_fraction",
+        "gauge",
+        _PLACE,
+        "Part of the pixels with a jump in the newest exposure or set (from noise)",
+    ),
+    Described(
+        "darks_measured_timestamp_seconds",
+        "gauge",
+        (*_PLACE, "figure"),
+        "When what is shown was measured (Unix time); `figure`: dark_current, noise (of a set), jumps",
+    ),
+    Described(
+        "darks_out_of_expected_band",
+        "gauge",
+        (*_PLACE, "figure"),
+        "1 if the newest verdict, which counts the error too, is above or below what is expected; `figure`: "
+        "dark_current, noise",
+    ),
+    Described(
+        "darks_expected_dark_current_electrons_per_kilosecond",
+        "gauge",
+        _BAND,
+        "The band in which the dark current is expected, `edge` low and high (from darkref)",
+    ),
+    Described(
+        "darks_expected_effective_noise_electrons",
+        "gauge",
+        _BAND,
+        "The same of the effective noise, for 1000 s of RAPID (from noise)",
+    ),
+    Described(
+        "darks_expected_cds_noise_electrons",
+        "gauge",
+        _BAND,
+        "The same of the CDS noise, for groups of one frame (from noise)",
+    ),
+)
+
+
+def metrics_table() -> str:
+    """Return the table of docs/services.md: every metric, its labels and what it says, as Markdown."""
+    rows = ["| metric | labels | says |", "|---|---|---|"]
+    rows += [f"| `{one.name}` | {', '.join(one.labels)} | {one.says} |" for one in METRICS]
+    return "\n".join(rows)
