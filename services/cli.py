@@ -18,6 +18,7 @@ from services.cli_options import (
     REFTYPES,
     AsJson,
     crds_environment,
+    earlier_references,
     exposure_files,
     overrides,
     pixel_place,
@@ -84,6 +85,9 @@ def run(
     min_integrations: Annotated[
         int, typer.Option(min=1, help="Integrations that a dark reference needs at least.")
     ] = 2,
+    min_measurements: Annotated[
+        int, typer.Option(min=1, help="Measurements a group that a pixel needs to be reliable (flight mode).")
+    ] = 3,
     max_memory: Annotated[
         str, typer.Option(help="Memory of one darkref or noise job, such as 2GiB.")
     ] = "2GiB",
@@ -102,6 +106,25 @@ def run(
     crds_context: Annotated[str | None, typer.Option(envvar="CRDS_CONTEXT", help="CRDS context.")] = None,
     author: Annotated[str, typer.Option(help="AUTHOR of the reference files.")] = "nircam-darks",
     descrip: Annotated[str | None, typer.Option(help="DESCRIP, at most 65 characters.")] = None,
+    pedigree: Annotated[
+        str | None,
+        typer.Option(help="PEDIGREE: INFLIGHT, GROUND, MODEL, DUMMY or SIMULATION; default: the data's."),
+    ] = None,
+    useafter: Annotated[
+        str | None, typer.Option(help="USEAFTER, such as 2022-04-11T06:00:00; default: the data's start.")
+    ] = None,
+    compare_with: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Dark reference that a new one replaces (or s3://...); may be given again."
+        ),
+    ] = None,
+    emulate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="READPATT", help="Tell RAPID sets' noise in this pattern too; may be given again."
+        ),
+    ] = None,
 ) -> None:
     """Bring dark exposures to dark reference files and a noise report."""
     # The pipeline takes seconds to import; `--help` and a usage error do not wait for it.
@@ -118,12 +141,17 @@ def run(
         mode=mode,
         overrides=overrides(override or []),
         min_integrations=min_integrations,
+        min_measurements=min_measurements,
         max_memory=size_in_bytes(max_memory),
         max_equivalent_groups=max_equivalent_groups,
         persistence_time=persistence_time,
         pixels=[pixel_place(text) for text in pixel or []],
         author=author,
         descrip=descrip,
+        pedigree=pedigree,
+        useafter=useafter,
+        previous_references=earlier_references(compare_with or []),
+        emulate=emulate or [],
     )
     console = Console()
     cache = None if crds_path else simulated_cache([c.path for c in candidates if c.simulated])

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Reference types that the pipeline's steps take; the names CRDS uses.
 REFTYPES = ("mask", "saturation", "superbias", "refpix", "linearity", "gain", "readnoise")
 
+#: Options that are not called as their setting is.
+_NAMED_OTHERWISE = {"previous_references": "--compare-with"}
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -56,8 +59,21 @@ def stage_settings(**values: Any) -> StageSettings:
         return StageSettings(**values)
     except ValidationError as error:
         fault = error.errors()[0]
-        name = "--" + str(fault["loc"][0]).replace("_", "-")
+        setting = str(fault["loc"][0])
+        name = _NAMED_OTHERWISE.get(setting, "--" + setting.replace("_", "-"))
         raise usage(f"{name}: {fault['msg']}") from None
+
+
+def earlier_references(texts: list[str]) -> list[str]:
+    """Return the addresses of ``--compare-with``: files of this machine in full, buckets' as they are."""
+    found = []
+    for text in texts:
+        if "://" not in text:
+            if not Path(text).is_file():
+                raise usage(f"--compare-with {text}: there is no such file")
+            text = str(Path(text).absolute())
+        found.append(text)
+    return found
 
 
 def overrides(texts: list[str]) -> dict[str, Path]:

@@ -221,6 +221,8 @@ def _noise(run: RunResult, products: RunProducts) -> list[NoiseEntry]:
             jump_flags_error=facts.jump_flags_error,
             jump_pixel_percent=facts.jump_pixel_percent.value,
             jump_pixel_percent_error=facts.jump_pixel_percent.error,
+            hits_per_cm2_s=None if facts.hits_per_cm2_s is None else facts.hits_per_cm2_s.value,
+            hits_per_cm2_s_error=None if facts.hits_per_cm2_s is None else facts.hits_per_cm2_s.error,
             verdict=facts.verdict,
             set_id=facts.set_id,
             exposure_ids=facts.exposures,

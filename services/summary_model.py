@@ -68,6 +68,8 @@ class NoiseEntry(BaseModel):
     temporal_effective_noise_error_e: Number = None
     jump_flags_error: Number = None
     jump_pixel_percent_error: Number = None
+    hits_per_cm2_s: Number = None
+    hits_per_cm2_s_error: Number = None
     set_id: str | None = None
     exposure_ids: list[str] = []
     simulated: bool | None = None

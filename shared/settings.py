@@ -6,13 +6,15 @@ Read from the environment as ``DARKS_<NAME>``; the command line overrides.
 import os
 import tempfile
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.detectors import READ_PATTERNS
 from shared.store.keys import bucket_address
 
 
@@ -124,8 +126,31 @@ class StageSettings(BaseSettings):
     pixels: list[tuple[int, int]] = Field(
         default_factory=list, description="(x, y) of pixels whose ramps are plotted, 0-based; empty: chosen"
     )
+    emulate: list[str] = Field(
+        default_factory=list,
+        description="Readout patterns, such as DEEP8, that noise makes of the frames of RAPID sets, to tell "
+        "their effective noise too (a JSON list)",
+    )
+    previous_references: list[str] = Field(
+        default_factory=list,
+        description="Dark references, files or s3://bucket/key, that new ones are compared with in place of "
+        "what the store holds (a JSON list): each set takes the first of its detector, subarray and readout, "
+        "and is refused if there is none; flight mode only",
+    )
     author: str = Field(default="nircam-darks", description="AUTHOR of reference files")
-    descrip: str | None = Field(default=None, max_length=65, description="DESCRIP of reference files")
+    descrip: str | None = Field(
+        default=None, max_length=65, description="DESCRIP of reference files; None: what they are of"
+    )
+    pedigree: Literal["INFLIGHT", "GROUND", "MODEL", "DUMMY", "SIMULATION"] | None = Field(
+        default=None,
+        description="PEDIGREE of reference files; INFLIGHT gets the data's dates. None: INFLIGHT, or of "
+        "simulated exposures SIMULATION; of these INFLIGHT and GROUND are refused",
+    )
+    useafter: str | None = Field(
+        default=None,
+        description="USEAFTER of reference files, yyyy-mm-ddThh:mm:ss; None: when the set's first exposure "
+        "began",
+    )
 
     @field_validator("store")
     @classmethod
@@ -144,6 +169,40 @@ class StageSettings(BaseSettings):
             if not prefix.startswith("file:///"):
                 bucket_address(prefix)
         return allowed
+
+    @field_validator("emulate")
+    @classmethod
+    def _patterns(cls, patterns: list[str]) -> list[str]:
+        # Of RAPID all others are made.
+        choices = [pattern for pattern in READ_PATTERNS if pattern != "RAPID"]
+        for pattern in patterns:
+            if pattern.upper() not in choices:
+                raise ValueError(f"{pattern!r} cannot be emulated; choose from {', '.join(choices)}")
+        return sorted({pattern.upper() for pattern in patterns})
+
+    @field_validator("previous_references")
+    @classmethod
+    def _references_or_none(cls, addresses: list[str], info: ValidationInfo) -> list[str]:
+        for address in addresses:
+            if address.startswith("s3://"):
+                bucket_address(address)
+            elif "://" in address and not address.startswith("file:///"):
+                raise ValueError(f"{address!r} is neither a file nor s3://bucket/key")
+        if addresses and info.data.get("mode") == "reference":
+            raise ValueError("reference mode compares with no earlier reference; use flight mode")
+        return addresses
+
+    @field_validator("useafter")
+    @classmethod
+    def _as_crds_writes_it(cls, useafter: str | None) -> str | None:
+        if useafter is not None:
+            try:
+                same = f"{datetime.fromisoformat(useafter):%Y-%m-%dT%H:%M:%S}"
+            except ValueError:
+                same = ""
+            if same != useafter:
+                raise ValueError(f"{useafter!r} is no time; write it as 2022-04-11T06:00:00")
+        return useafter
 
     @property
     def source_bucket(self) -> BucketAccess:

@@ -119,15 +119,14 @@ def combined_dark(folder: Path, recipe: Recipe, members: Sequence[SetMember]) ->
         settings.max_equivalent_groups,
         mode.pedestals,
     )
-    flight = mode.name == "flight"
     path = folder / reference_file.file_name(key)
     # All of the file is written at once; what its pixels say comes into the header's spare room.
     places = reference_file.lay_out_dark(
         path,
         key,
-        describe_dark(ready, members, settings, SIGMA),
-        flight=flight,
-        spare_history=SPARE_LINES if flight else 0,
+        describe_dark(ready, members, mode, settings, SIGMA),
+        flight=mode.flags_pixels,
+        spare_history=SPARE_LINES if mode.flags_pixels else 0,
     )
     nmeas = reference_file.lay_out_contributions(folder / CONTRIBUTIONS, key)
     slopes = (count, key.subsize2, key.subsize1)

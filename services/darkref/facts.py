@@ -8,14 +8,15 @@ from services.darkref import reference_file
 from services.darkref.dark_current import DarkCurrent, verdict
 from services.darkref.difference import Difference, describe
 from services.darkref.judging import as_facts
+from services.darkref.modes import Mode
 from services.darkref.pixel_flags import PixelCounts, Thresholds
 from services.darkref.products import ReferenceFacts
-from services.darkref.reference_history import STANDARD_ERROR, flagged_pixels, flight_history
-from services.darkref.small_samples import clip_in_words
+from services.darkref.reference_history import Making, flagged_pixels
 from services.darkref.streaming import CombinedSet
 from services.darkref.verification_products import Verification
 from services.darkref.windows import WindowPlan
 from shared.detectors import detectors
+from shared.errors import PermanentError
 from shared.messages import SetMember, SetReady
 from shared.settings import StageSettings
 
@@ -53,43 +54,71 @@ class Differences:
 def describe_dark(
     ready: SetReady,
     members: Sequence[SetMember],
+    mode: Mode,
     settings: StageSettings,
     sigma: float,
     dark_current: float = 0.0,
     judged: Judged | None = None,
     differences: Differences | None = None,
 ) -> reference_file.DarkDescription:
-    """Return what the header says; `dark_current` in e- per 1000 s, and the rest, once they are known."""
+    """Return what the header says; `dark_current` in e- per 1000 s, and the rest, once they are known.
+
+    Raises
+    ------
+    PermanentError
+        If `settings` would pass simulated exposures off as measured ones.
+    """
     count = sum(member.integrations for member in members)
     start = members[0].start_mjd
-    exposures = [member.exposure_id for member in members]
-    flight = settings.mode == "flight"
-    if flight:
-        history = flight_history(
-            ready.key,
-            exposures,
-            count,
-            _clip(settings, count, sigma),
-            settings.min_measurements,
+    history = mode.history(
+        Making(
+            key=ready.key,
+            exposures=[member.exposure_id for member in members],
+            integrations=count,
+            sigma=sigma,
+            clip=mode.clip(count, sigma),
+            min_measurements=settings.min_measurements,
             pixels=() if judged is None else flagged_pixels(judged.counts, judged.thresholds),
             differences=_said(differences),
         )
-    else:
-        history = reference_file.history(ready.key, exposures, count, sigma)
+    )
     return reference_file.DarkDescription(
-        pedigree=reference_file.pedigree(ready.simulated, start, max(m.end_mjd for m in members)),
-        useafter=f"{reference_file.utc(start):%Y-%m-%dT%H:%M:%S}",
+        pedigree=pedigree_of(ready, members, settings),
+        useafter=settings.useafter or f"{reference_file.utc(start):%Y-%m-%dT%H:%M:%S}",
         descrip=reference_file.descrip(ready.key, count, ready.simulated, settings.descrip),
         author=settings.author,
         dark_current=dark_current / 1000,
         history=history,
-        errors=STANDARD_ERROR if flight else "population standard deviation",
+        errors=mode.errors,
     )
+
+
+def pedigree_of(ready: SetReady, members: Sequence[SetMember], settings: StageSettings) -> str:
+    """Return PEDIGREE of a set's dark.
+
+    Raises
+    ------
+    PermanentError
+        If `settings` would pass simulated exposures off as measured ones.
+    """
+    try:
+        return reference_file.pedigree(
+            ready.simulated,
+            min(member.start_mjd for member in members),
+            max(member.end_mjd for member in members),
+            settings.pedigree,
+        )
+    except ValueError as error:
+        raise PermanentError(
+            f"set {ready.set_id} of {ready.configuration}: {error}: leave --pedigree (DARKS_PEDIGREE) away, "
+            "or leave the simulated exposures out"
+        ) from None
 
 
 def facts_of(
     ready: SetReady,
     members: Sequence[SetMember],
+    mode: Mode,
     settings: StageSettings,
     sigma: float,
     combined: CombinedSet,
@@ -112,7 +141,7 @@ def facts_of(
         configuration=ready.configuration,
         key=ready.key,
         set_id=ready.set_id,
-        mode=settings.mode,
+        mode=mode.name,
         file=reference_file.file_name(ready.key),
         exposures=[member.exposure_id for member in members],
         integrations=len(current.by_integration),
@@ -137,8 +166,8 @@ def facts_of(
         clipped_fraction=1 - combined.kept / combined.used,
         groups_per_window=windows.groups,
         rows_per_window=windows.rows,
-        clip=_clip(settings, len(current.by_integration), sigma),
-        err_is=STANDARD_ERROR if settings.mode == "flight" else "population standard deviation",
+        clip=mode.clip(len(current.by_integration), sigma),
+        err_is=mode.errors,
         min_measurements=None if judged is None else settings.min_measurements,
         unreliable_pixels=None if judged is None else judged.counts.unreliable,
         flagged_pixels=None if judged is None else as_facts(asdict(judged.counts)),
@@ -148,12 +177,6 @@ def facts_of(
         ramps=[member.ramp.key for member in members],
         verification=verification,
     )
-
-
-def _clip(settings: StageSettings, integrations: int, sigma: float) -> str:
-    if settings.mode == "flight":
-        return clip_in_words(integrations, sigma)
-    return f"{sigma:g} population standard deviations about the median, at most 5 rounds."
 
 
 def _said(differences: Differences | None) -> list[str]:

@@ -5,26 +5,24 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.darkref import reference_file
 from services.darkref.building import SIGMA, CombinedDark, Recipe, built_without_one, combined_dark
 from services.darkref.dark_current import measure, median_ramps
-from services.darkref.difference import Dark, compare
-from services.darkref.facts import Differences, Judged, describe_dark, facts_of
+from services.darkref.difference import Dark
+from services.darkref.facts import Judged, describe_dark, facts_of, pedigree_of
 from services.darkref.judging import estimate_single_errors, judge_pixels
 from services.darkref.modes import Mode, mode_named
 from services.darkref.pixel_flags import Thresholds, average_rates
-from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, INPUT_ROLE, ReferenceFacts, is_rejected
-from services.darkref.reference_history import STANDARD_ERROR
-from services.darkref.stored_dark import StoredDark
+from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, INPUT_ROLE, PREVIOUS_ROLE
+from services.darkref.replaced.given import GivenReference, given_reference
+from services.darkref.replaced.handler import differences, replaced_by
 from services.darkref.streaming import Integration
 from services.darkref.verification_products import Verification
 from shared.configuration import ConfigurationKey, require_same
@@ -34,7 +32,7 @@ from shared.messages import Envelope, ObjectRef, ReferenceBuilt, SetMember, SetR
 from shared.ramps import Ramp
 from shared.stage import Outgoing, StageContext
 from shared.store.base import Store
-from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, find_all, product_key
+from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, product_key
 
 ALGORITHM_VERSION = "2"
 
@@ -48,7 +46,10 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
         If the members' configurations differ.
     PermanentError
         If the set has too few integrations, a ramp does not have its configuration's shape, no
-        measurement is left anywhere, or the mode is not built.
+        measurement is left anywhere, the mode is not built, no reference that was given to compare with is
+        of its configuration, or PEDIGREE would pass simulated exposures off as measured ones.
+    EnvironmentFault
+        If a reference that was given cannot be read.
     """
     ready: SetReady = message.content
     store, settings = context.store, context.settings
@@ -57,14 +58,35 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     members = sorted(ready.members, key=lambda member: (member.start_mjd, member.exposure_id))
     require_same([(member.exposure_id, _key_of(member, store)) for member in members])
 
+    # At once, not after minutes of work.
+    pedigree_of(ready, members, settings)
+
+    what = f"set {ready.set_id} of {ready.configuration}"
+    with given_reference(ready.key, what, settings, store.scratch) as given:
+        manifest = _found_or_built(message, members, mode, context, given)
+    return [Outgoing(envelope) for envelope in manifest.messages]
+
+
+def _found_or_built(
+    message: Envelope,
+    members: Sequence[SetMember],
+    mode: Mode,
+    context: StageContext,
+    given: GivenReference | None,
+) -> Manifest:
+    ready: SetReady = message.content
+    store, settings = context.store, context.settings
     inputs = [
         InputDigest(
             role=INPUT_ROLE, uri=store.uri(member.ramp.key), sha256=member.ramp.sha256, product=member.product
         )
         for member in members
     ]
+    if given is not None:
+        # HISTORY tells what changes against it.
+        inputs.append(InputDigest(role=PREVIOUS_ROLE, uri=given.uri, sha256=given.sha256))
     parameters = {
-        "mode": settings.mode,
+        "mode": mode.name,
         "sigma": SIGMA,
         "gain": ready.gain,
         "simulated": ready.simulated,
@@ -72,16 +94,20 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
         "descrip": settings.descrip,
         "verify": settings.verify,
     }
-    if mode.name == "flight":
+    if mode.flags_pixels:
         parameters["min_measurements"] = settings.min_measurements
+    # Only where they are given: what was made without them stays what it is.
+    for name in ("pedigree", "useafter"):
+        if (said := getattr(settings, name)) is not None:
+            parameters[name] = said
     versions = {"darkref": ALGORITHM_VERSION, "jwst": metadata.version("jwst")}
     identity = product_key(inputs, parameters, versions)
     path = f"darkref/{ready.configuration}/{ready.set_id}/{identity}"
     manifest = find(store, path)
     if manifest is None:
         draft = Draft(store, "reference", path, inputs, parameters, versions)
-        manifest = _build(draft, identity, message, members, mode, context)
-    return [Outgoing(envelope) for envelope in manifest.messages]
+        manifest = _build(draft, identity, message, members, mode, context, given)
+    return manifest
 
 
 def _build(
@@ -91,11 +117,11 @@ def _build(
     members: Sequence[SetMember],
     mode: Mode,
     context: StageContext,
+    given: GivenReference | None,
 ) -> Manifest:
     ready: SetReady = message.content
     store, settings, key = context.store, context.settings, ready.key
     count = sum(member.integrations for member in members)
-    flight = mode.name == "flight"
     recipe = Recipe(ready, mode, settings, partial(_open, key=key, store=store), context.progress)
     timings: dict[str, float] = {}
     with TemporaryDirectory(dir=store.scratch(), prefix="darkref-") as folder, ExitStack() as stack:
@@ -133,8 +159,8 @@ def _build(
                     "groups, so there is no dark current to measure; use exposures of more groups, or look "
                     f"at GROUPDQ of {members[0].exposure_id}"
                 )
-        judged = differences = rates = None
-        if flight:
+        judged = changes = rates = None
+        if mode.flags_pixels:
             with _timed(timings, "bad pixels"):
                 context.progress(0, 1, "looking for bad pixels")
                 estimate_single_errors(combined, count, science)
@@ -148,15 +174,15 @@ def _build(
                 rates = average_rates(
                     current.image / np.float32(1000), quality, science, current.value / 1000
                 )
-                replaced = _replaced(store, ready, members)
+                replaced = replaced_by(ready, members, store, given)
                 if replaced is not None:
                     new = Dark(
-                        name, combined.sci.plane, combined.err.plane, key.ngroups, quality, STANDARD_ERROR
+                        name, combined.sci.plane, combined.err.plane, key.ngroups, quality, mode.errors
                     )
-                    differences = _differences(store, replaced, new, ready, science, thresholds)
+                    changes = differences(replaced, new, ready, science, thresholds)
         with _timed(timings, "write"):
             ramps = median_ramps((combined.sci, combined.err), combined.nmeas, science)
-            about = describe_dark(ready, members, settings, SIGMA, current.value, judged, differences)
+            about = describe_dark(ready, members, mode, settings, SIGMA, current.value, judged, changes)
             reference_file.describe(scratch / name, key, about)
             reference_file.write_dark_current_map(scratch / DARK_CURRENT_MAP, current.image, key, rates)
         verification = None
@@ -170,6 +196,7 @@ def _build(
         facts = facts_of(
             ready,
             members,
+            mode,
             settings,
             SIGMA,
             combined,
@@ -178,7 +205,7 @@ def _build(
             dark.windows,
             about.pedigree,
             judged,
-            differences,
+            changes,
             verification,
         )
     built = ReferenceBuilt(
@@ -186,7 +213,7 @@ def _build(
         set_id=ready.set_id,
         reference=ObjectRef(key=entry.key, size=entry.size, sha256=entry.sha256),
         manifest=f"{draft.path}/{MANIFEST}",
-        mode=settings.mode,
+        mode=mode.name,
         dark_current_e_per_ks=facts.dark_current_e_per_ks,
         verdict=facts.verdict,
         accepted=None if verification is None else verification.accepted,
@@ -199,65 +226,14 @@ def _verified(dark: CombinedDark, recipe: Recipe, members: Sequence[SetMember]) 
     # What only this takes costs as much to load as all the rest.
     from services.darkref.acceptance import verify
 
-    key, flight = recipe.ready.key, recipe.mode.name == "flight"
+    key, pedestal_free = recipe.ready.key, recipe.mode.pedestals
     recipe.progress(0, 1, "verifying: the dark without one exposure")
     with (
         TemporaryDirectory(dir=dark.path.parent, prefix="without-") as folder,
         built_without_one(Path(folder), recipe, members) as withheld,
     ):
         recipe.progress(0, 1, "verifying: rules, noise, and the exposure left out")
-        return verify(dark.path, key, recipe.ready.gain, dark.measurements(key), flight, withheld)
-
-
-def _replaced(store: Store, ready: SetReady, members: Sequence[SetMember]) -> Manifest | None:
-    """Return the reference of this configuration that a new one takes the place of; None if there is none.
-
-    That is one of no other exposures, or one whose integrations all began before the set does, and that
-    was not rejected; of several, the one whose exposures are newest, then the one of most exposures, then
-    the one made last.
-    """
-    exposures = {member.exposure_id for member in members}
-
-    def age(manifest: Manifest) -> tuple[float, int, datetime]:
-        facts = ReferenceFacts.model_validate(manifest.facts)
-        return max(facts.integration_mjd, default=-math.inf), len(facts.exposures), manifest.created
-
-    candidates = [
-        manifest
-        for manifest in find_all(store, f"darkref/{ready.configuration}/")
-        if manifest.product == "reference"
-        and not is_rejected(manifest.facts)
-        and (set(manifest.facts["exposures"]) <= exposures or age(manifest)[0] < members[0].start_mjd)
-    ]
-    return max(candidates, key=age, default=None)
-
-
-def _differences(
-    store: Store,
-    replaced: Manifest,
-    new: Dark,
-    ready: SetReady,
-    science: NDArray[np.bool_],
-    thresholds: Thresholds,
-) -> Differences:
-    facts = ReferenceFacts.model_validate(replaced.facts)
-    entry = replaced.object(facts.file)
-    name = f"{facts.file} of set {facts.set_id} ({replaced.created:%Y-%m-%d})"
-    errors = STANDARD_ERROR if facts.mode == "flight" else "population standard deviation"
-    try:
-        with ExitStack() as stack:
-            reader = stack.enter_context(store.open(entry.key))
-            if reader.size != entry.size:
-                raise ValueError(f"it has {reader.size} bytes, and had {entry.size} when it was made")
-            dark = stack.enter_context(StoredDark(reader.read, reader.size))
-            earlier = Dark(name, dark.sci, dark.err, dark.groups, dark.quality, errors)
-            difference = compare(
-                new, earlier, science, amplifiers(ready.key), ready.gain, ready.key.group_time, thresholds
-            )
-    except (KeyError, OSError, ValueError) as error:
-        # A file that somebody removed or changed is no reason to have no new one.
-        return Differences(name, entry.key, None, " ".join(str(error).split()))
-    return Differences(name, entry.key, difference, None)
+        return verify(dark.path, key, recipe.ready.gain, dark.measurements(key), pedestal_free, withheld)
 
 
 def _refuse_small(ready: SetReady, least: int) -> None:

@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 
 from services.darkref.combine import add_first_hits, sigma_clipped_mean
 from services.darkref.flight import add_ends, pedestal_free_mean
+from services.darkref.reference_history import (
+    STANDARD_DEVIATION,
+    STANDARD_ERROR,
+    Making,
+    flight_history,
+    reference_history,
+)
+from services.darkref.small_samples import clip_in_words
 from services.darkref.windows import BandState, Combined, Window
 from shared.errors import PermanentError
 
@@ -25,7 +33,7 @@ class Combiner(Protocol):
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to combine.
+    """A way to combine, and what follows from it for the file that comes of it.
 
     Attributes
     ----------
@@ -36,7 +44,17 @@ class Mode:
     ended_by : str
         The flags that it goes by, for people.
     pedestals : bool
-        Whether `combine` needs `BandState.pedestal`.
+        Whether each integration's own pedestal is taken out; `combine` then needs `BandState.pedestal`, and
+        the first group is 0.
+    flags_pixels : bool
+        Whether bad pixels are flagged in DQ. If so, the dark is compared with the one it replaces: a file
+        that flags none would have none newly hot.
+    errors : str
+        What ERR is, for people.
+    clip : callable
+        Says in a sentence how so many integrations are clipped at a width in sigma.
+    history : callable
+        Makes HISTORY.
     """
 
     name: str
@@ -44,18 +62,40 @@ class Mode:
     add_ends: Callable[[NDArray[np.uint8], int, NDArray[np.unsignedinteger]], None]
     ended_by: str
     pedestals: bool
+    flags_pixels: bool
+    errors: str
+    clip: Callable[[int, float], str]
+    history: Callable[[Making], list[str]]
+
+
+def _usual_clip(integrations: int, sigma: float) -> str:
+    return f"{sigma:g} {STANDARD_DEVIATION}s about the median, at most 5 rounds."
 
 
 MODES = {
     one.name: one
     for one in (
-        Mode("reference", sigma_clipped_mean, add_first_hits, "bit 4, JUMP_DET", pedestals=False),
+        Mode(
+            "reference",
+            sigma_clipped_mean,
+            add_first_hits,
+            "bit 4, JUMP_DET",
+            pedestals=False,
+            flags_pixels=False,
+            errors=STANDARD_DEVIATION,
+            clip=_usual_clip,
+            history=reference_history,
+        ),
         Mode(
             "flight",
             pedestal_free_mean,
             add_ends,
             "bits 1, 2, 4 and 32: DO_NOT_USE, SATURATED, JUMP_DET, PERSISTENCE",
             pedestals=True,
+            flags_pixels=True,
+            errors=STANDARD_ERROR,
+            clip=clip_in_words,
+            history=flight_history,
         ),
     )
 }

@@ -15,6 +15,8 @@ CONTRIBUTIONS = "contributions.fits"
 DARK_CURRENT_MAP = "dark_current_map.fits"
 #: Role of the member ramps among the manifest's inputs.
 INPUT_ROLE = "ramp"
+#: ... and of a reference that was given to compare with.
+PREVIOUS_ROLE = "previous reference"
 
 
 class ReferenceFacts(BaseModel):
@@ -64,7 +66,7 @@ class ReferenceFacts(BaseModel):
     flagged_pixels, flag_thresholds : dict or None
         `PixelCounts` and `Thresholds` of `services.darkref.pixel_flags`.
     replaces : str or None
-        Store key of the reference file that this one takes the place of.
+        Store key of the reference file that this one takes the place of, or the address it was given by.
     differences : list of str
         What changes against that one, as in HISTORY.
     """

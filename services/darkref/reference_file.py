@@ -7,10 +7,8 @@ it to that. Written here, its cubes never are in memory, and are on disk as soon
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +25,8 @@ from shared.cubes import Cube
 DESCRIP_LIMIT = 65
 #: Bytes that a primary header may have: each of 10 000 exposures has its line in HISTORY.
 _LONGEST_HEADER = 1 << 20
+INFLIGHT = "INFLIGHT"
+_MEASURED = (INFLIGHT, "GROUND")
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 #: Flags that darks may carry; reference mode sets none, so that all zeros is a statement and not a gap.
 _FLAGS = (
@@ -49,11 +49,20 @@ def utc(mjd: float) -> datetime:
     return (_MJD_EPOCH + timedelta(days=mjd)).replace(microsecond=0)
 
 
-def pedigree(simulated: bool, start_mjd: float, end_mjd: float) -> str:
-    """Return PEDIGREE from the data's own dates (MJD UTC)."""
-    if simulated:
-        return "SIMULATION"
-    return f"INFLIGHT {utc(start_mjd):%Y-%m-%d} {utc(end_mjd):%Y-%m-%d}"
+def pedigree(simulated: bool, start_mjd: float, end_mjd: float, given: str | None = None) -> str:
+    """Return PEDIGREE: what was `given`, else what the data are; the dates are always theirs (MJD UTC).
+
+    Raises
+    ------
+    ValueError
+        If simulated data are given as INFLIGHT or GROUND, which are words for what a detector measured.
+    """
+    if simulated and given in _MEASURED:
+        raise ValueError(f"PEDIGREE of a dark of simulated exposures cannot be {given}")
+    said = given or ("SIMULATION" if simulated else INFLIGHT)
+    if said != INFLIGHT:
+        return said
+    return f"{INFLIGHT} {utc(start_mjd):%Y-%m-%d} {utc(end_mjd):%Y-%m-%d}"
 
 
 def descrip(key: ConfigurationKey, integrations: int, simulated: bool, given: str | None) -> str:
@@ -65,24 +74,6 @@ def descrip(key: ConfigurationKey, integrations: int, simulated: bool, given: st
     if simulated and "simulat" not in said.lower():
         said = f"Simulated: {said}"
     return said[:DESCRIP_LIMIT].rstrip()
-
-
-def history(key: ConfigurationKey, exposures: Sequence[str], integrations: int, sigma: float) -> list[str]:
-    """Return HISTORY of a reference-mode dark: rule, software, data."""
-    software = ", ".join(f"{name} {metadata.version(name)}" for name in ("nircam-darks", "jwst", "numpy"))
-    return [
-        f"DESCRIPTION: {key.detector} {key.subarray} {key.readpatt} mean dark ramp of {integrations} "
-        f"integrations of {key.ngroups} groups.",
-        "METHOD: reference mode. Groups from the first JUMP_DET of an integration on are not used. Over "
-        f"all integrations, per group and pixel: sigma clip ({sigma:g} standard deviations about the "
-        "median, at most 5 rounds); SCI is the mean of what is left, in DN. No per-integration pedestal "
-        "was removed.",
-        "ERR is the population standard deviation about that mean, in DN; it is not the error of the "
-        "mean. Where no measurement was left, SCI and ERR are 0. DQ flags nothing.",
-        f"SOFTWARE: {software}.",
-        "DIFFERENCES: replaces no earlier file.",
-        *(f"DATA USED: {exposure}" for exposure in exposures),
-    ]
 
 
 @dataclass(frozen=True)

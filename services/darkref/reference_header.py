@@ -22,7 +22,7 @@ class DarkDescription:
     Attributes
     ----------
     pedigree : str
-        ``"SIMULATION"``, or ``"INFLIGHT yyyy-mm-dd yyyy-mm-dd"``.
+        ``"SIMULATION"``, ``"GROUND"``, ``"MODEL"``, ``"DUMMY"`` or ``"INFLIGHT yyyy-mm-dd yyyy-mm-dd"``.
     useafter : str
         ``yyyy-mm-ddThh:mm:ss``, UTC.
     descrip : str

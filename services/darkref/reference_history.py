@@ -1,33 +1,31 @@
-"""HISTORY of a flight-mode dark: what it is, how it was made, from what, and what it changes."""
+"""HISTORY of a dark: what it is, how it was made, from what, and what it changes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 
 from services.darkref.pixel_flags import PixelCounts, Thresholds
 from shared.configuration import ConfigurationKey
 
-#: What ERR of a flight-mode dark is.
+#: What ERR of a flight-mode dark is, and of a reference-mode one.
 STANDARD_ERROR = "standard error of the mean"
+STANDARD_DEVIATION = "population standard deviation"
 #: Lines of HISTORY, of 72 characters, that `flagged_pixels` and the differences may take: the room to keep
 #: for them when the file is laid out.
 SPARE_LINES = 60
 
 
-def flight_history(
-    key: ConfigurationKey,
-    exposures: Sequence[str],
-    integrations: int,
-    clip: str,
-    min_measurements: int,
-    pixels: Sequence[str] = (),
-    differences: Sequence[str] = ("DIFFERENCES: replaces no earlier file.",),
-) -> list[str]:
-    """Return HISTORY of a flight-mode dark: rule, software, bad pixels, differences, data.
+@dataclass(frozen=True)
+class Making:
+    """What the HISTORY of a dark tells of.
 
-    Parameters
+    Attributes
     ----------
+    key : ConfigurationKey
     exposures : sequence of str
     integrations : int
+    sigma : float
+        Width of the clip.
     clip : str
         A sentence: which clip was used for so many integrations, with its numbers.
     min_measurements : int
@@ -37,25 +35,65 @@ def flight_history(
     differences : sequence of str
         Of `services.darkref.difference.describe`.
     """
-    software = ", ".join(f"{name} {metadata.version(name)}" for name in ("nircam-darks", "jwst", "numpy"))
+
+    key: ConfigurationKey
+    exposures: Sequence[str]
+    integrations: int
+    sigma: float
+    clip: str
+    min_measurements: int
+    pixels: Sequence[str] = ()
+    differences: Sequence[str] = ("DIFFERENCES: replaces no earlier file.",)
+
+
+def reference_history(made: Making) -> list[str]:
+    """Return HISTORY of a reference-mode dark: rule, software, data."""
     return [
-        f"DESCRIPTION: {key.detector} {key.subarray} {key.readpatt} mean dark ramp of {integrations} "
-        f"integrations of {key.ngroups} groups.",
+        _description(made),
+        "METHOD: reference mode. Groups from the first JUMP_DET of an integration on are not used. Over "
+        f"all integrations, per group and pixel: sigma clip ({made.sigma:g} standard deviations about the "
+        "median, at most 5 rounds); SCI is the mean of what is left, in DN. No per-integration pedestal "
+        "was removed.",
+        f"ERR is the {STANDARD_DEVIATION} about that mean, in DN; it is not the error of the "
+        "mean. Where no measurement was left, SCI and ERR are 0. DQ flags nothing.",
+        f"SOFTWARE: {_software()}.",
+        *made.differences,
+        *(f"DATA USED: {exposure}" for exposure in made.exposures),
+    ]
+
+
+def flight_history(made: Making) -> list[str]:
+    """Return HISTORY of a flight-mode dark: rule, software, bad pixels, differences, data."""
+    return [
+        _description(made),
         "METHOD: flight mode. Each integration of a pixel is used up to its first group with JUMP_DET, "
         "SATURATED, DO_NOT_USE or PERSISTENCE; where that is group 0, it is left out.",
         "PEDESTAL: group 0 of each integration and pixel was subtracted from all its groups, so the reset "
         "noise is in neither SCI nor ERR, and group 0 is 0 in both.",
-        f"CLIP: per group and pixel, over all integrations ({integrations}). {clip}",
+        f"CLIP: per group and pixel, over all integrations ({made.integrations}). {made.clip}",
         "SCI is the mean of what is left, in DN.",
         f"ERR is the {STANDARD_ERROR} (SCI), in DN; not the scatter of single integrations. Where no "
         "measurement was left, SCI and ERR are 0.",
-        f"Pixels with fewer than {min_measurements} measurements in some group are UNRELIABLE_DARK in DQ.",
+        f"Pixels with fewer than {made.min_measurements} measurements in some group are UNRELIABLE_DARK in "
+        "DQ.",
         "AVDRKCUR is the median rate over science pixels, hot pixels out, in e-/s.",
-        *pixels,
-        f"SOFTWARE: {software}.",
-        *differences,
-        *(f"DATA USED: {exposure}" for exposure in exposures),
+        *made.pixels,
+        f"SOFTWARE: {_software()}.",
+        *made.differences,
+        *(f"DATA USED: {exposure}" for exposure in made.exposures),
     ]
+
+
+def _description(made: Making) -> str:
+    key = made.key
+    return (
+        f"DESCRIPTION: {key.detector} {key.subarray} {key.readpatt} mean dark ramp of {made.integrations} "
+        f"integrations of {key.ngroups} groups."
+    )
+
+
+def _software() -> str:
+    return ", ".join(f"{name} {metadata.version(name)}" for name in ("nircam-darks", "jwst", "numpy"))
 
 
 def flagged_pixels(counts: PixelCounts, thresholds: Thresholds) -> list[str]:

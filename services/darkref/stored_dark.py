@@ -55,13 +55,23 @@ class StoredDark:
     OSError
         If the bytes are not FITS.
     KeyError
-        If SCI, ERR or DQ is missing.
+        If SCI, ERR or DQ is missing; ERR only once it is read.
+    ValueError
+        If SCI has not three axes, or DQ not two.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
         self._hdus = fits.open(_Bytes(read, size), memmap=False, lazy_load_hdus=True)
         self._turn = threading.Lock()
+        #: Its primary header, and what its ERR is as our own files have it; None where it does not say.
+        self.header: fits.Header = self._hdus[0].header
+        for name, axes in (("SCI", 3), ("DQ", 2)):
+            found = len(self._hdus[name].shape)
+            if found != axes:
+                raise ValueError(f"{name} has {found} axes, not {axes}")
         self.groups, ny, nx = self._hdus["SCI"].shape
+        unit = self._hdus["ERR"].header if "ERR" in self._hdus else fits.Header()
+        self.errors: str | None = unit.comments["BUNIT"] if "BUNIT" in unit else None
         self.shape: tuple[int, int] = (ny, nx)
         #: DQ, uint32, 2D (y, x).
         self.quality: NDArray[np.uint32] = self._hdus["DQ"].data.astype(np.uint32)

@@ -1,17 +1,21 @@
 """Other readout patterns, made of RAPID ramps: frames averaged into groups, frames skipped between them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.noise.effective_noise import combine_amplifiers, median_over_ramps
+from services.noise.effective_noise import combine_amplifiers, median_over_ramps, spatial_error, theory
+from services.noise.emulated_products import EmulatedPattern
 from services.noise.pixels import Pixels, Plane
 from services.noise.spatial import SlopeSpread
 from shared.configuration import ConfigurationKey
-from shared.detectors import READ_PATTERNS
+from shared.detectors import READ_PATTERNS, detectors
 
+#: Bytes a pixel that `EmulatedNoise` holds, measured (49 of a full frame for the first, 25 for a second):
+#: running sums and slopes, room for those of usable pixels, and the sum of a group's frames.
+PER_PIXEL = 50
 #: Groups that a ramp needs for a slope.
 _FEWEST_GROUPS = 2
 
@@ -102,7 +106,7 @@ class Emulator:
 class EmulatedNoise:
     """Spatial effective noise of another readout pattern, of RAPID planes one at a time.
 
-    It holds five planes in double precision, whatever the number of groups and ramps.
+    It holds `PER_PIXEL`, whatever the number of groups and ramps.
 
     Attributes
     ----------
@@ -132,3 +136,55 @@ class EmulatedNoise:
         rise = np.arange(1, self.key.ngroups)
         spread: NDArray[np.float64] = combine_amplifiers(median_over_ramps(np.array(self.slopes.sigmas)))
         return spread * rise * gain
+
+    def facts(self, gain: float, pixels: int) -> EmulatedPattern:
+        """Return what came of it.
+
+        Parameters
+        ----------
+        gain : float
+            e-/DN.
+        pixels : int
+            That each ramp's figure is from, at least.
+        """
+        key = self.key
+        groups = np.arange(2, key.ngroups + 1)
+        seconds = (groups - 1) * key.group_time
+        expected = detectors()[key.detector].expected
+        last = np.array(self.slopes.sigmas)[:, -1]
+        error = (key.ngroups - 1) * gain * spatial_error(last, pixels) if np.isfinite(last).any() else None
+        return EmulatedPattern(
+            pattern=key.readpatt,
+            nframes=key.nframes,
+            groupgap=key.groupgap,
+            groups=groups.tolist(),
+            seconds=seconds.tolist(),
+            spatial=self.curve(gain).tolist(),
+            theory=[
+                theory(int(n), key.nframes, float(t), key.tframe, expected)
+                for n, t in zip(groups, seconds, strict=True)
+            ],
+            error=error,
+        )
+
+
+def emulated(key: ConfigurationKey, patterns: Sequence[str]) -> list[EmulatedNoise]:
+    """Return what makes those of some readout patterns that RAPID ramps of `key` can be made into."""
+    return [
+        EmulatedNoise(emulated_key(key, pattern))
+        for pattern in patterns
+        if emulation_refusal(key, pattern) is None
+    ]
+
+
+def refused(key: ConfigurationKey, patterns: Sequence[str]) -> list[EmulatedPattern]:
+    """Return the others, each with the reason."""
+    found = []
+    for pattern in patterns:
+        refusal = emulation_refusal(key, pattern)
+        if refusal is not None:
+            nframes, groupgap = READ_PATTERNS[pattern]
+            found.append(
+                EmulatedPattern(pattern=pattern, nframes=nframes, groupgap=groupgap, refusal=refusal)
+            )
+    return found

@@ -6,21 +6,33 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from services.noise import emulate
 from services.noise.effective_noise import temporal_refusal
+from services.noise.emulated_products import EMULATED_NOISE, EmulatedPattern
 from services.noise.exposure_facts import exposure_facts
 from services.noise.facts import set_facts
+from services.noise.jump_products import JumpEvents
 from services.noise.measure_exposure import measure_exposure
 from services.noise.measure_set import measure_planes
 from services.noise.memory import plan, resident
 from services.noise.noise_parts import noise_spectrum
 from services.noise.one_over_f import OneOverF
-from services.noise.products import CDS_MAP, NOISE_SPECTRUM, PIXEL_RAMPS, PixelRamp, SetNoiseFacts
+from services.noise.products import (
+    CDS_MAP,
+    NOISE_SPECTRUM,
+    PIXEL_RAMPS,
+    ExposureNoiseFacts,
+    PixelRamp,
+    SetNoiseFacts,
+)
+from services.noise.set_hits import set_hits
 from services.noise.temporal import temporal_sigmas, windows_of
 from shared.configuration import ConfigurationKey
 from shared.errors import BadMessage, PermanentError
@@ -49,16 +61,16 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     """
     content = message.content
     if isinstance(content, ExposureIngested):
-        return _exposure(content, message, context)
+        return _outgoing(_exposure(content, message, context))
     if isinstance(content, SetReady):
-        return _set(content, message, context)
+        return _outgoing(_set(content, message, context))
     raise BadMessage(
         f"message {message.id}: noise does not handle {message.schema_name}; bind its queue as "
         "shared/topology.py says"
     )
 
 
-def _exposure(ingested: ExposureIngested, message: Envelope, context: StageContext) -> list[Outgoing]:
+def _exposure(ingested: ExposureIngested, message: Envelope, context: StageContext) -> Manifest:
     member, store = ingested.member, context.store
     inputs = _inputs([member], store)
     parameters = {"gain": ingested.gain, "pixels": context.settings.pixels}
@@ -81,20 +93,23 @@ def _exposure(ingested: ExposureIngested, message: Envelope, context: StageConte
                 "jump_flags": facts.jump_flags,
                 "jump_pixel_percent": facts.jump_pixel_percent,
                 "science_jump_pixel_percent": facts.science_jump_pixel_percent,
+                "hits_per_cm2_s": None if facts.events is None else facts.events.hits_per_cm2_s,
             },
             verdict=facts.jump_pixels_judged.verdict,
         )
         outbox = [Envelope.of(said, identity=identity, cause=message)]
         manifest = draft.commit(facts, outbox, {"measure": time.perf_counter() - start})
-    return _outgoing(manifest)
+    return manifest
 
 
-def _set(ready: SetReady, message: Envelope, context: StageContext) -> list[Outgoing]:
-    store, key = context.store, ready.key
+def _set(ready: SetReady, message: Envelope, context: StageContext) -> Manifest:
+    store, key, patterns = context.store, ready.key, context.settings.emulate
     # Sums of floating point depend on their order; members may come in any.
     members = sorted(ready.members, key=lambda member: (member.start_mjd, member.exposure_id))
     inputs = _inputs(members, store)
-    parameters = {"gain": ready.gain}
+    parameters: dict[str, Any] = {"gain": ready.gain}
+    if patterns:
+        parameters["emulate"] = patterns
     identity = product_key(inputs, parameters, _VERSIONS)
     path = f"noise/{ready.configuration}/{ready.set_id}/{identity}"
     manifest = find(store, path)
@@ -105,12 +120,16 @@ def _set(ready: SetReady, message: Envelope, context: StageContext) -> list[Outg
                 "2 groups or more: leave these exposures out"
             )
         timings: dict[str, float] = {}
-        facts, cds_map, one_over_f = _measure(ready, members, context, timings)
+        facts, cds_map, one_over_f, emulated = _measure(ready, members, context, timings)
+        hits = set_hits(_events(members, context))
+        facts = facts.model_copy(update={"hits_per_cm2_s": hits})
         draft = Draft(store, "set-noise", path, inputs, parameters, _VERSIONS)
         draft.add(CDS_MAP, _cds_file(cds_map, facts))
         if one_over_f is not None:
             spectrum = noise_spectrum(one_over_f, key, ready.gain)
             draft.add(NOISE_SPECTRUM, spectrum.model_dump_json().encode())
+        if patterns:
+            draft.add(EMULATED_NOISE, TypeAdapter(list[EmulatedPattern]).dump_json(emulated))
         said = NoiseMeasured(
             configuration=ready.configuration,
             manifest=f"{path}/{MANIFEST}",
@@ -121,19 +140,43 @@ def _set(ready: SetReady, message: Envelope, context: StageContext) -> list[Outg
                 "temporal_effective_noise_e": facts.temporal_effective_noise.value,
                 "jump_flags": facts.jump_flags,
                 "jump_pixel_percent": facts.jump_pixel_percent.value,
+                "hits_per_cm2_s": None if hits is None else hits.value,
+                "hits_per_cm2_s_error": None if hits is None else hits.error,
             },
             verdict=facts.verdict,
         )
         manifest = draft.commit(facts, [Envelope.of(said, identity=identity, cause=message)], timings)
-    return _outgoing(manifest)
+    return manifest
+
+
+def _events(members: list[SetMember], context: StageContext) -> list[JumpEvents]:
+    """Return what hit each exposure of a set, from the exposures' own products.
+
+    One that is not measured yet is measured now, as its own message asks for: what a set says must not
+    depend on which message came first.
+    """
+    found = []
+    for member in members:
+        try:
+            ramp = Manifest.model_validate_json(context.store.get(member.manifest))
+        except KeyError:
+            continue
+        for message in ramp.messages:
+            if isinstance(message.content, ExposureIngested):
+                facts = ExposureNoiseFacts.model_validate(_exposure(message.content, message, context).facts)
+                found += [] if facts.events is None else [facts.events]
+    return found
 
 
 def _measure(
     ready: SetReady, members: list[SetMember], context: StageContext, timings: dict[str, float]
-) -> tuple[SetNoiseFacts, NDArray[np.float32], OneOverF | None]:
-    key = ready.key
+) -> tuple[SetNoiseFacts, NDArray[np.float32], OneOverF | None, list[EmulatedPattern]]:
+    key, patterns = ready.key, context.settings.emulate
     integrations = [member.integrations for member in members]
-    windows = plan(key, sum(integrations), context.settings.max_memory, resident())
+    made = emulate.emulated(key, patterns)
+    windows = plan(
+        key, sum(integrations), context.settings.max_memory, resident(), emulate.PER_PIXEL * len(made)
+    )
     with_temporal = temporal_refusal(sum(integrations)) is None
     groups = sum(integrations) * key.ngroups
 
@@ -141,7 +184,7 @@ def _measure(
         return _open(members[exposure], key, context.store)
 
     start = time.perf_counter()
-    found = measure_planes(open_ramp, integrations, key, _ticker(context, groups, "groups"))
+    found = measure_planes(open_ramp, integrations, key, _ticker(context, groups, "groups"), made)
     timings["planes"] = time.perf_counter() - start
     one_over_f = found.spectra.fit()
     cds_map = np.where(found.pixels.sky, found.pairs.per_pixel() * np.float32(ready.gain), np.nan)
@@ -158,7 +201,8 @@ def _measure(
             temporal = temporal_sigmas(ramps, key, windows, Path(folder), tick)
         timings["ramp to ramp"] = time.perf_counter() - start
     facts = set_facts(ready, members, found, temporal, one_over_f)
-    return facts, cds_map.astype(np.float32), one_over_f
+    emulated = [one.facts(ready.gain, found.active_pixels) for one in made] + emulate.refused(key, patterns)
+    return facts, cds_map.astype(np.float32), one_over_f, emulated
 
 
 def _inputs(members: list[SetMember], store: Store) -> list[InputDigest]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.noise.cds import CdsPairs
+from services.noise.emulate import EmulatedNoise
 from services.noise.jumps import JumpCount, JumpCounter
 from services.noise.ktc import FirstGroups
 from services.noise.measure_exposure import Tick
@@ -63,7 +64,11 @@ class Planes:
 
 
 def measure_planes(
-    open_ramp: OpenRamp, integrations: Sequence[int], key: ConfigurationKey, tick: Tick
+    open_ramp: OpenRamp,
+    integrations: Sequence[int],
+    key: ConfigurationKey,
+    tick: Tick,
+    emulated: Sequence[EmulatedNoise] = (),
 ) -> Planes:
     """Do the first pass.
 
@@ -75,6 +80,8 @@ def measure_planes(
     key : ConfigurationKey
     tick : callable
         Called after every group of every integration.
+    emulated : sequence of EmulatedNoise
+        Further readout patterns to make of every plane.
 
     Raises
     ------
@@ -103,6 +110,7 @@ def measure_planes(
                         threads.submit(found.first_groups.add, plane, pixels),
                         threads.submit(found.reference.add, plane, pixels),
                         threads.submit(counter.add, plane.group, plane.jumps),
+                        *(threads.submit(one.add, plane, pixels) for one in emulated),
                     ]:
                         work.result()
                     # By itself: its transforms take as much memory as the others' planes.

@@ -54,7 +54,7 @@ class Windows:
     groups: int
 
 
-def plan(key: ConfigurationKey, ramps: int, max_memory: int, used: int) -> Windows:
+def plan(key: ConfigurationKey, ramps: int, max_memory: int, used: int, further: int = 0) -> Windows:
     """Return the windows that keep the noise of a set within `max_memory`.
 
     Neither what is measured nor its last digit depends on them.
@@ -65,6 +65,8 @@ def plan(key: ConfigurationKey, ramps: int, max_memory: int, used: int) -> Windo
     ramps : int
     max_memory, used : int
         The bound, and what the process holds before it begins, bytes.
+    further : int
+        Bytes a pixel that are held beside what every set takes, from the first pass to the end.
 
     Raises
     ------
@@ -73,13 +75,13 @@ def plan(key: ConfigurationKey, ramps: int, max_memory: int, used: int) -> Windo
     """
     pixels = key.subsize1 * key.subsize2
     left = max(max_memory - used - _LIBRARIES, _FLOOR)
-    if _PER_PIXEL * pixels > left:
-        needed = (used + _LIBRARIES + _PER_PIXEL * pixels) // 1024**2 + 1
+    if (_PER_PIXEL + further) * pixels > left:
+        needed = (used + _LIBRARIES + (_PER_PIXEL + further) * pixels) // 1024**2 + 1
         raise EnvironmentFault(
             f"{key.slug}: noise needs {needed} MiB for {key.subsize1} x {key.subsize2} pixels, but may use "
             f"{max_memory // 1024**2} MiB: raise --max-memory (DARKS_MAX_MEMORY)"
         )
-    left = max(left - _KEPT_PER_PIXEL * pixels, _FLOOR)
+    left = max(left - (_KEPT_PER_PIXEL + further) * pixels, _FLOOR)
 
     def room(rows: int) -> int:
         window = rows * key.subsize1

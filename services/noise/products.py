@@ -215,6 +215,8 @@ class SetNoiseFacts(BaseModel):
     reference_cds_noise : Measured or None
         CDS noise of reference pixels, e-.
     theory_fit : TheoryFit or None
+    hits_per_cm2_s : Measured or None
+        Of all exposures together, see `JumpEvents`; None also where none could be seen.
     """
 
     configuration: str
@@ -250,3 +252,4 @@ class SetNoiseFacts(BaseModel):
     white_noise: Measured | None = None
     reference_cds_noise: Measured | None = None
     theory_fit: TheoryFit | None = None
+    hits_per_cm2_s: Measured | None = None

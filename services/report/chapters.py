@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from pydantic import TypeAdapter
 
 from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP
+from services.noise.emulated_products import EMULATED_NOISE, EmulatedPattern
 from services.noise.products import CDS_MAP, NOISE_SPECTRUM, PIXEL_RAMPS, PixelRamp
 from services.noise.set_products import NoiseSpectrum
 from services.report import (
+    emulated,
     event_tables,
     plots_events,
     plots_jumps,
@@ -40,6 +42,7 @@ from shared.store.base import Store
 from shared.store.manifest import Manifest
 
 _RAMPS = TypeAdapter(list[PixelRamp])
+_PATTERNS = TypeAdapter(list[EmulatedPattern])
 
 #: Digits of a set's id that tell it apart from the others of its configuration.
 _ID_DIGITS = 10
@@ -143,18 +146,26 @@ def _noise_blocks(store: Store, one: ExposureSet, missing: str | None) -> Iterat
     yield Words(f"{in_words(facts.verdict)}.", "Verdict:")
     yield figures_table(list(tables.noise_figures(facts)))
     yield Facts(tables.noise_facts(facts))
-    yield Pictures(list(_noise_pictures(store, manifest, one)))
+    patterns = _patterns(store, manifest)
+    if patterns:
+        yield emulated.emulated_table(patterns)
+    yield Pictures(list(_noise_pictures(store, manifest, one, patterns)))
     notes = [note for note in facts.notes if note != refusal]
     if notes:
         said = " ".join(note if note.endswith(".") else f"{note}." for note in notes)
         yield Words(f"How these were made: {said}", weight="note")
 
 
-def _noise_pictures(store: Store, manifest: Manifest, one: ExposureSet) -> Iterator[Picture]:
+def _noise_pictures(
+    store: Store, manifest: Manifest, one: ExposureSet, patterns: Sequence[EmulatedPattern]
+) -> Iterator[Picture]:
     assert one.noise
     facts = one.noise[1]
     if facts.curve.groups:
         yield plots_noise.effective_noise(facts)
+        curves = emulated.emulated_curves(patterns, facts)
+        if curves:
+            yield curves
     found = _spectrum(store, manifest)
     drawn = plots_spectrum.spectrum(found) if found else None
     if drawn:
@@ -195,6 +206,13 @@ def _jump_pictures(store: Store, one: ExposureSet) -> Iterator[Picture]:
         yield plots_jumps.single_ramp(ramp, exposure)
     if grid:
         yield plots_jumps.ramp_grid(grid, exposure)
+
+
+def _patterns(store: Store, manifest: Manifest) -> list[EmulatedPattern]:
+    try:
+        return _PATTERNS.validate_json(store.get(manifest.object(EMULATED_NOISE).key))
+    except KeyError:
+        return []
 
 
 def _spectrum(store: Store, manifest: Manifest) -> NoiseSpectrum | None:

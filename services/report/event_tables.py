@@ -1,10 +1,10 @@
 """The numbers of what hit the detector, as the report's tables have them."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from services.noise.jump_products import JumpEvents
 from services.noise.products import ExposureNoiseFacts
+from services.noise.set_hits import set_hits
 from services.report.content import Cell, Figure, Table
 from services.report.wording import measured, number, plain, short_verdict, tone
 
@@ -45,17 +45,13 @@ def event_table(exposures: Sequence[ExposureNoiseFacts]) -> Table:
 
 def event_figures(exposures: Sequence[JumpEvents]) -> Iterator[Figure]:
     """Yield the hits of a set: those of all its exposures over all their live time."""
-    exposed = sum(one.area_cm2 * one.live_seconds for one in exposures)
-    if exposed <= 0:
+    hits = set_hits(exposures)
+    if hits is None:
         return
-    variance = sum((one.hits_per_cm2_s_error * one.area_cm2 * one.live_seconds) ** 2 for one in exposures)
-    rate, error = sum(one.hits for one in exposures) / exposed, math.sqrt(variance) / exposed
     least, most = exposures[0].expected_hits_per_cm2_s
     aim = f"{plain(least)} to {plain(most)} in flight"
-    verdicts = {short_verdict(one.verdict) for one in exposures}
-    # A set has no verdict of its own; where its exposures agree, theirs is the set's.
-    said = verdicts.pop() if len(verdicts) == 1 else "differs between exposures, see below"
-    yield Figure("Hits", measured(rate, error), "1/cm²/s", aim, said, tone(said))
+    rate = measured(hits.value, hits.error)
+    yield Figure("Hits", rate, "1/cm²/s", aim, short_verdict(hits.verdict), tone(hits.verdict))
     large = sum(one.large_events for one in exposures)
     expected = number(sum(one.expected_large_events for one in exposures), 2)
     yield Figure("Large events (snowballs)", str(large), "", f"about {expected}", "not compared", "none")

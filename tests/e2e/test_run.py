@@ -286,6 +286,36 @@ def test_without_a_crds_cache_it_says_what_to_set(campaign, tmp_path):
     assert cured.summary["exposures"][0]["status"] == "ingested", cured.text
 
 
+def test_options_say_what_the_header_holds_what_is_compared_and_emulated(campaign, finished, tmp_path):
+    # Given the short-wave exposures of the campaign, and their reference as an earlier run made it
+    files = [path for path in campaign.files if "nrcb1" in path.name]
+    (earlier,) = [one["path"] for one in finished.summary["references"] if "nrcb1" in one["path"]]
+    options = ["--min-measurements", 2, "--emulate", "bright2", "--compare-with", earlier]
+    options += ["--useafter", "2022-01-01T00:00:00"]
+    # When they are run with all that can be said of them
+    out = tmp_path / "results"
+    done = run_darks(*files, *options, "--pedigree", "SIMULATION", out=out)
+    # Then the reference says it
+    assert done.code == 0, done.text
+    [reference] = done.summary["references"]
+    header = fits.getheader(reference["path"])
+    assert (header["PEDIGREE"], header["USEAFTER"]) == ("SIMULATION", "2022-01-01T00:00:00")
+    told = " ".join(str(line) for line in header["HISTORY"])
+    assert "fewer than 2 measurements" in told
+    assert "DIFFERENCES: replaces nrcb1_sub64p_dark.fits (given, sha256" in told
+    # and so do the noise and the report
+    [noise] = done.summary["noise"]
+    assert noise["hits_per_cm2_s_error"] > 0
+    assert list(out.rglob("emulated_noise.json"))
+    [page] = [path for path in (out / "report").glob("*.html") if "nrcb1" in path.name]
+    assert "emulated from RAPID" in page.read_text()
+    # and simulated exposures are not passed off as measured ones: what was built stands, nothing new is
+    lied = run_darks(*files, *options, "--pedigree", "GROUND", out=out)
+    assert lied.code == 3
+    assert "DARKS_PEDIGREE" in lied.text.replace("\n", " ")
+    assert {fits.getval(path, "PEDIGREE") for path in out.rglob("*_dark.fits")} == {"SIMULATION"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -296,6 +326,12 @@ def test_without_a_crds_cache_it_says_what_to_set(campaign, tmp_path):
         (["--max-memory", "1MB"], "--max-memory"),
         (["--pixel", "3"], "--pixel"),
         (["--min-integrations", "0"], "--min-integrations"),
+        (["--min-measurements", "0"], "--min-measurements"),
+        (["--pedigree", "FLIGHT"], "--pedigree"),
+        (["--useafter", "yesterday"], "--useafter"),
+        (["--emulate", "SLOW"], "--emulate"),
+        (["--compare-with", "nowhere.fits"], "--compare-with nowhere.fits"),
+        (["--mode", "reference", "--compare-with", "s3://darks/a.fits"], "--compare-with: "),
     ],
 )
 def test_a_usage_error_names_the_option(campaign, tmp_path, arguments, said):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from configurations import configuration
-from darkref_sets import commit_set, dark, write_ramp
+from darkref_building import built, drawn_ramps, drawn_set, with_settings, write_ramps
+from darkref_sets import commit_set
 from stdatamodels.jwst import datamodels
 
 from services.darkref import streaming
@@ -19,7 +20,6 @@ from shared.messages import Envelope
 from shared.settings import StageSettings
 from shared.stage import StageContext
 from shared.store.local import LocalStore
-from shared.store.manifest import find_all
 
 SATURATED, JUMP_DET, UNRELIABLE_DARK = 2, 4, 1 << 23
 DARK = "nrcalong_sub64p_dark.fits"
@@ -35,35 +35,12 @@ def context(tmp_path, store):
     return StageContext(store, StageSettings(store=tmp_path / "store", mode="flight"))
 
 
-def _with(context, **settings):
-    return StageContext(context.store, context.settings.model_copy(update=settings), context.progress)
-
-
-def _write(tmp_path, key, ramps, name="jw"):
-    return [
-        write_ramp(tmp_path / f"{name}{n}_jump.fits", key, data[None], groupdq[None])
-        for n, (data, groupdq) in enumerate(ramps)
-    ]
-
-
-def _ramps(seed, count, key, **how):
-    data, groupdq = dark(np.random.default_rng(seed), key, count, **how)
-    return list(zip(data, groupdq, strict=True))
-
-
 def _first(ready, count):
     """The set of the first exposures only, as it was ready before the others came."""
     content = ready.content.model_copy(
         update={"members": ready.content.members[:count], "set_id": f"of{count}"}
     )
     return Envelope.of(content, identity=content.set_id)
-
-
-def _built(context, ready):
-    """Build it; return its manifest and facts."""
-    identity = handle(ready, context)[0].message.content.manifest.rpartition("/")[0]
-    (manifest,) = [one for one in find_all(context.store, "darkref/") if one.path == identity]
-    return manifest, ReferenceFacts.model_validate(manifest.facts)
 
 
 def _file(tmp_path, manifest, name=DARK):
@@ -73,9 +50,9 @@ def _file(tmp_path, manifest, name=DARK):
 def test_a_flight_mode_dark_opens_as_one_and_says_what_it_is(tmp_path, store, context):
     # Given
     key = configuration()
-    ready = commit_set(store, _write(tmp_path, key, _ramps(1, 6, key)), [key] * 6, [1] * 6)
+    ready = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(1, 6, key)), [key] * 6, [1] * 6)
     # When
-    manifest, facts = _built(context, ready)
+    manifest, facts = built(context, ready)
     # Then the file
     with datamodels.DarkModel(_file(tmp_path, manifest)) as model:
         model.validate()
@@ -108,10 +85,10 @@ def test_a_flight_mode_dark_opens_as_one_and_says_what_it_is(tmp_path, store, co
 def test_the_dark_current_is_measured_and_pedestals_do_not_widen_it(tmp_path, store, context):
     # Given resets of 37 e-, and many hits
     key = configuration(ngroups=10)
-    files = _write(tmp_path, key, _ramps(2, 8, key, kick=20.0, hits=0.03))
+    files = write_ramps(tmp_path, key, drawn_ramps(2, 8, key, kick=20.0, hits=0.03))
     ready = commit_set(store, files, [key] * 8, [1] * 8)
     # When
-    flight, reference = (_built(_with(context, mode=mode), ready) for mode in ("flight", "reference"))
+    flight, reference = (built(with_settings(context, mode=mode), ready) for mode in ("flight", "reference"))
     # Then
     truth = 0.02 * 1.84 * 1000
     facts = flight[1]
@@ -126,16 +103,16 @@ def test_the_dark_current_is_measured_and_pedestals_do_not_widen_it(tmp_path, st
 def test_outliers_of_a_set_of_five_are_gone_as_they_are_not_in_reference_mode(tmp_path, store, context):
     # Given 5 integrations, and in 1 per cent of the pixels an unflagged hit of 300 DN or more in one of them
     key, rng = configuration(), np.random.default_rng(7)
-    ramps = _ramps(7, 5, key, hits=0.0)
+    ramps = drawn_ramps(7, 5, key, hits=0.0)
     struck = np.zeros((64, 64), bool)
     struck.flat[rng.choice(64 * 64, 41, replace=False)] = True
     for y, x in np.argwhere(struck):
         ramps[rng.integers(5)][0][rng.integers(1, 6) :, y, x] += rng.uniform(500, 5000)
-    ready = commit_set(store, _write(tmp_path, key, ramps), [key] * 5, [1] * 5)
+    ready = commit_set(store, write_ramps(tmp_path, key, ramps), [key] * 5, [1] * 5)
     # When
     means = {}
     for mode in ("flight", "reference"):
-        manifest, _ = _built(_with(context, mode=mode), ready)
+        manifest, _ = built(with_settings(context, mode=mode), ready)
         means[mode] = fits.getdata(_file(tmp_path, manifest), "SCI").astype(float)
     # Then a pixel's last group is off by no more than noise does it (7 DN a difference, over sqrt 5)
     noise = 5 * np.sqrt(2 / 5)
@@ -146,7 +123,7 @@ def test_outliers_of_a_set_of_five_are_gone_as_they_are_not_in_reference_mode(tm
 def test_results_do_not_depend_on_windows_or_threads(tmp_path, store, context, monkeypatch):
     # Given
     key = configuration(ngroups=7)
-    ready = commit_set(store, _write(tmp_path, key, _ramps(3, 9, key)), [key] * 9, [1] * 9)
+    ready = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(3, 9, key)), [key] * 9, [1] * 9)
     found = []
     # When
     for threads, bound in itertools.product((1, 3), (None, 1)):
@@ -159,7 +136,7 @@ def test_results_do_not_depend_on_windows_or_threads(tmp_path, store, context, m
             monkeypatch.setattr(
                 "services.darkref.building.plan", lambda *_: streaming.WindowPlan(2, 13, 7, 64)
             )
-        manifest, _ = _built(_with(context, author=f"{threads} {bound}"), ready)
+        manifest, _ = built(with_settings(context, author=f"{threads} {bound}"), ready)
         with fits.open(_file(tmp_path, manifest)) as hdus:
             found.append([hdus[name].data.tobytes() for name in ("SCI", "ERR", "DQ")])
         for name in ("contributions.fits", "dark_current_map.fits"):
@@ -172,14 +149,14 @@ def test_few_measurements_are_unreliable_and_one_has_the_usual_error(tmp_path, s
     # Given 4 integrations; one pixel that saturates in two of them, one in three, one in all from group 3 on,
     # and one from the first group on
     key = configuration()
-    ramps = _ramps(4, 4, key, hits=0.0)
+    ramps = drawn_ramps(4, 4, key, hits=0.0)
     for n, (_, groupdq) in enumerate(ramps):
         for x, lost in ((1, 2), (2, 3), (3, 4)):
             groupdq[3:, 10, x] = SATURATED if n < lost else 0
         groupdq[0, 10, 4] = SATURATED
-    ready = commit_set(store, _write(tmp_path, key, ramps), [key] * 4, [1] * 4)
+    ready = commit_set(store, write_ramps(tmp_path, key, ramps), [key] * 4, [1] * 4)
     # When
-    manifest, facts = _built(context, ready)
+    manifest, facts = built(context, ready)
     # Then
     with fits.open(_file(tmp_path, manifest)) as hdus:
         sci, err, quality = (hdus[name].data for name in ("SCI", "ERR", "DQ"))
@@ -200,17 +177,17 @@ def test_few_measurements_are_unreliable_and_one_has_the_usual_error(tmp_path, s
 
 def test_more_measurements_may_be_asked_for(tmp_path, store, context):
     key = configuration()
-    ready = commit_set(store, _write(tmp_path, key, _ramps(5, 4, key, hits=0.0)), [key] * 4, [1] * 4)
-    _, facts = _built(_with(context, min_measurements=5), ready)
+    ready = drawn_set(context, tmp_path, key, 5, 4)
+    _, facts = built(with_settings(context, min_measurements=5), ready)
     assert facts.unreliable_pixels == 64 * 64
-    _, facts = _built(context, ready)
+    _, facts = built(context, ready)
     assert facts.unreliable_pixels < 10
 
 
 def test_a_single_integration_is_a_dark_of_which_no_error_is_known(tmp_path, store, context):
     key = configuration()
-    ready = commit_set(store, _write(tmp_path, key, _ramps(6, 1, key, hits=0.0)), [key], [1])
-    manifest, facts = _built(_with(context, min_integrations=1), ready)
+    ready = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(6, 1, key, hits=0.0)), [key], [1])
+    manifest, facts = built(with_settings(context, min_integrations=1), ready)
     assert facts.unreliable_pixels == 64 * 64
     assert not fits.getdata(_file(tmp_path, manifest), "ERR").any()
 
@@ -218,13 +195,13 @@ def test_a_single_integration_is_a_dark_of_which_no_error_is_known(tmp_path, sto
 def test_what_changes_against_the_reference_it_replaces_is_said(tmp_path, store, context):
     # Given a set and its reference, and a late exposure with which a new set is ready; a pixel went hot
     key = configuration()
-    ramps = _ramps(8, 6, key, hits=0.0)
+    ramps = drawn_ramps(8, 6, key, hits=0.0)
     for data, _ in ramps:
         data[:, 20, 30] += 40 * np.arange(6)
-    larger = commit_set(store, _write(tmp_path, key, ramps), [key] * 6, [1] * 6)
-    first, _ = _built(context, _first(larger, 4))
+    larger = commit_set(store, write_ramps(tmp_path, key, ramps), [key] * 6, [1] * 6)
+    first, _ = built(context, _first(larger, 4))
     # When
-    manifest, facts = _built(context, larger)
+    manifest, facts = built(context, larger)
     # Then
     assert facts.replaces == first.object(DARK).key
     assert facts.differences[0].startswith(f"DIFFERENCES: replaces {DARK} of set ")
@@ -232,23 +209,23 @@ def test_what_changes_against_the_reference_it_replaces_is_said(tmp_path, store,
     header = fits.getheader(_file(tmp_path, manifest))
     assert "replaces " + DARK in " ".join(str(line) for line in header["HISTORY"])
     # and the earlier set, built again with other words, does not replace the later one
-    _, again = _built(_with(context, descrip="again"), _first(larger, 4))
+    _, again = built(with_settings(context, descrip="again"), _first(larger, 4))
     assert again.replaces == first.object(DARK).key
 
 
 def test_a_reference_mode_dark_and_one_of_an_earlier_epoch_are_replaced_too(tmp_path, store, context):
     # Given a reference of the exposures before, in reference mode
     key = configuration()
-    whole = commit_set(store, _write(tmp_path, key, _ramps(11, 8, key, hits=0.0)), [key] * 8, [1] * 8)
-    first, _ = _built(_with(context, mode="reference"), _first(whole, 4))
+    whole = drawn_set(context, tmp_path, key, 11, 8)
+    first, _ = built(with_settings(context, mode="reference"), _first(whole, 4))
     later = whole.content.model_copy(update={"members": whole.content.members[4:], "set_id": "later"})
     # When
-    _, facts = _built(context, Envelope.of(later, identity="later"))
+    _, facts = built(context, Envelope.of(later, identity="later"))
     # Then
     assert facts.replaces == first.object(DARK).key
     assert "this is no change of noise" in facts.differences[-1]
     # and a set of exposures that came before them replaces neither
-    _, early = _built(context, _first(whole, 3))
+    _, early = built(context, _first(whole, 3))
     assert early.replaces is None
 
 
@@ -257,41 +234,41 @@ def test_an_earlier_reference_that_cannot_be_read_is_named_and_does_not_stop_the
     tmp_path, store, context, fault
 ):
     key = configuration()
-    larger = commit_set(store, _write(tmp_path, key, _ramps(9, 5, key)), [key] * 5, [1] * 5)
-    first, _ = _built(context, _first(larger, 4))
+    larger = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(9, 5, key)), [key] * 5, [1] * 5)
+    first, _ = built(context, _first(larger, 4))
     path = _file(tmp_path, first)
     stored = path.read_bytes()
     path.unlink()
     if fault != "gone":
         path.write_bytes(stored[: len(stored) // 2] if fault == "cut" else bytes(len(stored)))
-    _, facts = _built(context, larger)
+    _, facts = built(context, larger)
     assert facts.replaces == first.object(DARK).key
     assert "cannot be compared" in facts.differences[0]
 
 
 def test_all_pixels_flagged_names_the_flags(tmp_path, store, context):
     key = configuration()
-    ramps = _ramps(10, 3, key)
+    ramps = drawn_ramps(10, 3, key)
     for _, groupdq in ramps:
         groupdq[0] = SATURATED
     with pytest.raises(PermanentError, match=r"all pixels flagged.*SATURATED"):
-        handle(commit_set(store, _write(tmp_path, key, ramps), [key] * 3, [1] * 3), context)
+        handle(commit_set(store, write_ramps(tmp_path, key, ramps), [key] * 3, [1] * 3), context)
 
 
 def test_a_dark_is_verified_before_it_is_announced(tmp_path, store, context):
     # Given a good set of enough integrations
     key = configuration(ngroups=8)
-    ready = commit_set(store, _write(tmp_path, key, _ramps(5, 6, key)), [key] * 6, [1] * 6)
+    ready = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(5, 6, key)), [key] * 6, [1] * 6)
     # When
-    (outgoing,) = handle(ready, _with(context, verify=True))
+    (outgoing,) = handle(ready, with_settings(context, verify=True))
     # Then an exposure was left out, and message and manifest say what came of it
-    built = outgoing.message.content
-    manifest = _built(_with(context, verify=True), ready)[0]
+    said = outgoing.message.content
+    manifest = built(with_settings(context, verify=True), ready)[0]
     verification = ReferenceFacts.model_validate(manifest.facts).verification
     assert verification.left_out.exposure == ready.content.members[3].exposure_id
     assert 3 < verification.left_out.measurements <= 5
     assert {check.name: check.passed for check in verification.checks}["CRDS certify"]
-    assert (built.accepted, built.verification) == (verification.accepted, verification.verdict)
+    assert (said.accepted, said.verification) == (verification.accepted, verification.verdict)
     # And nothing of the trial is left
     assert not list((tmp_path / "store").rglob("without-*"))
 
@@ -299,15 +276,15 @@ def test_a_dark_is_verified_before_it_is_announced(tmp_path, store, context):
 def test_what_the_next_dark_replaces_is_never_a_rejected_one(tmp_path, store, context, monkeypatch):
     # Given an accepted dark of four exposures, and a rejected one of five
     key = configuration()
-    whole = commit_set(store, _write(tmp_path, key, _ramps(6, 6, key)), [key] * 6, [1] * 6)
-    accepted, _ = _built(context, _first(whole, 4))
+    whole = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(6, 6, key)), [key] * 6, [1] * 6)
+    accepted, _ = built(context, _first(whole, 4))
     outcome = Verification(
         accepted=False, verdict="rejected: x", amplifiers=[], detector=False, checks=[], measurements=4
     )
     monkeypatch.setattr("services.darkref.acceptance.verify", lambda *_: outcome)
-    _, facts = _built(_with(context, verify=True), _first(whole, 5))
+    _, facts = built(with_settings(context, verify=True), _first(whole, 5))
     assert facts.verification.accepted is False
     # When
-    _, facts = _built(context, whole)
+    _, facts = built(context, whole)
     # Then
     assert facts.replaces == accepted.object(DARK).key

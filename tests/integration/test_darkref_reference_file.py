@@ -19,7 +19,13 @@ from services.darkref import reference_file
 from services.darkref.difference import Difference, describe
 from services.darkref.handler import handle
 from services.darkref.pixel_flags import PixelCounts, Thresholds
-from services.darkref.reference_history import SPARE_LINES, STANDARD_ERROR, flagged_pixels, flight_history
+from services.darkref.reference_history import (
+    SPARE_LINES,
+    STANDARD_ERROR,
+    Making,
+    flagged_pixels,
+    flight_history,
+)
 from shared.settings import StageSettings
 from shared.stage import StageContext
 from shared.store.local import LocalStore
@@ -204,13 +210,16 @@ def test_flight_modes_history_says_method_thresholds_differences_and_data():
     thresholds = Thresholds(hot_sigma=5.5)
     counts = PixelCounts(4161600, 1234, 56, 7, None, 8, 9, 17, 0.21, 0.14, float("nan"))
     said = flight_history(
-        configuration(),
-        ["jw1_nrcalong", "jw2_nrcalong"],
-        10,
-        "Fewer than 16: median and MAD.",
-        3,
-        flagged_pixels(counts, thresholds),
-        ["DIFFERENCES: replaces old.fits"],
+        Making(
+            configuration(),
+            ["jw1_nrcalong", "jw2_nrcalong"],
+            10,
+            3.0,
+            "Fewer than 16: median and MAD.",
+            3,
+            flagged_pixels(counts, thresholds),
+            ["DIFFERENCES: replaces old.fits"],
+        )
     )
     together = " ".join(said)
     for part in (
@@ -246,7 +255,7 @@ def test_room_is_kept_for_all_that_history_may_gain(tmp_path, pixels):
     )  # fmt: skip
     clip = "Fewer than 16 measurements: median and MAD. " * 3
     late = (flagged_pixels(counts, Thresholds()), describe(found))
-    before, after = (flight_history(key, ["jw1"], 10, clip, 3, *more) for more in ((), late))
+    before, after = (flight_history(Making(key, ["jw1"], 10, 3.0, clip, 3, *more)) for more in ((), late))
     about = reference_file.DarkDescription("SIMULATION", "2022-04-11T06:00:00", "x", "y", 0.0, before)
     path = tmp_path / "dark.fits"
     # When

@@ -1,0 +1,1 @@
+"""The reference that a new dark takes the place of: found in the store, or given."""
