@@ -44,6 +44,12 @@ class ServiceSettings(BaseSettings):
     grace_seconds: float = Field(
         default=25.0, ge=0, description="Seconds that the job at hand may still take after SIGTERM"
     )
+    messages: int | None = Field(
+        default=None, ge=1, description="End after so many messages, with exit code 0; None: never"
+    )
+    idle_seconds: _Seconds | None = Field(
+        default=None, description="End when no message came for so long, with exit code 0; None: never"
+    )
     retry_delays: list[_Seconds] = Field(
         default=[1.0, 5.0, 25.0, 125.0],
         min_length=1,

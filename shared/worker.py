@@ -69,6 +69,10 @@ class Worker:
         worker waits for the store as long as it takes.
     grace : float
         Seconds that a job is given to finish once the worker is told to stop.
+    messages : int, optional
+        It ends by itself after so many; by default never.
+    idle : float, optional
+        It ends by itself when no message came for so many seconds; by default never.
     translate : callable, optional
         Reads a body of a foreign form: gives the messages to publish in its place, or None if it is
         of our own form; raises `BadMessage` if it is of neither.
@@ -89,6 +93,8 @@ class Worker:
         pauses: Sequence[float] = (5.0, 15.0, 60.0),
         max_pauses: int | None = None,
         grace: float = 25.0,
+        messages: int | None = None,
+        idle: float | None = None,
         translate: Callable[[bytes], list[Envelope] | None] | None = None,
     ) -> None:
         self.service = service
@@ -98,6 +104,8 @@ class Worker:
         self._retry_delays = retry_delays
         self._pauses = pauses
         self._max_pauses = max_pauses
+        self._left = messages
+        self._idle = idle
         self._translate = translate
         self._store_failures = 0
         self._next: Delivery | None = None
@@ -112,7 +120,10 @@ class Worker:
         return consumer is not None and consumer.attached
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set; then finish the job at hand, or put it back."""
+        """Work until `stop` is set; then finish the job at hand, or put it back.
+
+        It is set here where `messages` were settled, or none came for `idle` seconds.
+        """
         while not stop.is_set():
             consumer = self._broker.consume(self.service)
             self._consumer = consumer
@@ -136,14 +147,22 @@ class Worker:
 
     def _consume(self, consumer: Consumer, stop: threading.Event) -> float:
         """Serve deliveries until `stop` is set or the store is away; return the seconds to rest."""
+        waiting_since = time.monotonic()
         while not stop.is_set():
             delivery, self._next = self._next or consumer.poll(_TICK), None
             self.last_tick = time.monotonic()
             if delivery is None:
+                if self._idle is not None and self.last_tick - waiting_since >= self._idle:
+                    stop.set()
                 continue
             rest = self._serve(consumer, delivery, stop)
             if rest > 0:
                 return rest
+            waiting_since = time.monotonic()
+            if self._left is not None:
+                self._left -= 1
+                if self._left <= 0:
+                    stop.set()
         return 0.0
 
     def _serve(self, consumer: Consumer, delivery: Delivery, stop: threading.Event) -> float:

@@ -296,6 +296,28 @@ def test_with_bounded_patience_a_store_that_stays_away_ends_the_message(
     assert "the store did not answer" in reason
 
 
+def test_a_worker_for_one_message_ends_after_it(bench: Bench, under_test: Any) -> None:
+    # Given two messages, and a worker that takes one
+    bench.announce("first")
+    bench.announce("second")
+    with bench.working(messages=1):
+        bench.threads[0].join(LONG)
+        assert not bench.threads[0].is_alive()
+    # Then it ended by itself after the first, and the other is still there, uncounted
+    assert bench.kinds() == ["received", "finished"]
+    left = bench.broker.consume("ingest").poll(1.0)
+    assert left is not None
+    assert (bench.name(left.body), left.delivery_count) == ("second", 0)
+
+
+def test_a_worker_for_whom_nothing_is_left_ends(bench: Bench) -> None:
+    # Given an empty queue, as where another took the message that a pod was started for
+    with bench.working(messages=1, idle=0.3):
+        bench.threads[0].join(LONG)
+        assert not bench.threads[0].is_alive()
+    assert bench.kinds() == []
+
+
 def test_an_observer_that_fails_harms_nothing(bench: Bench) -> None:
     def fail(event: WorkerEvent) -> None:
         bench.events.append(event)
