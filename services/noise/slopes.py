@@ -4,6 +4,7 @@ For y[g] at g = 0 .. n-1 the slope is (12 sum(g y) - 6 (n-1) sum(y)) / (n (n^2-1
 give all of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from services.noise.pixels import ENDS_RAMP
 from shared.compiled import kernel
 
 #: Pixels that are worked on side by side.
-BLOCK = 256
+BLOCK = 512
 _INFINITE = np.uint32(0x7F800000)
 
 
@@ -25,26 +26,49 @@ class SlopePlanes:
     ----------
     shape : (int, int)
         (y, x) of the planes to come.
+    columns : sequence of slice
+        Of each amplifier; together, all.
     """
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], columns: Sequence[slice]) -> None:
         self._sum = np.zeros(shape)
         self._weighted = np.zeros(shape)
-        self._slopes = np.zeros(shape)
+        # Single precision, as the signal's: no noise is so small that it would be seen.
+        self._slopes = [np.empty((shape[0], one.stop - one.start), np.float32) for one in columns]
+        self._columns = columns
+        self._group = 0
 
-    def add(self, group: int, signal: NDArray[Any]) -> NDArray[np.float64]:
+    def add(self, group: int, signal: NDArray[Any], use: NDArray[np.bool_]) -> list[NDArray[np.float32]]:
         """Add one group, in ascending order; group 0 begins the next ramp.
+
+        Parameters
+        ----------
+        group : int
+        signal : ndarray, 2D (y, x)
+            DN.
+        use : ndarray of bool, 2D (y, x)
+            Pixels whose slopes are wanted.
 
         Returns
         -------
-        ndarray of float64, 2D (y, x)
-            DN/group over groups 0 to `group`; meaningless for group 0. The next call overwrites it.
+        list of ndarray of float32, 1D
+            Of each amplifier, row by row: DN/group over groups 0 to `group`, NaN where `use` is False;
+            meaningless for group 0. The next call overwrites it.
         """
         if group == 0:
             self._sum[:] = 0
             self._weighted[:] = 0
-        _advance(self._sum, self._weighted, self._slopes, signal, group)
-        return self._slopes
+        self._group = group
+        for slopes, columns in zip(self._slopes, self._columns, strict=True):
+            _advance(self._sum, self._weighted, slopes, signal, use, group, columns.start)
+        return [slopes.reshape(-1) for slopes in self._slopes]
+
+    def of(self, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the slopes of a few pixels (places in the flattened plane) over the groups so far."""
+        total, weighted = self._sum.reshape(-1)[pixels], self._weighted.reshape(-1)[pixels]
+        centre, norm = _factors(self._group)
+        slopes: NDArray[np.float32] = ((12.0 * weighted - centre * total) * norm).astype(np.float32)
+        return slopes
 
 
 @dataclass(frozen=True)
@@ -76,8 +100,8 @@ def variances_over_ramps(
 ) -> None:
     """Give the variance over ramps of the slopes of the first n groups, for every n of a window.
 
-    Sample variances (ddof 1) of the ramps whose first n groups are good, by Welford's recurrence over
-    the ramps in their order: a plain sum of squares would lose a hot pixel's noise.
+    Sample variances (ddof 1) of the ramps whose first n groups are good, about their mean: a plain sum of
+    squares would lose a hot pixel's noise.
 
     Parameters
     ----------
@@ -114,22 +138,37 @@ def variances_over_ramps(
 
 
 @kernel
-def _advance(
-    total: NDArray[np.float64],
-    weighted: NDArray[np.float64],
-    slopes: NDArray[np.float64],
-    signal: NDArray[Any],
-    group: int,
-) -> None:
+def _factors(group):  # type: ignore[no-untyped-def]
     n = group + 1.0
-    centre = 6.0 * (n - 1.0)
-    norm = 1.0 / max(n * (n * n - 1.0), 1.0)
-    for row in range(signal.shape[0]):
-        for column in range(signal.shape[1]):
-            value = np.float64(signal[row, column])
-            total[row, column] += value
-            weighted[row, column] += group * value
-            slopes[row, column] = (12.0 * weighted[row, column] - centre * total[row, column]) * norm
+    return 6.0 * (n - 1.0), 1.0 / max(n * (n * n - 1.0), 1.0)
+
+
+@kernel
+def _advance(total, weighted, slopes, signal, use, group, column):  # type: ignore[no-untyped-def]
+    width = slopes.shape[1]
+    for row in range(slopes.shape[0]):
+        sums = total[row, column : column + width]
+        weighted_sums = weighted[row, column : column + width]
+        _add_to_sums(group, signal[row, column : column + width], sums, weighted_sums)
+        _slopes_of(group, sums, weighted_sums, use[row, column : column + width], slopes[row])
+
+
+# Loops of few arrays each, or the compiler would not do several pixels at once.
+@kernel
+def _add_to_sums(group, values, total, weighted):  # type: ignore[no-untyped-def]
+    place = np.float64(group)
+    for p in range(total.size):
+        value = np.float64(values[p])
+        total[p] += value
+        weighted[p] += place * value
+
+
+@kernel
+def _slopes_of(group, total, weighted, use, slopes):  # type: ignore[no-untyped-def]
+    centre, norm = _factors(group)
+    for p in range(slopes.size):
+        slope = np.float32((12.0 * weighted[p] - centre * total[p]) * norm)
+        slopes[p] = slope if use[p] else np.float32(np.nan)
 
 
 @kernel
@@ -146,37 +185,36 @@ def _variances(  # type: ignore[no-untyped-def]
     last_pixel,
     into,
 ):
+    ramps = signal.shape[0]
     raw = np.empty(BLOCK, np.uint32)
-    use = np.empty(BLOCK)
-    slope = np.empty(BLOCK)
-    count = np.empty(BLOCK)
+    slopes = np.empty((ramps, BLOCK))
+    count = np.empty(BLOCK, np.int32)
     mean = np.empty(BLOCK)
     squares = np.empty(BLOCK)
     for start in range(first_pixel, last_pixel, BLOCK):
         stop = min(start + BLOCK, last_pixel)
         for g in range(signal.shape[1]):
-            count[:] = 0.0
+            count[:] = 0
             mean[:] = 0.0
             squares[:] = 0.0
-            for ramp in range(signal.shape[0]):
-                _gather(
-                    signal[ramp, g, start:stop],
-                    quality[ramp, g, start:stop],
-                    alive[ramp, start:stop],
-                    raw,
-                    use,
-                )
-                _add_group(first_group + g, raw, total[ramp, start:stop], weighted[ramp, start:stop], slope)
-                _add_ramp(slope, use, stop - start, count, mean, squares)
+            for ramp in range(ramps):
+                good = alive[ramp, start:stop]
+                _gather(signal[ramp, g, start:stop], quality[ramp, g, start:stop], good, raw)
+                sums, weighted_sums = total[ramp, start:stop], weighted[ramp, start:stop]
+                _add_group(first_group + g, raw, sums, weighted_sums, slopes[ramp])
+                _count(slopes[ramp], good, count, mean)
+            for p in range(stop - start):
+                mean[p] /= max(count[p], 1)
+            for ramp in range(ramps):
+                _add_squares(slopes[ramp], alive[ramp, start:stop], mean, squares)
             variances = into[g, start:stop]
             for p in range(stop - start):
-                variance = squares[p] / (count[p] - 1.0) if count[p] > 1.0 else np.nan
-                ramps = np.int64(count[p])
-                variances[p] = variance / factors[ramps] if ramps >= minimum else np.nan
+                variance = squares[p] / (count[p] - 1.0) if count[p] > 1 else np.nan
+                variances[p] = variance / factors[count[p]] if count[p] >= minimum else np.nan
 
 
 @kernel
-def _gather(signal, quality, alive, raw, use):  # type: ignore[no-untyped-def]
+def _gather(signal, quality, alive, raw):  # type: ignore[no-untyped-def]
     for p in range(signal.size):
         value = signal[p]
         value = (
@@ -189,29 +227,31 @@ def _gather(signal, quality, alive, raw, use):  # type: ignore[no-untyped-def]
         alive[p] = good
         # The sums of a ramp that has ended are not looked at any more.
         raw[p] = value if good else np.uint32(0)
-        use[p] = 1.0 if good else 0.0
 
 
-# Loops of few arrays each, or the compiler would not do several pixels at once.
 @kernel
-def _add_group(group, raw, total, weighted, slope):  # type: ignore[no-untyped-def]
+def _add_group(group, raw, total, weighted, slopes):  # type: ignore[no-untyped-def]
     values = raw.view(np.float32)
-    n = group + 1.0
-    centre = 6.0 * (n - 1.0)
-    norm = 1.0 / max(n * (n * n - 1.0), 1.0)
+    place = np.float64(group)
+    centre, norm = _factors(group)
     for p in range(total.size):
         value = np.float64(values[p])
-        total[p] += value
-        weighted[p] += group * value
-        slope[p] = (12.0 * weighted[p] - centre * total[p]) * norm
+        sums = total[p] + value
+        weighted_sums = weighted[p] + place * value
+        total[p] = sums
+        weighted[p] = weighted_sums
+        slopes[p] = (12.0 * weighted_sums - centre * sums) * norm
 
 
 @kernel
-def _add_ramp(slope, use, pixels, count, mean, squares):  # type: ignore[no-untyped-def]
-    for p in range(pixels):
-        more = count[p] + use[p]
-        off = slope[p] - mean[p]
-        moved = mean[p] + use[p] * off / max(more, 1.0)
-        squares[p] += use[p] * (off * (slope[p] - moved))
-        mean[p] = moved
-        count[p] = more
+def _count(slopes, alive, count, mean):  # type: ignore[no-untyped-def]
+    for p in range(alive.size):
+        count[p] += np.int32(alive[p])
+        mean[p] += slopes[p] if alive[p] else 0.0
+
+
+@kernel
+def _add_squares(slopes, alive, mean, squares):  # type: ignore[no-untyped-def]
+    for p in range(alive.size):
+        off = slopes[p] - mean[p]
+        squares[p] += off * off if alive[p] else 0.0

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.noise.pixels import Pixels, Plane
-from services.noise.robust import gather
 from services.noise.slopes import SlopePlanes
 from shared.medians import Room, median_and_sigma
 
@@ -32,27 +31,26 @@ class SlopeSpread:
     def add(self, plane: Plane, pixels: Pixels) -> None:
         """Add the next plane, groups and integrations ascending."""
         if not self.medians:
-            self._running = SlopePlanes(plane.signal.shape)
-        slopes = self._running.add(plane.group, plane.signal)
+            self._running = SlopePlanes(plane.signal.shape, pixels.amplifiers)
         if plane.group == 0:
             self.medians.append([])
             self.sigmas.append([])
             self.reference_sigmas.append([])
-            self._with_reference = bool(pixels.reference.any())
-            return
+            self._reference = np.flatnonzero(pixels.reference)
         use = plane.alive & pixels.active
-        _, parts = gather(slopes, use, pixels.amplifiers, self._room)
-        both = [self._spread(part) for part in parts]
+        parts = self._running.add(plane.group, plane.signal, use)
+        if plane.group == 0:
+            return
+        both = [
+            self._spread(part, int(np.count_nonzero(use[:, columns])))
+            for part, columns in zip(parts, pixels.amplifiers, strict=True)
+        ]
         self.medians[-1].append([centre for centre, _ in both])
         self.sigmas[-1].append([sigma for _, sigma in both])
-        sigma = np.nan
-        if self._with_reference:
-            everywhere = [slice(0, use.shape[1])]
-            values, _ = gather(slopes, plane.alive & pixels.reference, everywhere, self._room)
-            _, sigma = self._spread(values)
-        self.reference_sigmas[-1].append(sigma)
+        alive = self._reference[plane.alive.reshape(-1)[self._reference]]
+        self.reference_sigmas[-1].append(self._spread(self._running.of(alive), alive.size)[1])
 
-    def _spread(self, values: NDArray[np.float64]) -> tuple[float, float]:
-        if values.size < _FEWEST_PIXELS:
+    def _spread(self, slopes: NDArray[np.float32], known: int) -> tuple[float, float]:
+        if known < _FEWEST_PIXELS:
             return np.nan, np.nan
-        return median_and_sigma(values, self._room)
+        return median_and_sigma(slopes, self._room)

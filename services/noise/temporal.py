@@ -4,6 +4,7 @@ Bands of rows outside, groups ascending within: all ramps go forward together, s
 sums are held, whatever the number of groups. Threads read the next window while all processors work on one.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from services.noise.effective_noise import MINIMUM_PER_PIXEL
 from services.noise.memory import IN_FLIGHT, Windows
 from services.noise.pixels import DO_NOT_USE
-from services.noise.robust import gather, variance_median_factor
+from services.noise.robust import variance_median_factor
 from services.noise.slopes import BLOCK, RampSums, variances_over_ramps
 from shared.configuration import ConfigurationKey
 from shared.cubes import Cube
@@ -71,10 +72,14 @@ def temporal_sigmas(
         requests = stack.enter_context(ThreadPoolExecutor(_REQUESTS, "request"))
         stack.callback(requests.shutdown, cancel_futures=True)
         factors = variance_median_factor(np.arange(len(ramps) + 1))
+        written: deque[Future[None]] = deque()
         for loaded in _Walk(ramps, key, windows, requests):
             pixels = loaded.signal.shape[2]
             step = -(-pixels // (threads * _PARTS * BLOCK)) * BLOCK
             parts = [slice(at, min(at + step, pixels)) for at in range(0, pixels, step)]
+            if len(written) == IN_FLIGHT:
+                # What this window puts its variances into must have gone to the file.
+                written.popleft().result()
             work = [
                 working.submit(
                     variances_over_ramps,
@@ -92,14 +97,15 @@ def temporal_sigmas(
             for one in work:
                 one.result()
             found = loaded.variances.reshape(len(loaded.variances), -1, key.subsize1)
-            cube.write(loaded.groups.start, loaded.rows.start, found)
+            # While the next window is worked on.
+            written.append(requests.submit(cube.write, loaded.groups.start, loaded.rows.start, found))
             tick()
+        for last in written:
+            last.result()
 
         def by_amplifier(group: int) -> list[float]:
             plane = cube.plane(group)
-            known = np.isfinite(plane)
-            _, parts = gather(plane, known, amplifiers(key))
-            return [float(np.sqrt(median(part))) for part in parts]
+            return [float(np.sqrt(median(plane[:, columns].reshape(-1)))) for columns in amplifiers(key)]
 
         medians = stack.enter_context(ThreadPoolExecutor(min(threads, _MOST_THREADS), "median"))
         return np.array(list(medians.map(by_amplifier, range(1, key.ngroups))))

@@ -23,9 +23,10 @@ from services.noise.effective_noise import (
     theory_variance,
     whole_number_step,
 )
-from services.noise.pixels import ENDS_RAMP
+from services.noise.pixels import ENDS_RAMP, Pixels, Plane
 from services.noise.robust import variance_median_factor
 from services.noise.slopes import RampSums, SlopePlanes, variances_over_ramps
+from services.noise.spatial import SlopeSpread
 from shared.detectors import EXPECTED
 from shared.medians import median, median_and_sigma
 
@@ -49,13 +50,62 @@ def test_slopes_of_every_number_of_groups_are_polyfits(groups, level, rate, seed
     signal = rng.normal(0, 8, (groups, 3, 5)) + level + rate * np.arange(groups)[:, None, None]
     signal = signal.astype(np.float32)
     # When two of them go through the running sums one after the other
-    planes = SlopePlanes((3, 5))
+    columns = [slice(0, 2), slice(2, 5)]
+    planes = SlopePlanes((3, 5), columns)
+    slopes, some = [], []
+    use = rng.random(signal.shape) < 0.8
     for ramp in (signal[::-1].copy(), signal):
-        slopes = [planes.add(group, plane).copy() for group, plane in enumerate(ramp)]
-    # Then the slope of each number of groups is polyfit's
+        slopes, some = [], []
+        for group, plane in enumerate(ramp):
+            slopes.append([part.copy() for part in planes.add(group, plane, use[group])])
+            some.append(planes.of(np.array([14, 0, 7])))
+    # Then the slope of each number of groups is polyfit's, amplifier by amplifier, for pixels in use
     for n in range(2, groups + 1):
-        wanted = polyfit_slopes(signal, n)
-        np.testing.assert_allclose(slopes[n - 1], wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
+        fits = polyfit_slopes(signal, n)
+        near = {"rtol": 1e-6, "atol": 1e-6 * np.abs(fits).max()}
+        wanted = np.where(use[n - 1], fits, np.nan)
+        for found, one in zip(slopes[n - 1], columns, strict=True):
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, wanted[:, one].ravel(), **near)
+        # and of a few pixels for all of them
+        np.testing.assert_allclose(some[n - 1], fits.ravel()[[14, 0, 7]], **near)
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_spatial_noise_is_that_of_the_slopes_of_unflagged_active_pixels(size):
+    # Given two ramps of a subarray with two outputs, reference pixels, bad ones and hits
+    rng = np.random.default_rng(size)
+    signal = (rng.normal(0, 5, (2, 4, size, 2 * size)) + 1e4).astype(np.float32)
+    alive = np.logical_and.accumulate(rng.random(signal.shape) < 0.97, axis=1)
+    sky = np.zeros((size, 2 * size), bool)
+    sky[1:-1] = True
+    good = rng.random(sky.shape) < 0.9
+    columns = [slice(0, size), slice(size, 2 * size)]
+    pixels = Pixels(sky, sky & good, ~sky & good, columns)
+    flags = np.zeros(sky.shape, np.uint8)
+    # When
+    spread = SlopeSpread()
+    for ramp in range(2):
+        for group in range(4):
+            plane = Plane(ramp, group, signal[ramp, group], flags, flags > 0, alive[ramp, group])
+            spread.add(plane, pixels)
+    # Then there is a figure of every number of groups and output, where it has pixels enough
+    for ramp in range(2):
+        for n in range(2, 5):
+            slopes, use = polyfit_slopes(signal[ramp], n), alive[ramp, n - 1]
+            for output, one in enumerate(columns):
+                found = spread.medians[ramp][n - 2][output], spread.sigmas[ramp][n - 2][output]
+                wanted = _median_and_mad(slopes[:, one][(use & pixels.active)[:, one]])
+                np.testing.assert_allclose(found, wanted, rtol=2e-6)
+            wanted = _median_and_mad(slopes[use & pixels.reference])[1]
+            np.testing.assert_allclose(spread.reference_sigmas[ramp][n - 2], wanted, rtol=2e-6)
+
+
+def _median_and_mad(values):
+    if values.size < 10:
+        return math.nan, math.nan
+    centre = np.median(values)
+    return centre, np.median(np.abs(values - centre)) / stats.norm.ppf(0.75)
 
 
 def _variances(ramps, quality, usable=None, step=None, parts=None, minimum=2, factors=None):
@@ -115,9 +165,9 @@ def test_variance_over_ramps_is_that_of_polyfits_of_unflagged_ramps():
 @given(
     count=st.integers(1, 12),
     groups=st.integers(2, 9),
-    pixels=st.integers(1, 600),
+    pixels=st.integers(1, 1200),
     step=st.integers(1, 9),
-    cut=st.integers(1, 600),
+    cut=st.integers(1, 1200),
     kind=st.sampled_from(["noise", "constant", "ties", "masked", "outlier", "not finite"]),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -166,13 +216,14 @@ def test_white_noise_has_the_closed_form_slope_error():
     rng = np.random.default_rng(4)
     sigma, groups = 7.0, 16
     signal = rng.normal(0, sigma, (groups, 300, 300))
-    planes = SlopePlanes((300, 300))
+    planes = SlopePlanes((300, 300), [slice(0, 300)])
+    everywhere = np.ones((300, 300), bool)
     # Then sigma(slope_n) = sigma sqrt(12 / (n (n^2 - 1))) at every n
     for group, plane in enumerate(signal):
-        slopes = planes.add(group, plane)
+        (slopes,) = planes.add(group, plane, everywhere)
         n = group + 1
         if n > 1:
-            measured = median_and_sigma(slopes.ravel())[1]
+            measured = median_and_sigma(slopes)[1]
             assert measured == pytest.approx(sigma * math.sqrt(12 / (n * (n**2 - 1))), rel=0.02)
 
 

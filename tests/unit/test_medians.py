@@ -1,11 +1,14 @@
 """Middles against numpy, whatever the values."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.medians import Room, middle_deviations, middles
+import shared.medians
+from shared.medians import SIGMA_PER_MAD, Room, median, median_and_sigma, middle_deviations, middles
 
 
 def _kinds(rng, size, dtype):
@@ -13,31 +16,96 @@ def _kinds(rng, size, dtype):
     yield np.round(rng.normal(size=size)).astype(dtype)
     yield np.full(size, 3.25, dtype)
     yield np.sort(rng.normal(size=size)).astype(dtype)
+    yield np.sort(rng.normal(size=size)).astype(dtype)[::-1].copy()
     # Structure that beats with the stride of a sample.
     yield np.tile(np.arange(29.0), size // 29 + 1)[:size].astype(dtype)
     # A value far out, and two populations.
     yield np.r_[rng.normal(size=size - 1), 1e30].astype(dtype)
     yield np.where(rng.random(size) < 0.5, 0.0, 1e4).astype(dtype)
+    # Half of all the same, which the middle lies in or at the edge of.
+    yield np.where(rng.random(size) < 0.5, 0.0, rng.normal(size=size)).astype(dtype)
+    yield np.where(rng.random(size) < 0.5, 0.0, np.abs(rng.normal(size=size))).astype(dtype)
 
 
-@given(
-    size=st.integers(1, 100_000) | st.integers(32_000, 34_000),
-    dtype=st.sampled_from(["f4", "f8"]),
-    seed=st.integers(0, 99),
-)
+#: Around what is partitioned as a whole, around the blocks that are compared at once, and planes.
+_SIZES = st.integers(1, 100_000) | st.integers(4_000, 4_200) | st.integers(0, 20).map(lambda n: 8_190 + n)
+
+
+def _in_the_middle(values):
+    ordered = np.sort(values)
+    return ordered[(values.size - 1) // 2], ordered[values.size // 2]
+
+
+@given(size=_SIZES, dtype=st.sampled_from(["f4", "f8"]), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=40)
 def test_middles_and_middle_deviations_are_exact(size, dtype, seed):
     rng = np.random.default_rng(seed)
     room = Room()
     for values in _kinds(rng, size, dtype):
         before = values.copy()
-        ordered = np.sort(values)
-        wanted = ordered[(size - 1) // 2], ordered[size // 2]
+        wanted = _in_the_middle(values)
         assert middles(values, room) == wanted == middles(values)
         centre = wanted[0]
-        off = np.sort(np.abs(values - centre))
-        assert middle_deviations(values, centre, room) == (off[(size - 1) // 2], off[size // 2])
+        assert middle_deviations(values, centre, room) == _in_the_middle(np.abs(values - centre))
         np.testing.assert_array_equal(values, before)
+
+
+@given(
+    size=_SIZES,
+    dtype=st.sampled_from(["f4", "f8"]),
+    without=st.sampled_from([0.001, 0.05, 0.5, 0.99]),
+    infinite=st.sampled_from([0.0, 0.01, 0.3]),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=40)
+def test_nan_takes_no_part_and_infinities_have_their_place(size, dtype, without, infinite, seed):
+    # Given values of any kind of which some are unknown, some infinite
+    rng = np.random.default_rng(seed)
+    for values in _kinds(rng, size, dtype):
+        values[rng.random(size) < infinite / 2] = np.inf
+        values[rng.random(size) < infinite / 2] = -np.inf
+        values[rng.random(size) < without] = np.nan
+        known = values[~np.isnan(values)]
+        if not known.size or not np.isfinite(_in_the_middle(known)).all():
+            continue
+        # When, Then the unknown ones are as if they were not there
+        wanted = _in_the_middle(known)
+        assert middles(values) == wanted
+        assert middle_deviations(values, wanted[0]) == _in_the_middle(np.abs(known - wanted[0]))
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 5_000, 50_000])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_of_nothing_known_median_and_sigma_are_nan(size, dtype):
+    nothing = np.full(size, np.nan, dtype)
+    assert math.isnan(median(nothing))
+    assert all(math.isnan(one) for one in median_and_sigma(nothing))
+    if size:
+        # A single known one is the median, and has no width
+        nothing[size // 2] = 4.5
+        assert median_and_sigma(nothing) == (4.5, 0.0)
+
+
+def test_where_a_sample_misleads_the_middles_are_exact_all_the_same():
+    # Given values of which the sample sees only the ones that are far from the median
+    values = np.random.default_rng(2).normal(size=90_000)
+    stride = int(math.sqrt(values.size)) // shared.medians._SAMPLED
+    values[::stride] += 1e6
+    # Then
+    assert middles(values) == _in_the_middle(values)
+    assert middle_deviations(values, 0.25) == _in_the_middle(np.abs(values - 0.25))
+    values[:] = np.nan
+    values[1::stride] = np.arange(values[1::stride].size)
+    assert middles(values) == _in_the_middle(values[1::stride])
+
+
+@given(size=st.integers(1, 60_000), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=20)
+def test_sigma_is_that_of_the_median_absolute_deviation(size, seed):
+    values = np.random.default_rng(seed).normal(3, 2, size)
+    centre, sigma = median_and_sigma(values)
+    assert centre == pytest.approx(np.median(values), rel=1e-12)
+    assert sigma == pytest.approx(SIGMA_PER_MAD * np.median(np.abs(values - centre)), rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
