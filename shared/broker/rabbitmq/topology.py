@@ -84,7 +84,8 @@ def apply(settings: BrokerSettings, dry_run: bool = False) -> list[Difference]:
     """
     api = Management(settings)
     vhost = settings.vhost
-    if api.get("vhosts", vhost) is None:
+    # The list shows each user its own; a single one is for administrators only.
+    if vhost not in {each["name"] for each in api.get("vhosts") or []}:
         raise EnvironmentFault(
             f"the broker at {settings.where} has no virtual host {vhost!r}; create it "
             f"(`rabbitmqctl add_vhost {vhost}`), or correct DARKS_BROKER_URL"

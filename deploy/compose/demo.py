@@ -1,0 +1,113 @@
+"""The whole way, as a stranger would go it: simulated exposures into the bucket, announced, references out.
+
+    python demo.py FOLDER [--raw s3://darks/raw/] [--plan FILE] [--minutes N]
+
+FOLDER gets the exposures and, in ``crds_cache``, the references that ingest needs for them: the services see
+the same folder. The environment is an operator's (DARKS_BROKER_*, DARKS_STORE, DARKS_S3_*, AWS_*).
+Everything may be done again: what was made before is found, and announced again.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from services.operations.setup import open_existing, operator_settings
+from services.schedule import peek
+from shared.errors import DarksError, EnvironmentFault
+from shared.service_settings import read_settings, read_settings_file
+from shared.settings import S3Settings
+from shared.store.base import Store
+from shared.store.keys import bucket_address
+from shared.store.manifest import Manifest, find_all
+from shared.store.s3_client import make_client, s3_faults
+
+PLAN = Path(__file__).with_name("demo-plan.json")
+_ASK_AGAIN = 3.0
+
+
+def simulated(folder: Path, plan: Path) -> list[Path]:
+    """Return the exposures of the plan, simulated where that was not done before."""
+    if not (folder / "truth.json").exists():
+        _darks("simulate", "--plan", str(plan), "--out", str(folder))
+    return sorted((folder / "darks").glob("*_uncal.fits"))
+
+
+def upload(files: list[Path], raw: str) -> None:
+    """Put exposures where they are announced from."""
+    bucket, prefix = bucket_address(raw)
+    client = make_client(read_settings(S3Settings))
+    for path in files:
+        with s3_faults(f"s3://{bucket}"), path.open("rb") as body:
+            client.put_object(Bucket=bucket, Key=f"{prefix}/{path.name}".lstrip("/"), Body=body)
+
+
+def references(store: Store, exposures: set[str]) -> Iterator[Manifest]:
+    """Yield the references that were built from these exposures."""
+    for manifest in find_all(store, "darkref/"):
+        if manifest.product == "reference" and exposures & set(manifest.facts["exposures"]):
+            yield manifest
+
+
+def wait_for(store: Store, files: list[Path], minutes: float) -> list[Manifest]:
+    """Return the references of these exposures, one of every configuration, once they are in the store.
+
+    Raises
+    ------
+    EnvironmentFault
+        If they are not there in time.
+    """
+    candidates = [peek(path) for path in files]
+    exposures = {one.exposure_id for one in candidates}
+    wanted = {one.configuration for one in candidates}
+    deadline = time.monotonic() + minutes * 60
+    while True:
+        found = list(references(store, exposures))
+        left = wanted - {one.facts["configuration"] for one in found}
+        if not left:
+            return found
+        if time.monotonic() > deadline:
+            raise EnvironmentFault(
+                f"after {minutes:g} minutes there is no reference of {', '.join(sorted(map(str, left)))}: "
+                "see `nircam-darks status` and the logs of ingest and darkref"
+            )
+        time.sleep(_ASK_AGAIN)
+
+
+def _darks(*words: str) -> None:
+    done = subprocess.run([Path(sys.executable).with_name("nircam-darks"), *words], check=False)
+    if done.returncode:
+        raise EnvironmentFault(f"nircam-darks {words[0]} ended with {done.returncode}; it said why")
+
+
+def main() -> int:
+    """Run as a command; return its exit code."""
+    raw_text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw_text)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--raw", default="s3://darks/raw/", help="where exposures lie: s3://bucket/prefix/")
+    parser.add_argument("--plan", type=Path, default=PLAN, help="what to simulate")
+    parser.add_argument("--minutes", type=float, default=15, help="how long to wait for the references")
+    arguments = parser.parse_args()
+    try:
+        read_settings_file()
+        files = simulated(arguments.folder, arguments.plan)
+        upload(files, arguments.raw)
+        raw = arguments.raw.rstrip("/") + "/"
+        _darks("announce", "--complete", "--uri-prefix", raw, *map(str, files))
+        with closing(open_existing(operator_settings())) as store:
+            for manifest in wait_for(store, files, arguments.minutes):
+                print(f"reference of {manifest.facts['configuration']}:")
+                for entry in manifest.objects:
+                    print(f"    {store.uri(entry.key)}  {entry.size} bytes")
+    except (DarksError, OSError) as error:
+        print(f"demo.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
