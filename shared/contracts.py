@@ -10,16 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from shared.messages import SCHEMAS, VERSION, Envelope
-from shared.topology import BINDINGS, EXCHANGE
+from shared.topology import BINDINGS, EXCHANGE, SENDS
 
 ASYNCAPI = "asyncapi.json"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-#: Service -> what it publishes. `exposure.announced` comes from outside.
-_SENDS: dict[str, tuple[str, ...]] = {
-    "ingest": ("exposure.ingested", "exposure.rejected", "set.check", "set.ready"),
-    "darkref": ("reference.built",),
-    "noise": ("noise.measured",),
-}
 
 
 def files() -> dict[str, str]:
@@ -80,7 +74,7 @@ def asyncapi() -> dict[str, Any]:
                 "channel": {"$ref": f"#/channels/{name}"},
                 "summary": f"{service} {action}s {name}",
             }
-            for action, table in (("receive", BINDINGS), ("send", _SENDS))
+            for action, table in (("receive", BINDINGS), ("send", SENDS))
             for service, names in table.items()
             for name in names
         },

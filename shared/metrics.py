@@ -16,6 +16,7 @@ from shared.errors import NoSpaceLeft, PublishFailed, StoreUnavailable
 from shared.health import Watched
 from shared.messages import Envelope, ExposureIngested, ExposureRejected, NoiseMeasured, ReferenceBuilt
 from shared.metric_names import DIRECTIONS, METRICS, OUTCOMES, VERIFICATIONS
+from shared.topology import SENDS
 from shared.worker_events import WorkerEvent
 
 #: Half the width of the band that is expected, in its sigmas: that of the products' verdicts.
@@ -77,6 +78,8 @@ class Metrics:
             self._count("darks_messages_processed_total", 0, outcome)
         for direction in DIRECTIONS:
             self._count("darks_store_bytes_total", 0, direction)
+        for schema in SENDS.get(self._service, ()):
+            self._count("darks_messages_published_total", 0, schema)
         for histogram in self._histograms.values():
             histogram.labels(self._service)
         self._gauges["darks_jobs_in_progress"].labels(self._service).set(0)

@@ -13,6 +13,13 @@ BINDINGS: dict[str, tuple[str, ...]] = {
     "noise": ("exposure.ingested", "set.ready"),
 }
 
+#: Service -> what it publishes. `exposure.announced` comes from outside.
+SENDS: dict[str, tuple[str, ...]] = {
+    "ingest": ("exposure.ingested", "exposure.rejected", "set.check", "set.ready"),
+    "darkref": ("reference.built",),
+    "noise": ("noise.measured",),
+}
+
 #: Published for whoever listens; an unroutable one is no failure.
 INFORMATIONAL = frozenset({"exposure.rejected", "reference.built", "noise.measured"})
 

@@ -1,0 +1,296 @@
+"""The dashboard of who asks about the detectors: dark current, noise and jumps against what is expected."""
+
+from dataclasses import dataclass
+
+from frame import begin, labels_variable
+from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
+from grafana_foundation_sdk.models.common import BigValueTextMode
+from panels import ANY_IS_BAD, BAD, GOOD, LOOK, PLAIN, Query, stat, states, timeseries, with_band
+from tables import Column, table
+
+#: The limit at which deploy/prometheus/rules/alerts.yml tells somebody that a set stalls.
+QUIET_SECONDS = 6 * 3600
+#: A band of what is expected reaches from -2 to +2 sigma, see `shared.metrics`.
+BAND_SIGMAS = 2
+NEVER = -1
+
+DETECTOR = 'detector=~"$detector"'
+PLACE = 'detector=~"$detector",subarray=~"$subarray"'
+MEASURED = "darks:measured_timestamp_seconds"
+JUMPS = f"darks:jump_pixel_fraction:newest{{{PLACE}}}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the detectors of which a value is expected.
+
+    Attributes
+    ----------
+    name : str
+        As a reader calls it.
+    metric : str
+        That of its newest value is ``darks:<metric>:newest``, that of its band ``darks:expected_<metric>``.
+    holds : str
+        For what the expectation holds.
+    """
+
+    name: str
+    metric: str
+    unit: str
+    what: str
+    holds: str
+
+    @property
+    def newest(self) -> str:
+        """The query of its newest value."""
+        return f"darks:{self.metric}:newest{{{PLACE}}}"
+
+    def edge(self, edge: str) -> str:
+        """Return the query of one edge of its band."""
+        return f'darks:expected_{self.metric}{{{DETECTOR},edge="{edge}"}}'
+
+    @property
+    def sigmas(self) -> str:
+        """The query of its distance from the middle of the band, in sigma of the expectation."""
+        band = f"darks:expected_{self.metric}{{{DETECTOR}}}"
+        middle = f"avg by (detector) ({band})"
+        sigma = f"((max by (detector) ({band}) - min by (detector) ({band})) / {2 * BAND_SIGMAS})"
+        return f"({self.newest} - on (detector) group_left () {middle}) / on (detector) group_left () {sigma}"
+
+
+DARK_CURRENT = Figure(
+    "Dark current",
+    "dark_current_electrons_per_kilosecond",
+    "suffix:e-/1000 s",
+    "Dark current of the newest dark reference",
+    "NRC-09's table for this detector's channel",
+)
+EFFECTIVE_NOISE = Figure(
+    "Effective noise",
+    "effective_noise_electrons",
+    "suffix:e-",
+    "Spatial effective noise of the newest set, at all groups",
+    "1000 s of RAPID only: shorter ramps are noisier, and not out of order for that",
+)
+CDS_NOISE = Figure(
+    "CDS noise",
+    "cds_noise_electrons",
+    "suffix:e-",
+    "Noise of the difference of two following groups, of the newest set",
+    "groups of a single frame only (RAPID, BRIGHT1): averaged frames are quieter",
+)
+FIGURES = (DARK_CURRENT, EFFECTIVE_NOISE, CDS_NOISE)
+#: Label `figure` of the metrics -> what a reader calls it.
+MEASUREMENTS = {"dark_current": "dark current", "noise": "noise of a set", "jumps": "jumps"}
+
+
+def dashboard() -> Dashboard:
+    """Return the builder of the dashboard."""
+    board = begin(
+        "Dark exposures: science",
+        "darks-science",
+        "What the newest exposures say about each NIRCam detector, against what is expected of it. Figures "
+        "of simulated exposures are shown only where DARKS_SIMULATED_METRICS is set. Errors, all amplifiers "
+        "and older products: the report, nircam-darks stability, nircam-darks coverage.",
+        "Darks(DarkCurrent|Noise|Reference|Set).*",
+    )
+    board.time("now-7d", "now").refresh("5m")
+    board.with_variable(
+        labels_variable(
+            "detector",
+            "Detector",
+            "NRCA1 to NRCA4 and NRCB1 to NRCB4 are short-wave, NRCALONG and NRCBLONG long-wave.",
+            "darks:expected_dark_current_electrons_per_kilosecond",
+        )
+    ).with_variable(
+        labels_variable(
+            "subarray", "Subarray", "The part of the detector that was read out; FULL is all of it.", MEASURED
+        )
+        # One measured for the first time is shown before the page is loaded anew.
+        .all_value(".+")
+    )
+    for row in (_glance, _distances, _coverage, _sets, _each_detector):
+        row(board)
+    return board
+
+
+def _glance(board: Dashboard) -> None:
+    board.with_row(Row("At a glance"))
+    panels = (
+        stat(
+            "Detectors measured",
+            "Detectors, of the ten, of which any figure was measured within the last 7 days.",
+            Query(f"count(group by (detector) ({MEASURED}{{{PLACE}}}))", "detectors"),
+        ),
+        stat(
+            "Out of their band",
+            "Figures whose newest verdict is above or below what is expected, their own error counted "
+            "(nothing that was measured: a dash).",
+            Query(f"sum(darks:out_of_expected_band:newest{{{PLACE}}})", "figures"),
+            steps=ANY_IS_BAD,
+        ),
+        stat(
+            "References in the time shown",
+            "Dark references built, by their verification. Rejected ones are kept, and take nobody's place.",
+            Query(
+                "sum by (verification) (increase(darks_references_built_total[$__range]))", "{{verification}}"
+            ),
+            width=8,
+            decimals=0,
+            over_range=True,
+        ).text_mode(BigValueTextMode.VALUE_AND_NAME),
+        stat(
+            "Sets waiting",
+            "Configurations with exposures that are in no dark reference yet.",
+            Query("darks:sets_waiting", "sets"),
+        ),
+        stat(
+            "Integrations waiting",
+            "Calibrated integrations that are in no dark reference yet, of all configurations.",
+            Query("sum(darks:set_waiting_integrations)", "integrations"),
+        ),
+    )
+    for panel in panels:
+        board.with_panel(panel)
+
+
+def _distances(board: Dashboard) -> None:
+    board.with_row(Row("All detectors against what is expected"))
+    band = ((None, LOOK), (-BAND_SIGMAS, "transparent"), (BAND_SIGMAS, LOOK))
+    for figure in FIGURES:
+        board.with_panel(
+            timeseries(
+                f"{figure.name}, from what is expected",
+                f"{figure.what}: how far from the middle of the expected band, in sigma of the "
+                f"expectation; the band is -2 to +2. It holds for {figure.holds}. A small subarray or a "
+                "short exposure may lie far outside by its own error alone: that is counted in the "
+                "verdicts below.",
+                Query(figure.sigmas, "{{detector}} {{subarray}}"),
+                unit="suffix:sigma",
+                floor=None,
+                steps=band,
+            )
+        )
+    board.with_panel(
+        timeseries(
+            "Pixels with a jump",
+            "Part of the pixels with a jump in the newest exposure or set. It grows with the exposure time, "
+            "so no one band holds for all; rates per cm2 and second, with their limits: the report.",
+            Query(JUMPS, "{{detector}} {{subarray}}"),
+            unit="percentunit",
+            width=12,
+        )
+    )
+    board.with_panel(
+        states(
+            "Verdicts",
+            "The product's own verdict, which counts the error of the measurement beside the width of the "
+            "band. noise: CDS noise, effective noise, jumps or reset noise.",
+            Query(
+                f"darks:out_of_expected_band:newest{{{PLACE}}}",
+                "{{detector}} {{subarray}}, {{figure}}",
+            ),
+            names=((0, "as expected", GOOD), (1, "out of the band", BAD)),
+            width=12,
+        )
+    )
+
+
+def _coverage(board: Dashboard) -> None:
+    board.with_row(Row("Coverage"))
+    known = f"group by (detector) (darks:expected_{DARK_CURRENT.metric}{{{DETECTOR}}})"
+    age = (
+        f'min by (detector) (time() - max_over_time({MEASURED}{{{DETECTOR},figure="%s"}}[$__range])) '
+        f"or {NEVER} * {known}"
+    )
+    board.with_panel(
+        table(
+            "Last measured",
+            "How long ago each detector was last measured, in any subarray; never: not within the time "
+            "shown. Which exposures NRC-09 still lacks: nircam-darks coverage.",
+            {"detector": "detector"},
+            *(
+                Column(age % figure, words, unit="s", decimals=1, names=((NEVER, "never", BAD),))
+                for figure, words in MEASUREMENTS.items()
+            ),
+            width=10,
+            height=12,
+        )
+    )
+    verdicts = ((0, "as expected", GOOD), (1, "out of the band", BAD))
+    board.with_panel(
+        table(
+            "Newest figures",
+            "Detectors and subarrays measured within the last 7 days, and the newest value of each figure.",
+            {"detector": "detector", "subarray": "subarray"},
+            *(Column(one.newest, one.name, unit=one.unit, decimals=2) for one in FIGURES),
+            Column(JUMPS, "pixels with a jump", unit="percentunit", decimals=2),
+            Column(
+                f"darks:out_of_expected_band:newest{{{PLACE}}}",
+                "verdict",
+                names=verdicts,
+            ),
+            width=14,
+            height=12,
+        )
+    )
+
+
+def _sets(board: Dashboard) -> None:
+    board.with_row(Row("Sets that wait"))
+    board.with_panel(
+        table(
+            "What waits, and for how long",
+            "Configurations with integrations in no dark reference yet. After 6 hours without a new exposure "
+            "DarksSetStalled is told; nircam-darks status says what the set waits for.",
+            {"configuration": "configuration"},
+            Column("darks:set_waiting_integrations > 0", "integrations"),
+            Column(
+                "darks:set_quiet_seconds",
+                "since its newest exposure",
+                unit="s",
+                decimals=1,
+                steps=((None, PLAIN), (QUIET_SECONDS, BAD)),
+            ),
+            Column(
+                "time() - darks_set_oldest_timestamp_seconds",
+                "since its oldest exposure",
+                unit="s",
+                decimals=1,
+            ),
+            width=16,
+        )
+    )
+    board.with_panel(
+        timeseries(
+            "Sets waiting",
+            "Configurations with exposures that are in no dark reference yet. Falls as references are built.",
+            Query("darks:sets_waiting", "sets"),
+        )
+    )
+
+
+def _each_detector(board: Dashboard) -> None:
+    board.with_row(Row("$detector").repeat("detector"))
+    low, high = "expected, low", "expected, high"
+    for figure in FIGURES:
+        panel = timeseries(
+            figure.name,
+            f"{figure.what}, by subarray; grey: the band of what is expected, 2 sigma either way. It holds "
+            f"for {figure.holds}.",
+            Query(figure.newest, "{{subarray}}"),
+            Query(figure.edge("low"), low),
+            Query(figure.edge("high"), high),
+            unit=figure.unit,
+            width=6,
+        )
+        board.with_panel(with_band(panel, low, high))
+    board.with_panel(
+        timeseries(
+            "Pixels with a jump",
+            "Part of the pixels with a jump in the newest exposure or set, by subarray.",
+            Query(JUMPS, "{{subarray}}"),
+            unit="percentunit",
+            width=6,
+        )
+    )
