@@ -4,30 +4,54 @@ A kernel is compiled once and kept beside its module, else in the user's own cac
 whose file system is read-only neither can be written, and numba would refuse to cache at all: then it is
 kept in the system's temporary folder. NUMBA_CACHE_DIR, where it is set, comes before all of these.
 
-A kernel calls only kernels of its own module: numba does not notice that those of another one changed.
+Numba compiles a kernel anew when its own file changed. A kernel that has others of another module compiled in
+says so (`built_on`): then it is compiled anew when one of those files changed, too.
 """
 
+import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
 from numba.core import config
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function with numba at its first call, or take what an earlier process compiled."""
+def kernel(function: Callable[..., Any], built_on: Sequence[ModuleType] = ()) -> Any:
+    """Compile a function with numba at its first call, or take what an earlier process compiled.
+
+    Parameters
+    ----------
+    function : callable
+    built_on : sequence of module
+        Other modules whose kernels or intrinsics it uses, and those that these use.
+    """
     try:
-        return numba.njit(function, cache=True, nogil=True)
+        return _noticing(numba.njit(function, cache=True, nogil=True), built_on)
     except RuntimeError:
         # Numba found no folder that it may write to.
         folder = _temporary()
     if folder is None:
         return numba.njit(function, nogil=True)
     config.CACHE_DIR = str(folder)
-    return numba.njit(function, cache=True, nogil=True)
+    return _noticing(numba.njit(function, cache=True, nogil=True), built_on)
+
+
+def _noticing(compiled: Any, modules: Sequence[ModuleType]) -> Any:
+    """Let a kernel's cache be void once the file of another module changed; numba offers no way to."""
+    if modules:
+        kept = compiled._cache._cache_file
+        files = [Path(str(module.__file__)) for module in modules]
+        kept._source_stamp = (kept._source_stamp, *(_stamp(file) for file in files))
+    return compiled
+
+
+def _stamp(file: Path) -> str:
+    # What is in it: with its date, an image's layers or a clone would never find what was compiled elsewhere.
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _temporary() -> Path | None:

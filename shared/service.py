@@ -52,8 +52,8 @@ class ExitCode(enum.IntEnum):
 
     STOPPED = (
         0,
-        "it was asked to stop (SIGTERM, SIGINT), or `DARKS_MESSAGES` or `DARKS_IDLE_SECONDS` was reached; the job "
-        "at hand was finished or put back",
+        "it was asked to stop (SIGTERM, SIGINT), or `DARKS_MESSAGES` or `DARKS_IDLE_SECONDS` was reached; "
+        "the job at hand was finished or put back",
     )
     BUG = 1, "an error nobody foresaw; the log ends with it: start the service again, and report it"
     CONFIGURATION = 2, "a setting is missing or wrong, or the HTTP port is taken; the log names it"
