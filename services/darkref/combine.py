@@ -3,29 +3,50 @@
 The clip is ``astropy.stats.sigma_clip(sigma, maxiters=5, cenfunc="median", stdfunc="std", axis=0)``,
 invalid values left out, then the mean and the population standard deviation of what is left.
 
-The values of a pixel are sorted, by a network of comparators that runs over a block of pixels at a time,
-so that medians are read off and every clip is a range of the sorted values. Sorting also makes the
-result independent of the order in which exposures are given. Sums are float64, where jwst_reffiles has
-float32: the two differ by its rounding.
+The values of a pixel are sorted, by a network of comparators that runs over pixels side by side, so that
+medians are read off and every clip is a range of the sorted values. Sorting also makes the result independent
+of the order in which exposures are given. Sums are float64, where jwst_reffiles has float32: the two differ
+by its rounding.
 
 Everything from the file's bytes to the product's is done to a block of pixels while it is in the
 processor's cache: byte order, hits, sorting, clip, and the running sums of the slopes.
 """
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
+from services.darkref import block_kernels, lanes, sorting
+from services.darkref.block_kernels import BLOCK, STEP, add_to_line, fetch_next, sort_rows, swapped
+from services.darkref.lanes import (
+    LANES,
+    below,
+    bits_of,
+    either,
+    equal,
+    fewer,
+    floating,
+    halved,
+    load,
+    root,
+    rounded,
+    spread,
+    store,
+    where,
+    widened,
+)
 from services.darkref.sorting import comparators
 from services.darkref.windows import BandState, Combined, Window
-from shared.compiled import kernel
+from shared import compiled
 
 #: GROUPDQ bit of a cosmic-ray hit (`stdatamodels.jwst.datamodels.dqflags.group["JUMP_DET"]`).
 JUMP_DET = 4
 #: Rounds of the clip, jwst_reffiles' and astropy's default.
 MAX_ITERATIONS = 5
-#: Pixels that are sorted side by side.
-BLOCK = 256
 _INFINITE = np.uint32(0x7F800000)
+
+_kernel = functools.partial(compiled.kernel, built_on=(block_kernels, lanes, sorting))
 
 
 def add_first_hits(
@@ -87,7 +108,7 @@ def sigma_clipped_mean(
     return tally
 
 
-@kernel
+@_kernel
 def _first_hits(groupdq, first_group, first_hit):  # type: ignore[no-untyped-def]
     for g in range(groupdq.shape[0]):
         group = first_hit.dtype.type(first_group + g)
@@ -97,7 +118,7 @@ def _first_hits(groupdq, first_group, first_hit):  # type: ignore[no-untyped-def
                 first_hit[p] = group
 
 
-@kernel
+@_kernel
 def _combine(  # type: ignore[no-untyped-def]
     signal,
     first_hit,
@@ -115,51 +136,39 @@ def _combine(  # type: ignore[no-untyped-def]
     tally,
 ):
     n, groups = signal.shape[:2]
-    bits = np.empty((n, BLOCK), np.uint32)
+    bits = np.empty(n * STEP, np.uint32)
     values = bits.view(np.float32)
     raw = np.empty(BLOCK, np.uint32)
     count = np.empty(BLOCK, np.int32)
-    centre = np.empty(BLOCK)
-    width = np.empty(BLOCK)
-    rounded = np.empty((2, BLOCK), np.float32)
+    results = np.empty((2, BLOCK), np.float32)
     for start in range(first_pixel, last_pixel, BLOCK):
         stop = min(start + BLOCK, last_pixel)
         for g in range(groups):
             group = first_hit.dtype.type(first_group + g)
             _gather(signal, first_hit, group, g, start, stop, bits, raw, count, moment, weights[g])
-            _sort(values, pairs)
-            _mean_and_std_of_all(values, count, centre, width)
-            tally[1] += _clip_block(values, count, sigma, stop - start, centre, width, rounded)
-            tally[0] += _put(rounded, count, start, stop, mean[g], std[g], used[g])
-            tally[2] += _add_to_line(rounded[0], count, weights[g], start, stop, line)
+            lost = _clip_block(values, n, count, pairs, sigma, stop - start, results[0], results[1])
+            measured = _put(results, count, start, stop, mean[g], std[g], used[g])
+            tally[0] += measured
+            tally[1] += measured - lost
+            tally[2] += add_to_line(results[0], count, weights[g], start, stop, line)
 
 
-@kernel
-def _swapped(value):  # type: ignore[no-untyped-def]
-    return (
-        ((value & np.uint32(0xFF)) << np.uint32(24))
-        | ((value & np.uint32(0xFF00)) << np.uint32(8))
-        | ((value >> np.uint32(8)) & np.uint32(0xFF00))
-        | (value >> np.uint32(24))
-    )
-
-
-@kernel
+@_kernel
 def _gather(  # type: ignore[no-untyped-def]
     signal, first_hit, group, g, start, stop, bits, raw, count, moment, weight
 ):
     # Row by row of the block, not pixel by pixel: the samples of a pixel lie a power of two apart on a
     # full frame, and would push each other out of the cache.
     count[:] = 0
-    bits[:, stop - start :] = _INFINITE
     values = raw.view(np.float32)
     for i in range(signal.shape[0]):
         stored = signal[i, g, start:stop]
         first = first_hit[i, start:stop]
         sums = moment[i, start:stop]
-        row = bits[i]
+        row = bits[i * STEP : i * STEP + BLOCK]
+        row[stop - start :] = _INFINITE
         for p in range(stop - start):
-            value = _swapped(stored[p])
+            value = swapped(stored[p])
             raw[p] = value
             valid = (first[p] > group) & ((value & _INFINITE) != _INFINITE)
             row[p] = value if valid else _INFINITE
@@ -167,89 +176,69 @@ def _gather(  # type: ignore[no-untyped-def]
         for p in range(stop - start):
             weighted = weight * np.float64(values[p])
             sums[p] += weighted if first[p] > group else 0.0
+        fetch_next(stored, 16)
+        if g == 0:
+            fetch_next(sums, 8)
+            fetch_next(first, 64)
 
 
-@kernel
-def _sort(values, pairs):  # type: ignore[no-untyped-def]
-    for k in range(pairs.shape[0]):
-        low, high = values[pairs[k, 0]], values[pairs[k, 1]]
-        for p in range(BLOCK):
-            a, b = low[p], high[p]
-            low[p] = a if a < b else b
-            high[p] = b if a < b else a
+@_kernel
+def _clip_block(values, n, count, pairs, sigma, pixels, means, stds):  # type: ignore[no-untyped-def]
+    # What is done to all is the first round of the clip, which for most is the last; the sums of a pixel run
+    # over its sorted values in order, as `_mean_and_std` has them.
+    lost = 0
+    for at in range(0, pixels, LANES):
+        sort_rows(values, n, at, pairs)
+        size = load(count, at)
+        half, before = halved(size), halved(size - spread(np.int32(1)))
+        sums, squares = spread(0.0), spread(0.0)
+        first = load(values, at)
+        lower = upper = last = spread(np.float32(0.0))
+        for i in range(n):
+            row = load(values, i * STEP + at)
+            measured = fewer(spread(np.int32(i)), size)
+            last = where(measured, row, last)
+            sums = sums + widened(where(measured, row, spread(np.float32(0.0))))
+        for i in range(n // 2 + 1):
+            row, number = load(values, i * STEP + at), spread(np.int32(i))
+            lower = where(equal(number, before), row, lower)
+            upper = where(equal(number, half), row, upper)
+        divisor = where(fewer(spread(np.int32(0)), size), floating(size), spread(1.0))
+        mean = sums / divisor
+        for i in range(n):
+            off = widened(load(values, i * STEP + at)) - mean
+            squares = squares + where(fewer(spread(np.int32(i)), size), off * off, spread(0.0))
+        std = root(squares / divisor)
+        store(means, at, rounded(mean))
+        store(stds, at, rounded(std))
+        median = spread(0.5) * (widened(lower) + widened(upper))
+        reach = spread(sigma) * std
+        low, high = below(widened(first), median - reach), below(median + reach, widened(last))
+        clipped = bits_of(either(low, high))
+        p = at
+        while clipped != 0:
+            if clipped & 1 and count[p] > 0:
+                means[p], stds[p], kept = _clip(values[p::STEP], count[p], sigma)
+                lost += count[p] - kept
+            clipped >>= 1
+            p += 1
+    return lost
 
 
-@kernel
-def _mean_and_std_of_all(values, count, centre, width):  # type: ignore[no-untyped-def]
-    # The first round of every pixel's clip, which for most is the last; the sums of a pixel run over its
-    # sorted values in order, as `_mean_and_std` has them.
-    centre[:] = 0.0
-    width[:] = 0.0
-    for i in range(values.shape[0]):
-        row = values[i]
-        for p in range(BLOCK):
-            centre[p] += np.float64(row[p]) if i < count[p] else 0.0
-    for p in range(BLOCK):
-        centre[p] /= max(count[p], 1)
-    for i in range(values.shape[0]):
-        row = values[i]
-        for p in range(BLOCK):
-            off = np.float64(row[p]) - centre[p]
-            width[p] += off * off if i < count[p] else 0.0
-    for p in range(BLOCK):
-        width[p] = np.sqrt(width[p] / max(count[p], 1))
-
-
-@kernel
-def _clip_block(values, count, sigma, pixels, centre, width, rounded):  # type: ignore[no-untyped-def]
-    total = 0
-    for p in range(pixels):
-        size = count[p]
-        mean, std, kept = centre[p], width[p], size
-        if size > 0:
-            middle = size // 2
-            median = np.float64(values[middle, p])
-            if size % 2 == 0:
-                median = 0.5 * (median + values[middle - 1, p])
-            if values[0, p] < median - sigma * std or values[size - 1, p] > median + sigma * std:
-                mean, std, kept = _clip(values[:, p], size, sigma)
-        rounded[0, p] = mean
-        rounded[1, p] = std
-        total += kept
-    return total
-
-
-@kernel
+@_kernel
 def _put(rounded, count, start, stop, mean, std, used):  # type: ignore[no-untyped-def]
     bits = rounded.view(np.uint32)
     means, stds, counts = mean[start:stop], std[start:stop], used[start:stop]
     total = 0
     for p in range(stop - start):
-        means[p] = _swapped(bits[0, p])
-        stds[p] = _swapped(bits[1, p])
+        means[p] = swapped(bits[0, p])
+        stds[p] = swapped(bits[1, p])
         counts[p] = count[p]
         total += count[p]
     return total
 
 
-@kernel
-def _add_to_line(mean, count, position, start, stop, line):  # type: ignore[no-untyped-def]
-    n, g, gg = line[0, start:stop], line[1, start:stop], line[2, start:stop]
-    y, gy = line[3, start:stop], line[4, start:stop]
-    without = 0
-    for p in range(stop - start):
-        measured = 1.0 if count[p] > 0 else 0.0
-        without += count[p] == 0
-        n[p] += measured
-        g[p] += position * measured
-        gg[p] += position * position * measured
-        # The mean of no measurement is 0, so it adds nothing here.
-        y[p] += np.float64(mean[p])
-        gy[p] += position * np.float64(mean[p])
-    return without
-
-
-@kernel
+@_kernel
 def _mean_and_std(values, first, last):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(first, last):
@@ -261,7 +250,7 @@ def _mean_and_std(values, first, last):  # type: ignore[no-untyped-def]
     return mean, np.sqrt(squares / (last - first))
 
 
-@kernel
+@_kernel
 def _clip(values, count, sigma):  # type: ignore[no-untyped-def]
     first, last = 0, np.int64(count)
     low, high = -np.inf, np.inf

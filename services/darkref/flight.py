@@ -9,9 +9,9 @@ The clip and its numbers are `services.darkref.small_samples`'; SCI is the mean 
 standard error: ``sqrt(f(N) * var / n)``, with the variance (ddof 1) of the n values that are left, and f
 for what the clip takes out of a Gaussian's variance.
 
-The values of a pixel are sorted by a network of comparators that runs over a block of pixels side by
-side; median and MAD are read off the sorted values. The k-th smallest deviation from the median is the
-least, over all runs of k sorted values, of the larger deviation of the run's two ends.
+The values of a pixel are sorted by a network of comparators that runs over pixels side by side; medians are
+read off. Sets of fewer than `small_samples.LEAST_FOR_STD` integrations sort the distances from the median as
+well, for the MAD, and their clip and sums stay in registers (`services.darkref.mad_kernels`).
 """
 
 import numpy as np

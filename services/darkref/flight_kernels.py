@@ -1,24 +1,38 @@
 """The compiled kernels of flight mode; `services.darkref.flight` says what they do, and calls them.
 
-Some are reference mode's too, and stand in `services.darkref.combine` again: a kernel may not call one of
-another module, whose changes numba's cache would not notice (`shared.compiled`).
+Nothing in them depends on which pixels lie side by side. What reference mode does as well stands in
+`services.darkref.block_kernels`.
 """
+
+import functools
 
 import numpy as np
 
-from shared.compiled import kernel
+from services.darkref import block_kernels, lanes, mad_kernels, sorting
+from services.darkref.block_kernels import BLOCK, STEP, add_to_line, fetch_next, sort_rows, swapped
+from services.darkref.lanes import (
+    LANES,
+    fewer,
+    load,
+    spread,
+    store,
+    where,
+    widened,
+)
+from services.darkref.mad_kernels import clip_by_mad
+from shared import compiled
 
 #: GROUPDQ bits that end the use of an integration at a pixel, from their first group on: DO_NOT_USE,
 #: SATURATED, JUMP_DET, PERSISTENCE (`stdatamodels.jwst.datamodels.dqflags.group`).
 ENDS_USE = 1 | 2 | 4 | 32
 # Rounds of the clip where N is large enough for standard deviations: reference mode's.
 _ROUNDS = 5
-# Pixels that are sorted side by side.
-_BLOCK = 256
 _INFINITE = np.uint32(0x7F800000)
 
+_kernel = functools.partial(compiled.kernel, built_on=(block_kernels, lanes, mad_kernels, sorting))
 
-@kernel
+
+@_kernel
 def add_ends(groupdq, first_group, first):  # type: ignore[no-untyped-def]
     """Note the first group with any of `ENDS_USE`, as `services.darkref.flight.add_ends` says."""
     for g in range(groupdq.shape[0]):
@@ -29,7 +43,7 @@ def add_ends(groupdq, first_group, first):  # type: ignore[no-untyped-def]
                 first[p] = group
 
 
-@kernel
+@_kernel
 def combine(  # type: ignore[no-untyped-def]
     signal,
     first_hit,
@@ -53,16 +67,17 @@ def combine(  # type: ignore[no-untyped-def]
 ):
     """Combine some pixels of a window, as `services.darkref.flight.pedestal_free_mean` says."""
     n, groups = signal.shape[:2]
-    bits = np.empty((n, _BLOCK), np.uint32)
+    bits = np.empty(n * STEP, np.uint32)
     values = bits.view(np.float32)
-    raw = np.empty(_BLOCK, np.uint32)
-    count = np.empty(_BLOCK, np.int32)
-    total = np.empty(_BLOCK)
-    squares = np.empty(_BLOCK)
-    mad = np.empty(_BLOCK)
-    results = np.empty((2, _BLOCK), np.float32)
-    for start in range(first_pixel, last_pixel, _BLOCK):
-        stop = min(start + _BLOCK, last_pixel)
+    raw = np.empty(BLOCK, np.uint32)
+    count = np.empty(BLOCK, np.int32)
+    left = np.empty(BLOCK, np.int32)
+    off = np.empty(n * LANES, np.float32)
+    total = np.empty(BLOCK)
+    squares = np.empty(BLOCK)
+    results = np.empty((2, BLOCK), np.float32)
+    for start in range(first_pixel, last_pixel, BLOCK):
+        stop = min(start + BLOCK, last_pixel)
         for g in range(groups):
             group = first_hit.dtype.type(first_group + g)
             if first_group + g == 0:
@@ -70,14 +85,24 @@ def combine(  # type: ignore[no-untyped-def]
             _gather(signal, first_hit, group, g, start, stop, bits, raw, count, moment, weights[g], pedestal)
             if first_group + g == 0:
                 results[:] = 0
-                for p in range(stop - start):
-                    tally[1] += count[p]
+                left[:] = count
+            elif n < least_for_std:
+                clip_by_mad(
+                    values,
+                    n,
+                    count,
+                    stop - start,
+                    reach,
+                    least_reach,
+                    factors,
+                    off,
+                    left,
+                    results[0],
+                    results[1],
+                )
             else:
-                _sort(values, pairs)
-                _moments(values, count, total, squares)
-                if n < least_for_std:
-                    _mads_of_all(values, mad)
-                tally[1] += _clip_block(
+                _moments(values, n, count, pairs, total, squares)
+                _clip_block(
                     values,
                     count,
                     stop - start,
@@ -88,49 +113,41 @@ def combine(  # type: ignore[no-untyped-def]
                     factors,
                     total,
                     squares,
-                    mad,
+                    left,
                     results,
                 )
+            for p in range(stop - start):
+                tally[1] += left[p]
             _put(results, count, start, stop, mean[g], error[g], used[g], tally)
-            _add_to_line(results[0], count, weights[g], start, stop, line)
+            add_to_line(results[0], count, weights[g], start, stop, line)
 
 
-@kernel
-def _swapped(value):  # type: ignore[no-untyped-def]
-    return (
-        (value << np.uint32(24))
-        | ((value & np.uint32(0xFF00)) << np.uint32(8))
-        | ((value >> np.uint32(8)) & np.uint32(0xFF00))
-        | (value >> np.uint32(24))
-    )
-
-
-@kernel
+@_kernel
 def _keep_pedestals(signal, g, start, stop, pedestal):  # type: ignore[no-untyped-def]
     kept = pedestal.view(np.uint32)
     for i in range(signal.shape[0]):
         stored, row = signal[i, g, start:stop], kept[i, start:stop]
         for p in range(stop - start):
-            row[p] = _swapped(stored[p])
+            row[p] = swapped(stored[p])
 
 
-@kernel
+@_kernel
 def _gather(  # type: ignore[no-untyped-def]
     signal, first_hit, group, g, start, stop, bits, raw, count, moment, weight, pedestal
 ):
     # One integration's pixels after the other: a pixel's samples lie a power of two apart on a full frame,
     # and would push each other out of the cache.
     count[:] = 0
-    bits[:, stop - start :] = _INFINITE
     native = raw.view(np.float32)
     for i in range(signal.shape[0]):
         stored = signal[i, g, start:stop]
         first = first_hit[i, start:stop]
         zero = pedestal[i, start:stop]
         sums = moment[i, start:stop]
-        row = bits[i]
+        row = bits[i * STEP : i * STEP + BLOCK]
+        row[stop - start :] = _INFINITE
         for p in range(stop - start):
-            raw[p] = _swapped(stored[p])
+            raw[p] = swapped(stored[p])
         for p in range(stop - start):
             native[p] -= zero[p]
         for p in range(stop - start):
@@ -140,90 +157,48 @@ def _gather(  # type: ignore[no-untyped-def]
             count[p] += np.int32(valid)
         for p in range(stop - start):
             sums[p] += weight * np.float64(native[p]) if first[p] > group else 0.0
+        fetch_next(stored, 16)
+        if g == 0:
+            fetch_next(zero, 16)
+            fetch_next(sums, 8)
+            fetch_next(first, 64)
 
 
-@kernel
-def _sort(values, pairs):  # type: ignore[no-untyped-def]
-    for k in range(pairs.shape[0]):
-        low, high = values[pairs[k, 0]], values[pairs[k, 1]]
-        for p in range(_BLOCK):
-            a, b = low[p], high[p]
-            low[p] = a if a < b else b
-            high[p] = b if a < b else a
-
-
-@kernel
-def _moments(values, count, total, squares):  # type: ignore[no-untyped-def]
+@_kernel
+def _moments(values, n, count, pairs, total, squares):  # type: ignore[no-untyped-def]
     # Sums of the values and their squares, less the smallest value of the pixel: the distance is no more
     # than the scatter's own size, so nothing cancels that matters in float64.
-    total[:] = 0.0
-    squares[:] = 0.0
-    origin = values[0]
-    for i in range(values.shape[0]):
-        row = values[i]
-        for p in range(_BLOCK):
-            distance = np.float64(row[p]) - np.float64(origin[p])
-            off = distance if i < count[p] else 0.0
-            total[p] += off
-            squares[p] += off * off
+    for at in range(0, BLOCK, LANES):
+        sort_rows(values, n, at, pairs)
+        size = load(count, at)
+        origin = widened(load(values, at))
+        sums, scatter = spread(0.0), spread(0.0)
+        for i in range(n):
+            distance = widened(load(values, i * STEP + at)) - origin
+            distance = where(fewer(spread(np.int32(i)), size), distance, spread(0.0))
+            sums = sums + distance
+            scatter = scatter + distance * distance
+        store(total, at, sums)
+        store(squares, at, scatter)
 
 
-@kernel
-def _mads_of_all(values, mad):  # type: ignore[no-untyped-def]
-    # Of pixels with all their values; what comes out for others is not looked at.
-    n = values.shape[0]
-    half = n // 2
-    lower, upper = values[(n - 1) // 2], values[half]
-    mad[:] = np.inf
-    if n % 2:
-        for i in range(n - half):
-            low, high = values[i], values[i + half]
-            for p in range(_BLOCK):
-                centre = np.float64(upper[p])
-                below, above = centre - np.float64(low[p]), np.float64(high[p]) - centre
-                larger = below if below > above else above
-                mad[p] = larger if larger < mad[p] else mad[p]
-        return
-    # Of an even number the mean of the two deviations in the middle.
-    longer = np.empty(_BLOCK)
-    longer[:] = np.inf
-    for i in range(n - half + 1):
-        low, high = values[i], values[i + half - 1]
-        for p in range(_BLOCK):
-            centre = 0.5 * (np.float64(lower[p]) + np.float64(upper[p]))
-            below, above = centre - np.float64(low[p]), np.float64(high[p]) - centre
-            larger = below if below > above else above
-            mad[p] = larger if larger < mad[p] else mad[p]
-    for i in range(n - half):
-        low, high = values[i], values[i + half]
-        for p in range(_BLOCK):
-            centre = 0.5 * (np.float64(lower[p]) + np.float64(upper[p]))
-            below, above = centre - np.float64(low[p]), np.float64(high[p]) - centre
-            larger = below if below > above else above
-            longer[p] = larger if larger < longer[p] else longer[p]
-    for p in range(_BLOCK):
-        mad[p] = 0.5 * (mad[p] + longer[p])
-
-
-@kernel
+@_kernel
 def _clip_block(  # type: ignore[no-untyped-def]
-    values, count, pixels, sigma, least_for_std, reach, least_reach, factors, total, squares, mad, results
+    values, count, pixels, sigma, least_for_std, reach, least_reach, factors, total, squares, kept, results
 ):
-    n = values.shape[0]
-    kept = np.int64(0)
     for p in range(pixels):
         size = count[p]
         results[0, p] = 0.0
         results[1, p] = 0.0
+        kept[p] = 0
         if size == 0:
             continue
-        column = values[:, p]
+        column = values[p::STEP]
         centre = _median(column, 0, size)
         # Sum of squares about the mean, for the width and for the error.
         scatter = max(squares[p] - total[p] * total[p] / size, 0.0)
         if size < least_for_std:
-            spread = mad[p] if size == n else _mad(column, size, centre)
-            width = max(reach[size] * spread, least_reach[size])
+            width = max(reach[size] * _mad(column, size, centre), least_reach[size])
         else:
             width = sigma * np.sqrt(scatter / size)
         first, last = np.int64(0), np.int64(size)
@@ -238,17 +213,16 @@ def _clip_block(  # type: ignore[no-untyped-def]
         results[0, p] = mean
         if left > 1:
             results[1, p] = np.sqrt(factors[size] * scatter / ((left - 1) * left))
-        kept += left
-    return kept
+        kept[p] = left
 
 
-@kernel
+@_kernel
 def _median(column, first, last):  # type: ignore[no-untyped-def]
     size = last - first
     return 0.5 * (np.float64(column[first + (size - 1) // 2]) + np.float64(column[first + size // 2]))
 
 
-@kernel
+@_kernel
 def _mad(column, size, centre):  # type: ignore[no-untyped-def]
     # The deviations ascend from the middle to both sides: merged, as far as half of them.
     above = size // 2
@@ -267,7 +241,7 @@ def _mad(column, size, centre):  # type: ignore[no-untyped-def]
     return deviation if size % 2 else 0.5 * (smaller + deviation)
 
 
-@kernel
+@_kernel
 def _inside(column, first, last, centre, width):  # type: ignore[no-untyped-def]
     while first < last and centre - column[first] > width:
         first += 1
@@ -276,7 +250,7 @@ def _inside(column, first, last, centre, width):  # type: ignore[no-untyped-def]
     return first, last
 
 
-@kernel
+@_kernel
 def _settle(column, size, sigma):  # type: ignore[no-untyped-def]
     # The last round's bounds; they hold for every value, as in astropy's sigma_clip.
     first, last = np.int64(0), np.int64(size)
@@ -292,7 +266,7 @@ def _settle(column, size, sigma):  # type: ignore[no-untyped-def]
     return width, centre
 
 
-@kernel
+@_kernel
 def _mean_and_scatter(column, first, last):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(first, last):
@@ -304,14 +278,14 @@ def _mean_and_scatter(column, first, last):  # type: ignore[no-untyped-def]
     return mean, scatter
 
 
-@kernel
+@_kernel
 def _put(results, count, start, stop, mean, error, used, tally):  # type: ignore[no-untyped-def]
     bits = results.view(np.uint32)
     means, errors, counts = mean[start:stop], error[start:stop], used[start:stop]
     total, without, single = 0, 0, 0
     for p in range(stop - start):
-        means[p] = _swapped(bits[0, p])
-        errors[p] = _swapped(bits[1, p])
+        means[p] = swapped(bits[0, p])
+        errors[p] = swapped(bits[1, p])
         counts[p] = count[p]
         total += count[p]
         without += count[p] == 0
@@ -319,17 +293,3 @@ def _put(results, count, start, stop, mean, error, used, tally):  # type: ignore
     tally[0] += total
     tally[2] += without
     tally[3] += single
-
-
-@kernel
-def _add_to_line(mean, count, position, start, stop, line):  # type: ignore[no-untyped-def]
-    n, g, gg = line[0, start:stop], line[1, start:stop], line[2, start:stop]
-    y, gy = line[3, start:stop], line[4, start:stop]
-    for p in range(stop - start):
-        measured = 1.0 if count[p] > 0 else 0.0
-        n[p] += measured
-        g[p] += position * measured
-        gg[p] += position * position * measured
-        # Where there is no measurement the mean is 0, and adds nothing.
-        y[p] += np.float64(mean[p])
-        gy[p] += position * np.float64(mean[p])

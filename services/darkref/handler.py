@@ -34,7 +34,7 @@ from shared.stage import Outgoing, StageContext
 from shared.store.base import Store
 from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, product_key
 
-ALGORITHM_VERSION = "2"
+ALGORITHM_VERSION = "3"
 
 
 def handle(message: Envelope, context: StageContext) -> list[Outgoing]:

@@ -12,7 +12,7 @@ mask, for H2RG of the same kind (makebpm.py of github.com/chriswillott/jwst: hot
 from 0.1 e-/s). Without them the 5 sigmas of a long, quiet set would call 0.03 e-/s hot. They are in e-/s, and
 not in units of the median (JWQL's dark monitor: twice the baseline), as what a pixel spoils is its own
 Poisson noise. Where fewer than two integrations measured a pixel from end to end, above all where it
-saturates, its mean ramp has to stand 5 sigmas out.
+saturates, its mean ramp has to stand 5 sigmas out, of as many measurements and groups as it has.
 
 RC. The pixel settles after the reset: the first difference of its mean ramp is more than 5 robust sigmas
 above its later slope, by 5 of its own standard errors (a merely noisy pixel is none), and by half of that
@@ -208,8 +208,8 @@ def hot_and_warm(
         cuts.append((hot_cut * scale, warm_cut * scale))
     found = []
     rate = maps.slope * np.float32(scale)
-    stands_out = _stands_out(maps, thresholds.hot_sigma)
     several = measured >= _LEAST_INTEGRATIONS
+    stands_out = _stands_out(maps, thresholds.hot_sigma, ~several)
     for above, least in ((hot_in, thresholds.hot_e_per_s), (warm_in, thresholds.warm_e_per_s)):
         often = np.where(several, above >= thresholds.fraction * measured, stands_out)
         found.append(maps.science & often & (rate >= least))
@@ -303,13 +303,27 @@ def average_rates(
     return np.where(own, rate, science * np.float32(max(dark_current, 0.0))).astype(np.float32)
 
 
-def _stands_out(maps: PixelMaps, sigmas: float) -> NDArray[np.bool_]:
-    """Return where the mean ramp rises so many sigmas more than the median, of fewer measurements wider."""
+def _stands_out(maps: PixelMaps, sigmas: float, pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of `pixels` have a mean ramp that rises so many sigmas more than the median.
+
+    Sigma is that of whole ramps; fewer measurements have more, and so has a line through fewer groups: one
+    through n of N groups has the root of N (N^2-1) / (n (n^2-1)) times the read noise. Without the latter, a
+    pixel is called hot for the noise of the few groups that a hit and its persistence left of it.
+    """
     here = maps.science & np.isfinite(maps.slope)
-    if not here.any():
-        return here
+    at = np.flatnonzero(here & pixels)
+    result = np.zeros(here.shape, np.bool_)
+    if not at.size:
+        return result
     centre, sigma = median_and_sigma(maps.slope[here])
-    left = np.maximum(maps.nmeas(maps.groups - 1), 1)
-    wider = np.sqrt(np.float32(maps.integrations) / left.astype(np.float32))
-    result: NDArray[np.bool_] = here & (maps.slope - np.float32(centre) > np.float32(sigmas * sigma) * wider)
+    groups = np.zeros(at.size)
+    left = np.ones(at.size)
+    for group in range(maps.groups):
+        count = maps.nmeas(group).reshape(-1)[at]
+        groups += count > 0
+        # Of the last group that has any.
+        left = np.where(count > 0, count, left)
+    shorter = maps.groups * (maps.groups**2 - 1.0) / np.maximum(groups * (groups**2 - 1), 1)
+    cut = sigmas * sigma * np.sqrt(shorter * maps.integrations / left)
+    result.reshape(-1)[at] = (groups > 1) & (maps.slope.reshape(-1)[at] - centre > cut)
     return result

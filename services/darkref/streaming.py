@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.darkref.combine import BLOCK
+from services.darkref.block_kernels import BLOCK
 from services.darkref.modes import Mode
 from services.darkref.windows import IN_FLIGHT, BandState, Combined, Window, WindowPlan
 from shared.cubes import Cube

@@ -25,7 +25,7 @@ import numpy as np
 from scipy import stats
 
 from services.darkref.certify import Violation
-from services.darkref.pixel_flags import HOT, WARM, Thresholds
+from services.darkref.pixel_flags import HOT, UNRELIABLE_DARK, WARM, Thresholds
 from services.darkref.reference_planes import ReferencePlanes
 from services.darkref.rollup import DETECTOR, FILE, roll_up
 from services.darkref.verification_products import AmplifierResidual, Check, LeftOut, Verification
@@ -176,7 +176,8 @@ def _hot_pixels(key: ConfigurationKey, planes: ReferencePlanes, gain: float, dec
     # ERR / (groups - 1), and in reference mode ERR is a scatter.
     error = planes.error[science].astype(float) * gain / (key.group_time * max(key.ngroups - 1, 1))
     hot = (rates > cut) & (rates - middle > usual.hot_sigma * error)
-    unflagged = int((hot & ((planes.dq[science] & (HOT | WARM)) == 0)).sum())
+    # One of which a hit and its persistence left a few groups is unreliable, whatever their slope.
+    unflagged = int((hot & ((planes.dq[science] & (HOT | WARM | UNRELIABLE_DARK)) == 0)).sum())
     limit = int(_HOT_FRACTION * rates.size)
     return Check(
         name="unflagged hot pixels",
@@ -186,7 +187,8 @@ def _hot_pixels(key: ConfigurationKey, planes: ReferencePlanes, gain: float, dec
         value=unflagged,
         limit=limit,
         unit="pixels",
-        detail=f"of {int(hot.sum())} pixels above {cut:.3g} e-/s, {unflagged} are neither HOT nor WARM in DQ"
+        detail=f"of {int(hot.sum())} pixels above {cut:.3g} e-/s, {unflagged} are neither HOT nor WARM nor "
+        "UNRELIABLE_DARK in DQ"
         + ("" if unflagged <= limit else "; flag them (flight mode does) and build the reference again"),
     )
 

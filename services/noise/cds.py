@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.noise.effective_noise import SampleSpread, corrected_variance
+from services.noise.flagged_steps import FlaggedSteps
+from services.noise.median_bias import FEWEST_PIXELS, cut_tail_shift, scatter_shift
 from services.noise.moments import PixelVariance
 from services.noise.pixels import Pixels, Plane
 from services.noise.robust import gather
@@ -18,6 +20,9 @@ from shared.ramps import Ramp
 _GOLDEN = (5**0.5 - 1) / 2
 #: Rows of a plane that are worked on at once where double precision is needed.
 _BAND = 128
+#: Values that are looked at to tell whether signals are whole numbers, and how far off one they may be:
+#: linearity moves a difference of 10 DN in a dark by some 0.01 DN.
+_LOOKED_AT, _NEARLY = 10_000, 0.05
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,21 @@ class CdsPairs:
         (y, x) of the planes to come.
     per_pixel : bool
         Keep each pixel's variance too.
+
+    Attributes
+    ----------
+    flagged : FlaggedSteps
+        Of all planes, where each pixel's variance is kept.
+    whole : bool
+        The first pair's differences are whole numbers of DN, as those of raw signals are.
     """
 
     def __init__(self, shape: tuple[int, int], per_pixel: bool = True) -> None:
         self._total = PixelVariance(shape) if per_pixel else None
         self._removed = PixelVariance(shape) if per_pixel else None
+        self.flagged = FlaggedSteps()
+        self.whole = False
+        self._pairs_a_ramp = 0
         self._ramp = -1
         self._ramps: list[int] = []
         self._room = Room()
@@ -65,6 +80,8 @@ class CdsPairs:
 
     def add(self, plane: Plane, pixels: Pixels) -> None:
         """Add the next plane, groups and integrations ascending."""
+        if self._total is not None:
+            self.flagged.add(plane, pixels)
         if plane.group == 0:
             self._ramp += 1
         if plane.group % 2 == 0:
@@ -75,12 +92,18 @@ class CdsPairs:
         np.subtract(plane.signal, self._first, out=difference)
         use = plane.alive & pixels.active
         whole, parts = gather(difference, use, pixels.amplifiers, self._room)
+        if not self._ramps:
+            off = np.abs(whole - np.rint(whole))[:: max(whole.size // _LOOKED_AT, 1)]
+            self.whole = bool(off.size) and float(np.median(off)) < _NEARLY
+        self._pairs_a_ramp = max(self._pairs_a_ramp, plane.group // 2 + 1)
         self._ramps.append(self._ramp)
         self._spread.append([median_and_sigma(self._dithered(part), self._room) for part in parts])
         if self._total is None or self._removed is None:
             return
         self._total.add(difference, use)
-        difference -= difference.dtype.type(median(whole, self._room))
+        # Whole numbers have a whole median, as much as half a DN off what the pixels share.
+        shared = self._dithered(whole) if self.whole else whole
+        difference -= difference.dtype.type(median(shared, self._room))
         self._removed.add(difference, use)
 
     def _dithered(self, values: NDArray[Any]) -> NDArray[np.float32]:
@@ -116,7 +139,8 @@ class CdsPairs:
     def by_amplifier(self, pixels: Pixels, removed: bool) -> NDArray[np.float64]:
         """Return each amplifier's temporal CDS noise, DN: root of the median over pixels of the variance.
 
-        Corrected for the median of a sample variance, see `variance_median_factor`.
+        Corrected for the median of a sample variance, see `variance_median_factor`, for pixels that are not
+        alike, and for the noise that was taken for jumps (`services.noise.median_bias`).
 
         Parameters
         ----------
@@ -130,7 +154,33 @@ class CdsPairs:
             variance[rows] = corrected_variance(pairs.variance(rows), pairs.count[rows], minimum=2)
         known = np.isfinite(variance) & pixels.sky
         _, parts = gather(variance, known, pixels.amplifiers)
-        return np.sqrt([median(part) for part in parts])
+        counts = [pairs.count[:, columns][known[:, columns]] for columns in pixels.amplifiers]
+        return np.sqrt([self._typical(*both) for both in zip(parts, counts, strict=True)])
+
+    def _typical(self, variances: NDArray[np.float32], counts: NDArray[np.uint32]) -> float:
+        """Return the variance of the typical pixel; NaN where there is none."""
+        middle = median(variances)
+        if variances.size < FEWEST_PIXELS or middle <= 0:
+            return middle
+        count = int(median(counts))
+        low = scatter_shift(variances, count) + self.taken_for_jumps(float(np.sqrt(middle)), count)
+        return middle * (1 + low)
+
+    def taken_for_jumps(self, sigma: float, count: int) -> float:
+        """Return by what part of the variance noise that was taken for jumps lowers `by_amplifier`.
+
+        It is corrected there.
+
+        Parameters
+        ----------
+        sigma : float
+            CDS noise, DN.
+        count : int
+            Pairs of a pixel.
+        """
+        flagged = self.flagged.by_noise(sigma)
+        # The difference before a pair was looked at as well, and shares a read with it: a quarter as much.
+        return cut_tail_shift(count, flagged * (1 + (self._pairs_a_ramp - 1) / (4 * self._pairs_a_ramp)))
 
     def per_pixel(self) -> NDArray[np.float32]:
         """Return each pixel's CDS noise, DN: std (ddof 1) over pairs; NaN with fewer than two.

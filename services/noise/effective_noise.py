@@ -156,6 +156,12 @@ class SampleSpread:
     medians: NDArray[np.float64]
     sigmas: NDArray[np.float64]
 
+    @property
+    def drift(self) -> float:
+        """The variance of the planes' own medians (ddof 1), mean over amplifiers, DN^2; 0 of one plane."""
+        known = self.medians[np.isfinite(self.medians).all(axis=1)]
+        return float(known.var(axis=0, ddof=1).mean()) if len(known) > 1 else 0.0
+
     def variances(self, about_own_median: bool) -> NDArray[np.float64]:
         """Return the variance that each plane shows, over its amplifiers, DN^2.
 
@@ -173,7 +179,7 @@ class SampleSpread:
         return kept
 
 
-def temporal_error(sigma: float, variances: NDArray[np.float64], samples: int) -> float:
+def temporal_error(sigma: float, variances: NDArray[np.float64], samples: int, drift: float = 0.0) -> float:
     """Return the 1-sigma error of a temporal noise, in its unit.
 
     Each ramp (or pair of groups) is one sample of the noise, so their variances' scatter says how well
@@ -187,14 +193,43 @@ def temporal_error(sigma: float, variances: NDArray[np.float64], samples: int) -
         Of each ramp or pair, see `SampleSpread.variances`.
     samples : int
         Values of all pixels that the noise is from.
+    drift : float
+        Part of the variance that is the ramps' own offsets', see `SampleSpread.drift`.
     """
     count = len(variances)
     relative = MAD_ERROR / math.sqrt(max(samples, 1))
     if count > 1:
         mean = float(variances.mean())
         if mean > 0:
-            relative = max(relative, float(variances.std(ddof=1)) / math.sqrt(count) / (2 * mean))
+            of_drift = math.sqrt(2 / (count - 1)) * drift / (2 * mean)
+            scatter = float(variances.std(ddof=1)) / math.sqrt(count) / (2 * mean)
+            relative = max(math.hypot(relative, of_drift), scatter)
     return sigma * relative
+
+
+def drift_ratio(groups: int) -> float:
+    """Return how much more 1/f noise moves the rise of a line through n groups than the next group.
+
+    The variance of (n-1) times the slope of n frames' offsets, over that of the difference of two neighbours.
+    Of noise of power 1/f two samples a time t apart have the covariance -ln(t), which is averaged over
+    both frames.
+
+    Parameters
+    ----------
+    groups : int
+        n, at least 2.
+    """
+    apart = np.arange(groups, dtype=float)
+
+    def integrated(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Twice the integral of -ln(t).
+        return t**2 * (0.75 - np.log(np.where(t > 0, t, 1.0)) / 2)
+
+    covariance = integrated(apart + 1) - 2 * integrated(apart) + integrated(np.abs(apart - 1))
+    at = apart - (groups - 1) / 2
+    weights = at / np.sum(at**2) * (groups - 1)
+    between = covariance[np.abs(np.subtract.outer(np.arange(groups), np.arange(groups)))]
+    return float(weights @ between @ weights / (2 * (covariance[0] - covariance[1])))
 
 
 def temporal_refusal(ramps: int) -> str | None:

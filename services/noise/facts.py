@@ -11,6 +11,7 @@ from services.noise.effective_noise import (
     TABLE_SECONDS,
     SampleSpread,
     combine_amplifiers,
+    drift_ratio,
     median_over_ramps,
     spatial_error,
     table_point,
@@ -43,6 +44,10 @@ from services.noise.verdicts import NOT_ENOUGH, judge, lacking, overall
 from shared.configuration import ConfigurationKey
 from shared.detectors import detectors
 from shared.messages import SetMember, SetReady
+
+#: Part of the correction for noise taken for jumps that is not known. It is of first order, and jwst's
+#: step does not cut every pixel at the same sigma: its threshold has each pixel's own median in it.
+_CORRECTION_UNKNOWN = 0.5
 
 
 def set_facts(
@@ -152,6 +157,9 @@ def _cds(pairs: CdsPairs, ready: SetReady, found: Planes, removed: bool) -> tupl
     if len(by_ramp) > 1:
         # What drifts from ramp to ramp makes the pairs of a ramp alike: then ramps are what counts.
         error = max(error, temporal_error(value, by_ramp, samples))
+    if len(variances):
+        corrected = pairs.taken_for_jumps(value / ready.gain, len(variances)) / 2
+        error = math.hypot(error, _CORRECTION_UNKNOWN * corrected * value)
     if ready.key.nframes > 1:
         said = (
             f"{NOT_ENOUGH} ({value:.2f} ± {error:.2f} of groups of {ready.key.nframes} frames; the expected "
@@ -222,7 +230,7 @@ def _spatial(
     if not math.isfinite(curve.spatial[-1]):
         return lacking("not enough data: no pixel is unflagged in all groups")
     rise = (key.ngroups - 1) * ready.gain
-    step = whole_number_step(key.ngroups, key.nframes) / (key.ngroups - 1)
+    step = whole_number_step(key.ngroups, key.nframes) / (key.ngroups - 1) if found.pairs.whole else 0.0
     error = rise * spatial_error(sigmas[:, -1], found.active_pixels, step)
     return _judge_noise(curve.spatial, error, key, curve.seconds)
 
@@ -234,7 +242,10 @@ def _temporal(ready: SetReady, found: Planes, spread: SampleSpread, curve: Effec
     if not math.isfinite(value):
         return lacking("not enough data: no pixel is unflagged in all groups of enough ramps")
     samples = found.active_pixels * (len(spread.medians) - 1)
-    error = temporal_error(value, spread.variances(about_own_median=False), samples)
+    # Few ramps may happen to lie close together; their many pairs show what 1/f noise moves them by.
+    usual = drift_ratio(ready.key.ngroups) * found.pairs.spread.drift / (ready.key.ngroups - 1) ** 2
+    variances = spread.variances(about_own_median=False)
+    error = temporal_error(value, variances, samples, max(spread.drift, usual))
     return _judge_noise(curve.temporal, error, ready.key, curve.seconds)
 
 
@@ -269,8 +280,9 @@ def _notes(curve: EffectiveNoiseCurve) -> list[str]:
     notes = [
         "kTC noise: of group 0 over integrations, without each amplifier's median, less the read noise. 1/f "
         "noise is fitted as A/f beside white noise to the spectra of differences of groups in the order of "
-        "readout (100 kHz, 12 pixel times of overhead a line); its rms is that within a frame, and where "
-        "reference pixels were corrected with, it is what that correction leaves.",
+        "readout (100 kHz, 12 pixel times of overhead a line); its rms is that from one period a frame to "
+        "half the pixel clock, and where reference pixels were corrected with, it is what that correction "
+        "leaves.",
         "Left out of every noise figure: a pixel's groups from its first jump, saturation or persistence "
         "flag on, and pixels marked DO_NOT_USE.",
         "Errors are 1 sigma, from the scatter between ramps; the gain's own error is not in them.",

@@ -132,7 +132,9 @@ def median_charge(charge: NDArray[np.float64]) -> tuple[float, float] | None:
         float(sizes[np.argmax(below >= place)])
         for place in (max(middle - width, 1.0), middle, min(middle + width, hits))
     )
-    return centre, (high - low) / 2
+    # Charges are spread over decades: the interval reaches further up than down, and one number has to hold
+    # on either side.
+    return centre, max(high - centre, centre - low)
 
 
 def jump_events(

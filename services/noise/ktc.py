@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from services.noise.effective_noise import combine_amplifiers, corrected_variance
+from services.noise.flagged_steps import FlaggedSteps
+from services.noise.median_bias import FEWEST_PIXELS, hit_shift, median_variance_error
 from services.noise.pixels import Pixels, Plane
 from shared.compiled import kernel
 from shared.medians import median
@@ -15,6 +16,9 @@ from shared.medians import median
 #: Integrations that kTC noise needs, and that are left of a pixel for it to take part: with two, a
 #: pixel's variance is within a third of its own size of nothing as often as not.
 MINIMUM_INTEGRATIONS = 3
+#: Part of the correction for hits before group 0 that is not known: those too faint for the jump step, and
+#: neighbours that it flags for a hit's sake.
+_HITS_UNKNOWN = 0.25
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,30 @@ class FirstGroups:
             )
 
     def reset_noise(
-        self, pixels: Pixels, cds: NDArray[np.float64], cds_error: NDArray[np.float64]
+        self,
+        pixels: Pixels,
+        cds: NDArray[np.float64],
+        cds_error: NDArray[np.float64],
+        flagged: FlaggedSteps | None = None,
+        before: float = 0.0,
     ) -> ResetNoise:
         """Return the kTC noise of each amplifier.
 
         The root of the median over pixels of the variance over integrations, corrected for the median of
         a sample variance of so few, less the variance of one read: half of that of a difference of two.
 
+        What hits a pixel between its reset and its first group has no group before it to be flagged by. How
+        much that is, is known from what is flagged later, and is taken off.
+
         Parameters
         ----------
         pixels : Pixels
         cds, cds_error : ndarray, 1D (amplifiers)
             CDS noise without what amplifiers share, and its 1-sigma error, in the planes' unit.
+        flagged : FlaggedSteps, optional
+            What was flagged in the groups after the first.
+        before : float
+            How long pixels are open to hits before group 0, over the time from group to group.
         """
         parts = []
         for columns in pixels.amplifiers:
@@ -102,28 +118,19 @@ class FirstGroups:
         total = np.array([median(part) for part in parts])
         sizes = np.array([part.size for part in parts])
         relative = median_variance_error(self.integrations) / np.sqrt(np.maximum(sizes, 1))
-        left = total - cds**2 / 2
+        unflagged = np.zeros_like(total)
+        if flagged is not None:
+            sizes_of_hits, share = flagged.by_hits()
+            for n in np.flatnonzero((total > 0) & (sizes >= FEWEST_PIXELS)):
+                # A step has the noise of two reads beside the charge.
+                charge = np.sqrt(np.maximum(sizes_of_hits**2 - cds[n] ** 2, 0.0) / total[n])
+                unflagged[n] = total[n] * hit_shift(self.integrations, charge, before * share)
+        left = total - unflagged - cds**2 / 2
         with np.errstate(invalid="ignore"):
             amplifiers = np.sqrt(np.where(left > 0, left, np.nan))
-        errors = np.hypot(total * relative, cds * cds_error) / (2 * amplifiers)
+        of_hits = _HITS_UNKNOWN * unflagged
+        errors = np.sqrt((total * relative) ** 2 + (cds * cds_error) ** 2 + of_hits**2) / (2 * amplifiers)
         return ResetNoise(amplifiers, errors)
-
-
-def median_variance_error(count: int) -> float:
-    """Return the relative 1-sigma error of a median of sample variances, times the root of their number.
-
-    The sample median's error is 1 / (2 f sqrt(P)) with f the density at the median; that of chi2(N-1),
-    over its median.
-
-    Parameters
-    ----------
-    count : int
-        Values N that each variance is from, 2 or more.
-    """
-    half = (count - 1) / 2
-    middle = 2 * float(special.gammaincinv(half, 0.5))
-    log_density = (half - 1) * math.log(middle) - middle / 2 - half * math.log(2) - special.gammaln(half)
-    return 1 / (2 * math.exp(log_density) * middle)
 
 
 def ktc_refusal(integrations: int) -> str | None:

@@ -10,11 +10,11 @@ from shared.errors import EnvironmentFault
 
 #: What the compiled kernels and scipy take once they run, and what the allocator keeps.
 _LIBRARIES = 64 * 1024**2
-#: Bytes per pixel that `measure_planes` holds, measured (178 of a full frame); it keeps to them for any
+#: Bytes per pixel that `measure_planes` holds, measured (179 of a full frame); it keeps to them for any
 #: number of groups and integrations, and spectra are taken while nothing else is at work.
-_PER_PIXEL = 180
+_PER_PIXEL = 181
 #: Of them, those that are still held once it is done, and what a plane of variances takes.
-_KEPT_PER_PIXEL = 165
+_KEPT_PER_PIXEL = 166
 #: A window larger than this gains nothing.
 _LARGEST_WINDOW = 48 * 1024**2
 #: Bytes of a group that are read at once, if there is room: a bucket's store charges by the request.

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.noise.effective_noise import combine_amplifiers
-from services.noise.ktc import ktc_refusal, median_variance_error
+from services.noise.ktc import ktc_refusal
 from services.noise.measure_set import Planes
+from services.noise.median_bias import median_variance_error
 from services.noise.one_over_f import Fitted, OneOverF
 from services.noise.products import Measured
 from services.noise.set_products import NoiseSpectrum, TheoryFit
-from services.noise.spectrum import LINE_OVERHEAD, PIXEL_SECONDS
+from services.noise.spectrum import LINE_OVERHEAD, PIXEL_SECONDS, WITHIN_FRAME_UNKNOWN
 from services.noise.theory_fit import fit_theory, theory_refusal
 from services.noise.verdicts import judge, lacking
 from shared.configuration import ConfigurationKey
@@ -20,8 +21,6 @@ from shared.messages import SetReady
 
 #: Verdict of a figure that no table has an expectation for.
 NOT_COMPARED = "not compared: no table says what is expected"
-#: Part of an e-fold of 1/f noise that may or may not show within a frame: what is about as slow as one.
-_SLOWEST_UNKNOWN = 0.2
 _NO_SPECTRUM = (
     "not enough data: no difference of two groups has a quarter of the pixels of every amplifier unflagged"
 )
@@ -45,7 +44,10 @@ def ktc_noise(ready: SetReady, found: Planes) -> tuple[Measured, list[float]]:
     # Pairs at least two, or there is no CDS noise.
     pairs = max(len(found.pairs.spread.medians), 2)
     cds_error = cds * median_variance_error(pairs) / (2 * np.sqrt(np.maximum(sizes, 1)))
-    noise = found.first_groups.reset_noise(found.pixels, cds, cds_error)
+    key = ready.key
+    # From the reset on, which ends a frame before the first read, to the middle of the first group's frames.
+    before = key.tframe * (key.nframes + 1) / (2 * key.group_time)
+    noise = found.first_groups.reset_noise(found.pixels, cds, cds_error, found.pairs.flagged, before)
     value, error = noise.detector
     amplifiers = (noise.amplifiers * ready.gain).tolist()
     if not math.isfinite(value):
@@ -55,7 +57,7 @@ def ktc_noise(ready: SetReady, found: Planes) -> tuple[Measured, list[float]]:
 
 
 def correlated_noise(found: OneOverF | None, gain: float) -> Measured:
-    """Return the rms of the 1/f noise that all amplifiers share, e-."""
+    """Return the rms of the 1/f noise that all amplifiers share, e-; see `OneOverF.rms` for its band."""
     if found is None:
         return lacking(_NO_SPECTRUM)
     if found.correlated is None:
@@ -105,9 +107,9 @@ def white_noise(
     if one_over_f.correlated is not None:
         powers.append(one_over_f.correlated)
     total = sum(max(power.value, 0.0) for power in powers) * squared
-    pink = total * one_over_f.variance
+    pink = total * one_over_f.within_frame
     pink_error = math.hypot(
-        *(power.error * one_over_f.variance * squared for power in powers), total * _SLOWEST_UNKNOWN
+        *(power.error * one_over_f.within_frame * squared for power in powers), total * WITHIN_FRAME_UNKNOWN
     )
     poisson = max(dark_e_per_s, 0.0) * ready.key.group_time / 2
     left = (cds.value**2 - apart) / 2 - pink - poisson - squared / 12

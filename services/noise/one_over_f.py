@@ -54,7 +54,9 @@ class OneOverF:
         Mean over outputs.
     white : list of Fitted
         Variance of white noise of each output, mean over its pixels.
-    variance : float
+    e_folds : float
+        Of frequency, from one period a frame to half the pixel clock.
+    within_frame : float
         Variance within a frame, about its mean, of noise with power 1 per e-fold.
     frequencies : ndarray, 1D (bins)
         Hz.
@@ -72,7 +74,8 @@ class OneOverF:
     uncorrelated: list[Fitted]
     uncorrelated_mean: Fitted
     white: list[Fitted]
-    variance: float
+    e_folds: float
+    within_frame: float
     frequencies: NDArray[np.float64]
     modes: NDArray[np.int64]
     auto: NDArray[np.float64]
@@ -81,11 +84,12 @@ class OneOverF:
     fitted_cross: NDArray[np.float64] | None
 
     def rms(self, power: Fitted) -> Fitted:
-        """Return the rms within a frame of noise of this power; 0 where the power came out below 0.
+        """Return the rms of noise of this power, from one period a frame to half the pixel clock.
 
-        Its error is then that of a power of zero: the root of what one sigma would be.
+        What is slower is an offset of the frame, or nearly, and cannot be told from one in it. 0 where the
+        power came out below 0; its error is then that of a power of zero: the root of what 1 sigma would be.
         """
-        variance, error = power.value * self.variance, power.error * self.variance
+        variance, error = power.value * self.e_folds, power.error * self.e_folds
         rms = math.sqrt(max(variance, 0.0))
         return Fitted(rms, min(error / (2 * rms), math.sqrt(error)) if rms else math.sqrt(error))
 
@@ -197,7 +201,8 @@ def fit_one_over_f(maker: SpectrumMaker, frames: Sequence[FrameSpectra]) -> OneO
         uncorrelated=[_mean(found[:, n, 1], least[1]) for n in range(outputs)],
         uncorrelated_mean=_mean(found[:, :, 1].mean(axis=1), least[1] / math.sqrt(outputs)),
         white=[_mean(found[:, n, 0] * to_variance, least[0] * to_variance) for n in range(outputs)],
-        variance=maker.pink_variance,
+        e_folds=maker.e_folds,
+        within_frame=maker.within_frame,
         frequencies=maker.frequencies,
         modes=maker.modes,
         auto=autos.mean(axis=0),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from services.noise.effective_noise import corrected_variance
-from services.noise.ktc import median_variance_error
+from services.noise.median_bias import median_variance_error
 from services.noise.moments import PixelVariance
 from services.noise.pixels import Pixels, Plane
 from shared.medians import median

@@ -24,6 +24,9 @@ from shared.geometry import amplifiers
 PIXEL_SECONDS = 10e-6
 LINE_OVERHEAD = 12
 _BINS_PER_DECADE = 8
+#: Half of what 1/f noise slower than a period a frame adds to the variance within a frame, if it goes on to
+#: zero, for a power of 1 an e-fold: see `SpectrumMaker.within_frame`.
+WITHIN_FRAME_UNKNOWN = (math.log(2 * math.pi) - 1.5) / 2
 
 
 @dataclass(frozen=True)
@@ -168,10 +171,25 @@ class SpectrumMaker:
         """
         return self._binned(self._pink_covariance())
 
-    @cached_property
-    def pink_variance(self) -> float:
-        """Variance within a frame, about its mean, of 1/f noise of power 1 per e-fold of frequency."""
-        return float(np.sum(self.pink * self.modes) * self.resolution)
+    @property
+    def e_folds(self) -> float:
+        """e-folds of frequency from one period a frame to half the pixel clock.
+
+        The variance that 1/f noise of power 1 an e-fold has in this band; it needs nothing that a frame does
+        not show.
+        """
+        return math.log(self.readout.samples / 2)
+
+    @property
+    def within_frame(self) -> float:
+        """Variance within a frame, about its mean, of 1/f noise of power 1 per e-fold of frequency.
+
+        With all frequencies down to zero it would be ln(N/2) + gamma + ln(2 pi) - 3/2 for N samples (the
+        mean of -ln over every two of them), with none slower than a period a frame it is
+        ln(N/2) + gamma, the sum of 1/k. What is slower cannot be measured in a frame: this is the middle, and
+        `WITHIN_FRAME_UNKNOWN` half of the difference.
+        """
+        return self.e_folds + float(np.euler_gamma) + WITHIN_FRAME_UNKNOWN
 
     @cached_property
     def _taper(self) -> NDArray[np.float32]:

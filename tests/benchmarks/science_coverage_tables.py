@@ -1,48 +1,12 @@
 """Tables of the coverage test, as Markdown."""
 
-import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from science_coverage_sets import LAYOUTS, OUTPUTS
-
-from services.noise.spectrum import Readout, SpectrumMaker
-from services.simulate import SimulationPlan
-from services.simulation.exposure import clocking_of
-from services.simulation.noise import PINK
 
 Result = dict[str, Any]
-
-
-def with_powers(results: Iterable[Result]) -> list[Result]:
-    """Return the results with the power of 1/f noise beside its rms: as it is fitted, e-^2 an e-fold.
-
-    The rms is the root of that, times a variance within a frame that depends on what 1/f noise does below
-    one period a frame: the power is what can be compared.
-    """
-    powers = []
-    for one in results:
-        subarray = LAYOUTS[one["layout"]].subarray if one["layout"] in LAYOUTS else one["layout"].split()[0]
-        plan = SimulationPlan(one["detector"], subarray, noutputs=OUTPUTS.get(subarray))
-        clocking, pink = clocking_of(plan), PINK[plan.device.channel]
-        variance = _in_frame_variance(clocking.rows, clocking.columns, clocking.noutputs)
-        own = pink.each if clocking.noutputs > 1 else pink.common + pink.each
-        found = dict(one["figures"])
-        for kind, true in (("correlated", pink.common), ("uncorrelated", own)):
-            if f"{kind} 1/f noise" in found:
-                rms, error, _ = found[f"{kind} 1/f noise"]
-                found[f"{kind} 1/f power"] = [rms**2 / variance, 2 * rms * error / variance, true]
-        powers.append(one | {"figures": found})
-    return powers
-
-
-@functools.cache
-def _in_frame_variance(rows: int, columns: int, outputs: int) -> float:
-    width = columns // outputs
-    stripes = tuple(slice(n * width, (n + 1) * width) for n in range(outputs))
-    return SpectrumMaker(Readout(rows, stripes, (True,) * outputs, True)).pink_variance
 
 
 def tables(results: list[Result]) -> str:

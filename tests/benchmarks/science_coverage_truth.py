@@ -25,8 +25,6 @@ NO_CLOSED_FORM = (
     "temporal effective noise",
     "correlated 1/f noise",
     "uncorrelated 1/f noise",
-    "correlated 1/f power",
-    "uncorrelated 1/f power",
 )
 #: Pixels that a median is solved on; more would change nothing.
 _ENOUGH = 200_000
@@ -63,6 +61,8 @@ def truths(plan: SimulationPlan, pixels: Pixels) -> dict[str, float]:
     temporal = squares * (white + power * whole + rounding) + poisson_slope
     temporal += power * _drift(plan, weights[None])
     own = pink.each if outputs > 1 else power
+    # Power is per e-fold: from one period in the time of all lines to half the pixel clock.
+    band = math.log(clocking.rows * clocking.line / 2)
     library = charge_library()
     found = {
         "dark current": 1000 * pixels.bulk_rate,
@@ -72,16 +72,14 @@ def truths(plan: SimulationPlan, pixels: Pixels) -> dict[str, float]:
         "spatial effective noise": robust_sigma(rate * seconds, np.sqrt(spatial)),
         "temporal effective noise": math.sqrt(float(np.median(temporal))),
         "kTC noise": pixels.ktc,
-        "uncorrelated 1/f noise": math.sqrt(own * within),
-        "uncorrelated 1/f power": own,
+        "uncorrelated 1/f noise": math.sqrt(own * band),
         "hit rate": plan.hit_rate,
         "charge per event": float(
             np.interp(0.5, library.probabilities, library.scenes[plan.scene].quantiles)
         ),
     }
     if outputs > 1:
-        found["correlated 1/f power"] = pink.common
-        found["correlated 1/f noise"] = math.sqrt(pink.common * within)
+        found["correlated 1/f noise"] = math.sqrt(pink.common * band)
     return found
 
 

@@ -11,15 +11,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from science_coverage_measure import measure_set
 from science_coverage_sets import plan_of
-from science_coverage_tables import pulls, tables, with_powers, within
+from science_coverage_tables import pulls, tables, within
 from science_coverage_truth import robust_sigma, variance_within_a_frame
 
 from services.simulation.exposure import clocking_of
 from services.simulation.noise import pink_noise
-
-#: Figures whose stated errors fail their aim, as docs/science-validation.md says and explains: of 1/f noise
-#: slower than a frame the simulator has none, so the rms within one is the power's times another factor.
-EXCUSED = {"correlated 1/f noise", "uncorrelated 1/f noise", "read noise (white)"}
 
 
 def test_a_robust_sigma_of_one_gaussian_is_its_sigma():
@@ -79,9 +75,8 @@ def test_stated_errors_hold(tmp_path):
                 found = measure_set(detector, layout, ramps, draw, tmp_path)
                 results.append({"detector": detector, "layout": layout, "ramps": ramps} | found)
     # Then as many are within 1 and 3 of their errors as so few sets can tell
-    results = with_powers(results)
-    figures = {name for one in results for name in one["figures"]} - EXCUSED
-    assert {"dark current", "CDS noise", "kTC noise", "correlated 1/f power", "hit rate"} <= figures
+    figures = {name for one in results for name in one["figures"]}
+    assert {"dark current", "CDS noise", "kTC noise", "correlated 1/f noise", "hit rate"} <= figures
     for figure in figures:
         found = pulls(results, figure)
         for sigmas, aim in ((1, 0.68), (3, 0.99)):

@@ -84,3 +84,20 @@ def test_the_folder_of_the_environment_comes_first(folder: Path, tmp_path: Path)
     chosen = tmp_path / "chosen"
     for hits in (0, 1):
         assert _run(folder, chosen, NUMBA_CACHE_DIR=str(chosen)) == hits
+
+
+def test_a_kernel_is_compiled_anew_when_what_it_is_built_on_changed(folder: Path, tmp_path: Path):
+    # Given a kernel that has one of another module compiled in, kept by an earlier process
+    (folder / "a_part.py").write_text(
+        "from shared.compiled import kernel\n\n\n@kernel\ndef part(b):\n    return b\n"
+    )
+    (folder / "a_kernel.py").write_text(
+        "import functools\n\nimport a_part\nfrom shared.compiled import kernel\n\n\n"
+        "@functools.partial(kernel, built_on=[a_part])\n"
+        "def add(a, b):\n    return a + a_part.part(b)\n"
+    )
+    kept = tmp_path / "kept"
+    assert [_run(folder, kept, NUMBA_CACHE_DIR=str(kept)) for _ in range(2)] == [0, 1]
+    # When the other module changes, Then what was kept is void
+    (folder / "a_part.py").write_text((folder / "a_part.py").read_text().replace("return b", "return b + 0"))
+    assert [_run(folder, kept, NUMBA_CACHE_DIR=str(kept)) for _ in range(2)] == [0, 1]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jwst_reffiles.utils import dq_flags
 
-from services.darkref.combine import BLOCK, JUMP_DET, add_first_hits, sigma_clipped_mean
+from services.darkref.block_kernels import BLOCK
+from services.darkref.combine import JUMP_DET, add_first_hits, sigma_clipped_mean
 from services.darkref.modes import mode_named
 from services.darkref.windows import BandState, Combined, Window
 from shared.errors import PermanentError

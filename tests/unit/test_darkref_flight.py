@@ -121,6 +121,23 @@ def test_a_constant_is_zero_without_its_pedestal(n, value):
     assert ours.kept == 9 * n
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 15), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_integrations_without_a_measurement_change_nothing(n, more, seed):
+    # Given a pixel of few values, clipped side by side with others, and in a set of many that have none there
+    rng = np.random.default_rng(seed)
+    samples = rng.normal(0, 5, (n, 3, 40)).astype(np.float32)
+    samples[rng.random(samples.shape) < 0.1] += 200
+    none = np.full((more, 3, 40), np.nan, np.float32)
+    # When
+    few, many = combine(samples), combine(np.concatenate([samples, none])[rng.permutation(n + more)])
+    # Then
+    assert few.kept == many.kept
+    np.testing.assert_array_equal(few.used, many.used)
+    np.testing.assert_allclose(few.mean, many.mean, rtol=2e-7, atol=1e-12)
+    np.testing.assert_allclose(few.error, many.error, rtol=1e-6, atol=1e-12)
+
+
 def test_no_measurement_gives_zero_and_zero():
     ours = combine(np.full((4, 3, 15), np.nan, np.float32))
     assert not ours.mean.any()

@@ -161,6 +161,30 @@ def test_one_undetected_hit_makes_no_pixel_hot():
     assert not quality[10, 10] & (HOT | WARM)
 
 
+def test_what_a_hit_and_its_persistence_leave_of_a_pixel_does_not_make_it_hot():
+    # Given short ramps of quiet pixels, of which some saturate in the first integration, by a hit, and are
+    # flagged for persistence in all later ones; and hot ones that saturate in every integration
+    rng = np.random.default_rng(3)
+    shape, groups, count = (200, 200), 20, 10
+    electrons = READ_NOISE * rng.normal(size=(count, groups, *shape)) + 37 * rng.normal(
+        size=(count, 1, *shape)
+    )
+    stop = np.full((count, *shape), groups)
+    cut_short = rng.random(shape) < 0.1
+    stop[0, cut_short] = rng.integers(2, groups, np.count_nonzero(cut_short))
+    stop[1:, cut_short] = 0
+    hot = ~cut_short & (rng.random(shape) < 0.01)
+    electrons += np.where(hot, 2000.0, 0.0) * np.arange(groups)[:, None, None]
+    stop[:, hot] = 6
+    # When
+    short = dataclasses.replace(_maps(electrons / GAIN, stop), group_time=1.07)
+    quality, counts = flag_pixels(short, Thresholds())
+    # Then the hot ones are called so, and what was cut short is unreliable and nothing else
+    assert np.all(quality[hot] & HOT)
+    assert counts.hot == np.count_nonzero(hot)
+    assert np.all(quality[cut_short] & UNRELIABLE_DARK)
+
+
 def test_reference_pixels_are_never_flagged():
     maps, _ = _planted(6, 5, shape=(80, 80))
     science = np.zeros((80, 80), bool)

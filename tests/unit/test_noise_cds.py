@@ -138,6 +138,42 @@ def test_noise_of_a_ramp_is_not_rounded_where_signals_are_whole_numbers():
         np.testing.assert_allclose(pairs.by_ramp(), np.sqrt(2 * (sigma**2 + 1 / 12)), rtol=0.015)
 
 
+def test_what_pixels_share_is_taken_off_whole_numbers_as_well():
+    # Given signals in whole DN on a level that drifts by parts of one
+    rng = np.random.default_rng(7)
+    level = rng.normal(0, 2, (6, 20, 1, 1))
+    ramps = np.round(rng.normal(0, 3, (6, 20, 100, 100)) + level)
+    pairs, pixels = pairs_of(ramps.astype(np.float32))
+    assert pairs.whole
+    # Then what is left is the noise and its rounding: a whole median would leave another 1/12
+    wanted = np.sqrt(2 * (9 + 1 / 12))
+    assert pairs.by_amplifier(pixels, removed=True)[0] == pytest.approx(wanted, rel=1.5e-3)
+    assert not pairs_of((ramps * 0.7).astype(np.float32))[0].whole
+
+
+def test_noise_that_was_taken_for_jumps_and_unlike_pixels_do_not_lower_the_figure():
+    # Given pixels whose noise scatters by 5 %, and steps beyond 3.3 sigma flagged, hits among them
+    rng = np.random.default_rng(8)
+    sigma = 5 * np.exp(0.05 * rng.standard_normal((200, 200)))
+    ramps = rng.standard_normal((6, 12, 200, 200)) * sigma
+    hits = rng.random(ramps.shape) < 5e-4
+    ramps += np.cumsum(300 * hits, axis=1)
+    steps = np.diff(ramps, axis=1, prepend=ramps[:, :1])
+    jumps = np.abs(steps) > 3.3 * 2**0.5 * sigma
+    alive = np.cumsum(jumps, axis=1) == 0
+    every = np.ones((200, 200), bool)
+    pixels, pairs = Pixels(every, every, ~every, [slice(0, 200)]), CdsPairs((200, 200))
+    # When
+    for ramp, integration in enumerate(ramps.astype(np.float32)):
+        for group, signal in enumerate(integration):
+            flags = jumps[ramp, group]
+            pairs.add(Plane(ramp, group, signal, np.uint8(4 * flags), flags, alive[ramp, group]), pixels)
+    # Then the typical pixel's noise comes back, which would be 0.4 % low
+    typical = np.median(sigma) * 2**0.5
+    assert pairs.by_amplifier(pixels, removed=False)[0] == pytest.approx(typical, rel=2e-3)
+    assert pairs.flagged.by_noise(typical) == pytest.approx(9.7e-4, rel=0.1)
+
+
 def test_ramp_of_one_group_has_no_pair():
     pairs, pixels = pairs_of(np.zeros((3, 1, 4, 4), np.float32))
     assert np.isnan(pairs.by_ramp()).all()

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from configurations import configuration
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
-from services.noise.ktc import FirstGroups, ktc_refusal, median_variance_error
+from services.noise.flagged_steps import FlaggedSteps
+from services.noise.ktc import FirstGroups, ktc_refusal
 from services.noise.pixels import Plane, pixels_of
 from services.noise.reference_pixels import ReferencePairs
 
@@ -103,20 +102,30 @@ def test_too_few_integrations_are_refused_by_name():
     assert "1 integration" in ktc_refusal(1)
 
 
-@settings(max_examples=15, deadline=None)
-@given(count=st.integers(2, 40))
-def test_error_of_a_median_of_variances_is_scipys(count):
-    # 1 / (2 f) at the median, over the median
-    middle = stats.chi2.median(count - 1)
-    assert median_variance_error(count) == pytest.approx(1 / (2 * stats.chi2.pdf(middle, count - 1) * middle))
-
-
-@pytest.mark.parametrize("count", [2, 3, 10])
-def test_error_of_a_median_of_variances_is_its_scatter(count):
-    rng = np.random.default_rng(count)
-    medians = np.median(rng.normal(size=(400, 301, count)).var(axis=2, ddof=1), axis=1)
-    relative = medians.std() / np.median(medians)
-    assert median_variance_error(count) / np.sqrt(301) == pytest.approx(relative, rel=0.12)
+def test_hits_before_the_first_group_are_taken_off_by_what_is_flagged_later():
+    # Given resets of 20 DN, and hits of 300 DN on 2 % of the pixels from group to group and before group 0
+    key = configuration(160, 160)
+    pixels = pixels_of(key, np.zeros((160, 160), np.uint32), "x")
+    rng = np.random.default_rng(7)
+    hit = rng.random((10, 6, 160, 160)) < 0.02
+    ramps = drawn(hit.shape, rng) + np.cumsum(hit * np.float32(300), axis=1, dtype=np.float32)
+    found, flagged = FirstGroups((160, 160)), FlaggedSteps()
+    for integration, ramp in enumerate(ramps):
+        alive = np.ones((160, 160), bool)
+        for group, signal in enumerate(ramp):
+            jumps = hit[integration, group] & (group > 0)
+            alive = alive & ~jumps
+            plane = Plane(integration, group, signal, np.uint8(jumps * 4), jumps, alive)
+            found.add(plane, pixels)
+            flagged.add(plane, pixels)
+    cds, cds_error = np.array([5 * 2**0.5]), np.array([0.01])
+    # When kTC noise is taken with and without looking at the flags
+    plain, _ = found.reset_noise(pixels, cds, cds_error).detector
+    value, error = found.reset_noise(pixels, cds, cds_error, flagged, 1.0).detector
+    # Then it is too high without them, and right within its error with them
+    assert plain - 20 > 0.5
+    assert abs(value - 20) < 3 * error
+    assert error < 0.02 * 20
 
 
 def test_reference_pixels_have_a_figure_of_their_own():

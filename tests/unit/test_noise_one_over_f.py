@@ -11,7 +11,14 @@ from scipy import fft, signal
 
 from services.noise.one_over_f import Fitted, SpectrumPairs, fit_one_over_f
 from services.noise.pixels import Plane, pixels_of
-from services.noise.spectrum import LINE_OVERHEAD, PIXEL_SECONDS, FrameSpectra, SpectrumMaker, readout_of
+from services.noise.spectrum import (
+    LINE_OVERHEAD,
+    PIXEL_SECONDS,
+    WITHIN_FRAME_UNKNOWN,
+    FrameSpectra,
+    SpectrumMaker,
+    readout_of,
+)
 from services.simulation.noise import Clocking, PinkNoise, ReadNoise
 from services.simulation.plan import frame_time
 from shared.detectors import detectors
@@ -158,7 +165,34 @@ def test_one_output_has_no_shared_part_and_all_of_the_noise():
     pink = drawn(key, 400, seed=6, white=0.0)
     variance = np.mean(pink.var(axis=(1, 2)))
     # (whose lowest frequency is a tenth below one period a frame)
-    assert found.variance * (COMMON + EACH) == pytest.approx(variance, rel=0.06)
+    assert found.within_frame * (COMMON + EACH) == pytest.approx(variance, rel=0.06)
+
+
+def test_variance_within_a_frame_lies_between_what_slower_noise_may_make_of_it():
+    # Given 1/f noise of power 1 in 512 samples, down to a period in a thousand frames
+    samples, frames = 512, 1024
+    rng = np.random.default_rng(12)
+    k = np.arange(1, samples * frames // 2)
+    slow = np.zeros(samples * frames // 2 + 1, complex)
+    slow[1:-1] = rng.standard_normal((2, k.size)).T.copy().view(complex)[:, 0] / np.sqrt(k) / 2
+    stream = fft.irfft(slow, samples * frames, norm="forward").reshape(frames, samples)
+    # And the same without what is slower than a period a frame
+    fast = 1 / np.arange(1, samples // 2)
+    # When its variance within a frame is held against the closed form
+    maker = SpectrumMaker(readout_of(configuration(8, 64 - LINE_OVERHEAD)))
+    assert maker.readout.samples == samples
+    # Then they are the upper and the lower limit
+    upper, lower = (maker.within_frame + sign * WITHIN_FRAME_UNKNOWN for sign in (1, -1))
+    assert lower == pytest.approx(fast.sum(), abs=0.01)
+    assert upper == pytest.approx(stream.var(axis=1).mean(), rel=0.03)
+
+
+def test_rms_is_that_of_the_band_from_a_period_a_frame_to_half_the_clock():
+    # Given power 1 an e-fold
+    maker = SpectrumMaker(readout_of(configuration(32, 64)))
+    # Then its variance is the integral of 1/f over the band
+    lowest, highest = 1 / (maker.readout.samples * PIXEL_SECONDS), 0.5 / PIXEL_SECONDS
+    assert maker.e_folds == pytest.approx(math.log(highest / lowest))
 
 
 def test_errors_are_those_of_the_scatter_between_sets():
@@ -182,7 +216,7 @@ def test_white_noise_has_no_pink_part_and_an_rms_of_nothing_is_nought():
     found = measured(key, rng.normal(0, 5, (40, 32, 64)).astype(np.float32))
     assert abs(found.uncorrelated_mean.value) < 3 * found.uncorrelated_mean.error
     assert found.rms(Fitted(-1.0, 0.5)).value == 0
-    assert found.rms(Fitted(-1.0, 0.5)).error == pytest.approx(math.sqrt(0.5 * found.variance))
+    assert found.rms(Fitted(-1.0, 0.5)).error == pytest.approx(math.sqrt(0.5 * found.e_folds))
 
 
 def test_hot_pixels_and_an_empty_amplifier_take_no_part():
