@@ -25,6 +25,8 @@ RUN mkdir /opt/darks/kernels \
 
 # What all of them have in common.
 FROM ${BASE_IMAGE} AS frame
+# Nothing is installed at run time, and the python images bring a pip of their own to do it with.
+RUN rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/local/lib/python3*/site-packages/* /usr/local/lib/python3*/ensurepip
 # HOME and all else that is written is in the temporary folder: the only place that need be writable. jwst asks for
 # the name of its user, and a number that somebody chose at run time has none but USER.
 ENV PATH=/opt/darks/bin:$PATH \

@@ -4,10 +4,10 @@ PY := .venv/bin/python
 SELECT := $(if $(filter true,$(CI)),,-m "not slow")
 # The slow tests want more versions of RabbitMQ; each takes a minute to install, once.
 NEWER = rabbitmq-4.0 rabbitmq-4.3
-SERVERS = rabbitmq ceph $(if $(filter true,$(CI)),$(NEWER))
+SERVERS = rabbitmq ceph monitoring chromium compose kubectl $(if $(filter true,$(CI)),$(NEWER))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench servers schemas env env-test env-bench lock clean
+.PHONY: help demo test test-slow test-image check audit sbom up down bench servers schemas dashboards env env-test env-bench lock clean
 
 help: ## list what can be made
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -18,14 +18,33 @@ demo: env ## simulate a small campaign, run it, end with the path of the report
 test: check servers ## style, types and tests (the slow ones too when CI=true)
 	$(PY) -m pytest -n 2 --dist loadgroup $(SELECT)
 
-test-slow: SERVERS = rabbitmq ceph $(NEWER)
+test-slow: SERVERS = rabbitmq ceph monitoring chromium $(NEWER)
 test-slow: env-test servers ## only the tests marked slow
 	$(PY) -m pytest -m slow
 
-check: env-test ## ruff and mypy
+test-image: SERVERS = rabbitmq ceph docker
+test-image: env-test servers ## build the images and run them as containers, in a Docker of the test's own (needs root)
+	$(PY) -m pytest tests/image -m image -v -s --durations=10
+
+check: env-test ## ruff, mypy and hadolint
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/hadolint Dockerfile
+
+audit: env-test ## what is known against the locked packages, and against Debian's in build/sbom (needs a network)
+	@sh deploy/audit.sh
+
+# Where Docker's own client is not the first of that name, DOCKER says which.
+IMAGES = nircam-darks-ingest nircam-darks-darkref nircam-darks-noise nircam-darks-cli
+sbom: env-test ## what is in the images that Docker has, as CycloneDX, into build/sbom
+	$(PY) deploy/sbom.py $(IMAGES) --out build/sbom
+
+up: ## everything in containers on this machine, until it is healthy (Docker with Compose)
+	@sh deploy/compose/up.sh
+
+down: ## stop what `make up` started; its data stay
+	docker compose --file deploy/compose.yaml down
 
 bench: env-test env-bench servers ## measure against the peers, into docs/performance.md (takes most of an hour)
 	$(PY) tests/benchmarks/bench.py
@@ -35,6 +54,9 @@ servers: ## the brokers and stores that the tests start, from the system's packa
 
 schemas: env ## make deploy/schemas anew from the message models
 	$(PY) -m shared.contracts deploy/schemas
+
+dashboards: env-test ## make Grafana's dashboards in deploy/grafana anew from their code
+	$(PY) deploy/grafana/build.py
 
 env:
 	@sh deploy/venv.sh requirements.lock
@@ -55,4 +77,4 @@ lock: ## make both lock files anew from pyproject.toml (needs uv)
 	    --no-emit-index-url --no-emit-find-links --all-extras -c requirements.lock pyproject.toml -o requirements-test.lock
 
 clean: ## remove the demo and what tools left
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis

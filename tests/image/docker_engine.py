@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from doing_without import do_without
 
 TARGETS = ("ingest", "darkref", "noise", "cli")
 PROGRAMS = ("dockerd", "containerd", "runc", "debootstrap", "unshare")
@@ -62,7 +62,7 @@ class Engine:
         deadline = time.monotonic() + START_SECONDS
         while self.ask("version").returncode:
             if self._server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"dockerd did not start:\n{(self.folder / 'log').read_text()[-2000:]}")
+                do_without(f"dockerd does not start here:\n{(self.folder / 'log').read_text()[-2000:]}")
             time.sleep(0.1)
 
     def stop(self) -> None:
@@ -151,12 +151,12 @@ def _die_with_parent() -> None:
 
 @contextlib.contextmanager
 def running_engine() -> Iterator[Engine]:
-    """Give a server; fail, with what to do, where this machine cannot run one."""
+    """Give a server; where this machine cannot run one skip with what to do about it, in CI fail."""
     missing = [program for program in (*PROGRAMS, CLIENT) if shutil.which(program) is None]
     if missing:
-        pytest.fail(f"no {', '.join(missing)}: sh deploy/image/install.sh (as root, with apt)")
+        do_without(f"no {', '.join(missing)}: sh deploy/install-servers.sh docker (as root, with apt)")
     if os.geteuid() != 0:
-        pytest.fail("dockerd and debootstrap need root: run `make test-image` as root")
+        do_without("dockerd and debootstrap need root: run `make test-image` as root")
     kept = os.environ.get(KEPT)
     folder = Path(kept) if kept else Path(tempfile.mkdtemp(prefix="darks-docker-"))
     folder.mkdir(exist_ok=True)
@@ -164,7 +164,7 @@ def running_engine() -> Iterator[Engine]:
     if free < ROOM:
         if not kept:
             folder.rmdir()
-        pytest.fail(
+        do_without(
             f"{free / 1e9:.0f} GB are free in {folder.parent}, {ROOM / 1e9:.0f} GB are needed: set TMPDIR"
         )
     engine = Engine(folder)

@@ -115,6 +115,14 @@ def test_from_announcement_to_reference_and_noise_report(
         for container in containers:
             until(lambda one=container: one.get("/ready")[0] == 200, "/ready", containers)
             until(lambda one=container: one.inspect(HEALTH) == "healthy", "Docker's health check", containers)
+        # When it goes again, Then none is ready though all live, until it is back
+        rabbit_node.stop_server()
+        for container in containers:
+            until(lambda one=container: one.get("/ready")[0] == 503, "/ready to be 503", containers)
+            assert container.get("/live")[0] == 200
+        rabbit_node.start()
+        for container in containers:
+            until(lambda one=container: one.get("/ready")[0] == 200, "/ready again", containers)
         # And it runs as its image says, with no right at all
         for container in containers:
             assert container.inspect("{{.Config.User}} {{.HostConfig.ReadonlyRootfs}}") == "65532:65532 true"
