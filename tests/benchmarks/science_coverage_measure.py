@@ -52,7 +52,9 @@ def measure_set(detector: str, layout: str, ramps: int, draw: int, scratch: Path
         folder = Path(name)
         store = LocalStore(folder / "store")
         drawn = draw_set(plan, store, folder)
-        context = StageContext(store, StageSettings(store=folder / "store", mode="flight", verify=False))
+        # This process drew the ramps too, and still holds what that took.
+        settings = StageSettings(store=folder / "store", mode="flight", verify=False, max_memory=4 * 1024**3)
+        context = StageContext(store, settings)
         build_reference(drawn.ready, context)
         measure_noise(drawn.ready, context)
         measure_noise(drawn.first_exposure, context)
