@@ -79,7 +79,7 @@ def test_a_flight_mode_dark_opens_as_one_and_says_what_it_is(tmp_path, store, co
     assert facts.replaces is None
     assert facts.mean_ramp_dn[0] == 0
     assert manifest.parameters["min_measurements"] == 3
-    assert manifest.versions["darkref"] == "2"
+    assert manifest.versions["darkref"] == "3"
 
 
 def test_the_dark_current_is_measured_and_pedestals_do_not_widen_it(tmp_path, store, context):

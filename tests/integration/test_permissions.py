@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 from deployed_services import Deployment, Service, deployed
 from least_rights import BrokerUsers, StoreUsers
@@ -82,6 +83,8 @@ def here(rabbit_node, ceph, candidates, campaign, tmp_path_factory) -> Iterator[
             # What services put is theirs, even to the bucket's owner: this process reads as others do.
             for variable, value in store.variables("reader").items():
                 patch.setenv(variable, value)
+            # boto3's session, which all clients of a process share, remembers those of earlier tests.
+            patch.setattr(boto3, "DEFAULT_SESSION", None)
             for name in BINDINGS:
                 settings = {
                     **users.variables(name, name),
