@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import pytest
+from doing_without import do_without
 
 from shared.broker.rabbitmq import BrokerSettings
 from shared.broker.rabbitmq.management import Management
@@ -50,7 +51,7 @@ def rabbitmq_program(name: str) -> str:
     """Return the path of one of RabbitMQ's programs; without it skip, or fail where CI=true."""
     found = shutil.which(name, path=os.pathsep.join(FOLDERS))
     if found is None or shutil.which("epmd") is None:
-        _do_without(f"{name} is not installed: sh deploy/install-servers.sh rabbitmq")
+        do_without(f"{name} is not installed: sh deploy/install-servers.sh rabbitmq")
     return found
 
 
@@ -58,18 +59,12 @@ def rabbitmq_system(version: str) -> Path:
     """Return the root of the system that holds a version; without it skip, or fail where CI=true."""
     root = SYSTEMS / f"rabbitmq-{version}"
     if not root.is_dir():
-        _do_without(
+        do_without(
             f"RabbitMQ {version} is not installed: sh deploy/install-servers.sh rabbitmq-{version} (as root)"
         )
     if os.geteuid() != 0:
-        _do_without(f"RabbitMQ {version} runs in a root folder of its own, which only root may enter")
+        do_without(f"RabbitMQ {version} runs in a root folder of its own, which only root may enter")
     return root
-
-
-def _do_without(reason: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def free_port() -> int:

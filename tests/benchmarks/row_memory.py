@@ -23,7 +23,7 @@ def measure(work: Path, runs: int) -> list[Row]:
         rows.append(
             Row(
                 f"peak memory, {stage}, full frame, {EXPOSURES[0]}, {EXPOSURES[1]}, {EXPOSURES[2]} exposures",
-                "2 GiB, and flat",
+                "2 GiB",
                 max(peaks) / MIB,
                 BOUND / MIB,
                 max(peaks) / BOUND,
