@@ -112,6 +112,8 @@ class SetCheck(_Data):
 class ReferenceBuilt(_Data):
     """A dark reference file was built; `verdict` compares its dark current with what is expected.
 
+    `dark_current_error_e_per_ks` is the dark current's own error, 1 sigma; null in messages that were made
+    before it was there.
     `accepted` is the verdict of its verification, `verification` says it in a sentence; both are null where
     nobody verified it. What is not accepted is kept for people to look at, and is not to be delivered.
     """
@@ -122,6 +124,7 @@ class ReferenceBuilt(_Data):
     manifest: str
     mode: str
     dark_current_e_per_ks: float
+    dark_current_error_e_per_ks: float | None = None
     verdict: str
     accepted: bool | None = None
     verification: str | None = None

@@ -136,6 +136,12 @@ METRICS = (
         "Dark current of the newest dark reference (from darkref)",
     ),
     Described(
+        "darks_dark_current_error_electrons_per_kilosecond",
+        "gauge",
+        _PLACE,
+        "Its own error, 1 sigma; NaN where the message does not say it (from darkref)",
+    ),
+    Described(
         "darks_effective_noise_electrons",
         "gauge",
         _PLACE,

@@ -1,5 +1,6 @@
 """What Prometheus sees of a service, fed by what its worker tells; the names are in `shared.metric_names`."""
 
+import math
 import re
 import threading
 import time
@@ -210,7 +211,10 @@ class Metrics:
             return
         place = (of.key.detector, of.key.subarray)
         if isinstance(said, ReferenceBuilt):
-            current = {"darks_dark_current_electrons_per_kilosecond": said.dark_current_e_per_ks}
+            current = {
+                "darks_dark_current_electrons_per_kilosecond": said.dark_current_e_per_ks,
+                "darks_dark_current_error_electrons_per_kilosecond": said.dark_current_error_e_per_ks,
+            }
             self._measured(message, place, "dark_current", current, said.verdict)
             return
         if said.set_id is not None:
@@ -220,8 +224,8 @@ class Metrics:
             }
             self._measured(message, place, "noise", noise, said.verdict)
         percent = said.headline.get("jump_pixel_percent")
-        jumps = {"darks_jump_pixel_fraction": None if percent is None else percent / 100}
-        self._measured(message, place, "jumps", jumps)
+        if percent is not None:
+            self._measured(message, place, "jumps", {"darks_jump_pixel_fraction": percent / 100})
 
     def _measured(
         self,
@@ -237,8 +241,8 @@ class Metrics:
             return
         self._shown[*place, figure] = message.time
         for name, value in values.items():
-            if value is not None:
-                self._gauges[name].labels(*place).set(value)
+            # What was not measured now is not known: the value before it would be taken for this one's.
+            self._gauges[name].labels(*place).set(math.nan if value is None else value)
         self._gauges["darks_measured_timestamp_seconds"].labels(*place, figure).set(message.time.timestamp())
         if verdict is not None:
             off = _OFF.search(verdict) is not None

@@ -147,6 +147,14 @@ def with_band(panel: Timeseries, low: str, high: str) -> Timeseries:
     return panel
 
 
+def with_dashes(panel: Timeseries, legends: str) -> Timeseries:
+    """Draw the series whose legend fits a pattern, ``/.../``, dashed, with nothing below them."""
+    dashes = DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [4, 4]})
+    return panel.override_by_regexp(
+        legends, [dashes, DynamicConfigValue(id_val="custom.fillOpacity", value=0)]
+    )
+
+
 def stat(
     title: str,
     description: str,

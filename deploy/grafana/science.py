@@ -1,85 +1,18 @@
 """The dashboard of who asks about the detectors: dark current, noise and jumps against what is expected."""
 
-from dataclasses import dataclass
-
+from figures import BAND_SIGMAS, DARK_CURRENT, DETECTOR, FIGURES, PLACE, Figure
 from frame import begin, labels_variable
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from grafana_foundation_sdk.models.common import BigValueTextMode
-from panels import ANY_IS_BAD, BAD, GOOD, LOOK, PLAIN, Query, stat, states, timeseries, with_band
+from panels import ANY_IS_BAD, BAD, GOOD, LOOK, PLAIN, Query, stat, states, timeseries, with_band, with_dashes
 from tables import Column, table
 
 #: The limit at which deploy/prometheus/rules/alerts.yml tells somebody that a set stalls.
 QUIET_SECONDS = 6 * 3600
-#: A band of what is expected reaches from -2 to +2 sigma, see `shared.metrics`.
-BAND_SIGMAS = 2
 NEVER = -1
 
-DETECTOR = 'detector=~"$detector"'
-PLACE = 'detector=~"$detector",subarray=~"$subarray"'
 MEASURED = "darks:measured_timestamp_seconds"
 JUMPS = f"darks:jump_pixel_fraction:newest{{{PLACE}}}"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of the detectors of which a value is expected.
-
-    Attributes
-    ----------
-    name : str
-        As a reader calls it.
-    metric : str
-        That of its newest value is ``darks:<metric>:newest``, that of its band ``darks:expected_<metric>``.
-    holds : str
-        For what the expectation holds.
-    """
-
-    name: str
-    metric: str
-    unit: str
-    what: str
-    holds: str
-
-    @property
-    def newest(self) -> str:
-        """The query of its newest value."""
-        return f"darks:{self.metric}:newest{{{PLACE}}}"
-
-    def edge(self, edge: str) -> str:
-        """Return the query of one edge of its band."""
-        return f'darks:expected_{self.metric}{{{DETECTOR},edge="{edge}"}}'
-
-    @property
-    def sigmas(self) -> str:
-        """The query of its distance from the middle of the band, in sigma of the expectation."""
-        band = f"darks:expected_{self.metric}{{{DETECTOR}}}"
-        middle = f"avg by (detector) ({band})"
-        sigma = f"((max by (detector) ({band}) - min by (detector) ({band})) / {2 * BAND_SIGMAS})"
-        return f"({self.newest} - on (detector) group_left () {middle}) / on (detector) group_left () {sigma}"
-
-
-DARK_CURRENT = Figure(
-    "Dark current",
-    "dark_current_electrons_per_kilosecond",
-    "suffix:e-/1000 s",
-    "Dark current of the newest dark reference",
-    "NRC-09's table for this detector's channel",
-)
-EFFECTIVE_NOISE = Figure(
-    "Effective noise",
-    "effective_noise_electrons",
-    "suffix:e-",
-    "Spatial effective noise of the newest set, at all groups",
-    "1000 s of RAPID only: shorter ramps are noisier, and not out of order for that",
-)
-CDS_NOISE = Figure(
-    "CDS noise",
-    "cds_noise_electrons",
-    "suffix:e-",
-    "Noise of the difference of two following groups, of the newest set",
-    "groups of a single frame only (RAPID, BRIGHT1): averaged frames are quieter",
-)
-FIGURES = (DARK_CURRENT, EFFECTIVE_NOISE, CDS_NOISE)
 #: Label `figure` of the metrics -> what a reader calls it.
 MEASUREMENTS = {"dark_current": "dark current", "noise": "noise of a set", "jumps": "jumps"}
 
@@ -161,10 +94,8 @@ def _distances(board: Dashboard) -> None:
         board.with_panel(
             timeseries(
                 f"{figure.name}, from what is expected",
-                f"{figure.what}: how far from the middle of the expected band, in sigma of the "
-                f"expectation; the band is -2 to +2. It holds for {figure.holds}. A small subarray or a "
-                "short exposure may lie far outside by its own error alone: that is counted in the "
-                "verdicts below.",
+                f"{figure.what}: how far from the middle of the expected band, in sigma: {figure.counted}. "
+                f"It holds for {figure.holds}.",
                 Query(figure.sigmas, "{{detector}} {{subarray}}"),
                 unit="suffix:sigma",
                 floor=None,
@@ -223,7 +154,7 @@ def _coverage(board: Dashboard) -> None:
             "Newest figures",
             "Detectors and subarrays measured within the last 7 days, and the newest value of each figure.",
             {"detector": "detector", "subarray": "subarray"},
-            *(Column(one.newest, one.name, unit=one.unit, decimals=2) for one in FIGURES),
+            *(column for one in FIGURES for column in _columns(one)),
             Column(JUMPS, "pixels with a jump", unit="percentunit", decimals=2),
             Column(
                 f"darks:out_of_expected_band:newest{{{PLACE}}}",
@@ -234,6 +165,13 @@ def _coverage(board: Dashboard) -> None:
             height=12,
         )
     )
+
+
+def _columns(figure: Figure) -> list[Column]:
+    columns = [Column(figure.newest, figure.name, unit=figure.unit, decimals=2)]
+    if figure.error:
+        columns.append(Column(figure.newest_error, "±", unit=figure.unit, decimals=2))
+    return columns
 
 
 def _sets(board: Dashboard) -> None:
@@ -274,16 +212,26 @@ def _each_detector(board: Dashboard) -> None:
     board.with_row(Row("$detector").repeat("detector"))
     low, high = "expected, low", "expected, high"
     for figure in FIGURES:
+        errors, dashed = [], ""
+        if figure.error:
+            errors = [
+                Query(f"{figure.newest} {sign} ({figure.newest_error})", f"{{{{subarray}}}} {sign} 1 sigma")
+                for sign in "-+"
+            ]
+            dashed = "; dashed: its own error, 1 sigma either way"
         panel = timeseries(
             figure.name,
-            f"{figure.what}, by subarray; grey: the band of what is expected, 2 sigma either way. It holds "
-            f"for {figure.holds}.",
+            f"{figure.what}, by subarray{dashed}; grey: the band of what is expected, 2 sigma either way. "
+            f"It holds for {figure.holds}.",
             Query(figure.newest, "{{subarray}}"),
             Query(figure.edge("low"), low),
             Query(figure.edge("high"), high),
+            *errors,
             unit=figure.unit,
             width=6,
         )
+        if errors:
+            with_dashes(panel, "/ [+-] 1 sigma$/")
         board.with_panel(with_band(panel, low, high))
     board.with_panel(
         timeseries(

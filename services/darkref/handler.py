@@ -215,6 +215,7 @@ def _build(
         manifest=f"{draft.path}/{MANIFEST}",
         mode=mode.name,
         dark_current_e_per_ks=facts.dark_current_e_per_ks,
+        dark_current_error_e_per_ks=facts.dark_current_error_e_per_ks,
         verdict=facts.verdict,
         accepted=None if verification is None else verification.accepted,
         verification=None if verification is None else verification.verdict,

@@ -64,6 +64,8 @@ def test_a_set_becomes_one_reference_and_one_message(tmp_path, store, context):
     assert built.manifest == f"{manifest.path}/manifest.json"
     assert built.reference.sha256 == manifest.object("nrcalong_sub64p_dark.fits").sha256
     assert built.verdict == facts.verdict
+    assert built.dark_current_e_per_ks == facts.dark_current_e_per_ks
+    assert built.dark_current_error_e_per_ks == facts.dark_current_error_e_per_ks
     assert {entry.name for entry in manifest.objects} == {
         "nrcalong_sub64p_dark.fits",
         "contributions.fits",

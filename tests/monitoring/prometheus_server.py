@@ -46,16 +46,18 @@ class Prometheus:
         Private to it.
     vhost : str
         The virtual host whose queues it looks at.
+    alertmanager : str
+        The address of the one that it tells of alerts; empty: none.
     """
 
-    def __init__(self, folder: Path, vhost: str) -> None:
+    def __init__(self, folder: Path, vhost: str, alertmanager: str = "") -> None:
         self._program = program("prometheus")
         self._folder = folder
         self._vhost = vhost
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://127.0.0.1:{self._port}"
-        self._configure()
+        self._configure(alertmanager)
 
     def start(self) -> None:
         """Start it; return when it answers."""
@@ -133,10 +135,13 @@ class Prometheus:
         assert said["status"] == "success", said
         return said["data"]
 
-    def _configure(self) -> None:
+    def _configure(self, alertmanager: str) -> None:
         settings = yaml.safe_load((CONFIGURATION / "prometheus.yml").read_text())
         settings["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-        del settings["alerting"]
+        if alertmanager:
+            settings["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager]}]}]
+        else:
+            del settings["alerting"]
         for job in settings["scrape_configs"]:
             job.pop("dns_sd_configs", None)
             if job["job_name"] == "prometheus":
@@ -154,9 +159,9 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running_prometheus(folder: Path, vhost: str) -> Iterator[Prometheus]:
+def running_prometheus(folder: Path, vhost: str, alertmanager: str = "") -> Iterator[Prometheus]:
     """Give a server; where it is not installed skip, in CI fail."""
-    server = Prometheus(folder, vhost)
+    server = Prometheus(folder, vhost, alertmanager)
     try:
         server.start()
         yield server

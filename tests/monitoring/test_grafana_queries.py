@@ -103,15 +103,19 @@ def test_the_science_is_that_of_the_products(watched: Watched) -> None:
     [distance] = [one for one in all_queries() if one.panel["title"] == "Dark current, from what is expected"]
     value = watched.prometheus.value
     shown = value(substituted(distance.target["expr"], chosen(watched, "science", detector=DETECTOR)))
-    # Then it is that of the figure and the band that the services show, in sigma
+    # Then it is that of the figure, its error and the band that the services show, in sigma of both
     figure = value(f'darks_dark_current_electrons_per_kilosecond{{detector="{DETECTOR}"}}')
+    error = value(f'darks_dark_current_error_electrons_per_kilosecond{{detector="{DETECTOR}"}}')
     band = f'darks_expected_dark_current_electrons_per_kilosecond{{detector="{DETECTOR}",edge='
     low, high = value(band + '"low"}'), value(band + '"high"}')
     assert shown is not None
     assert figure is not None
+    assert error is not None
+    assert error > 0
     assert low is not None
     assert high is not None
-    assert shown == pytest.approx((figure - (low + high) / 2) / ((high - low) / 4))
+    sigma = np.hypot(error, (high - low) / 4)
+    assert shown == pytest.approx((figure - (low + high) / 2) / sigma)
     # And a detector that nobody measured is said to be so
     [seen] = [
         one

@@ -37,6 +37,7 @@ DESIGN = {
     "darks_store_bytes_total": {"service", "direction"},
     "darks_set_waiting_integrations": {"configuration"},
     "darks_dark_current_electrons_per_kilosecond": {"detector", "subarray"},
+    "darks_dark_current_error_electrons_per_kilosecond": {"detector", "subarray"},
     "darks_effective_noise_electrons": {"detector", "subarray"},
     "darks_jump_pixel_fraction": {"detector", "subarray"},
     # Of the deployment: what the alerts stand on
@@ -170,7 +171,9 @@ def test_the_figures_of_a_measured_set_are_shown_by_detector_and_subarray() -> N
     assert value(metrics, "darks_effective_noise_electrons", *place) == 6.25
     assert value(metrics, "darks_jump_pixel_fraction", *place) == pytest.approx(0.015)
     # An exposure's message has no effective noise: the set's stays
-    work(metrics, golden("exposure.ingested"), golden("noise.measured", headline={"jump_pixel_percent": 3.0}))
+    exposure = {"set_id": None, "exposure_id": "jw01062001001_02101_00001_nrcalong"}
+    measured = golden("noise.measured", headline={"jump_pixel_percent": 3.0}, **exposure)
+    work(metrics, golden("exposure.ingested"), measured)
     assert value(metrics, "darks_effective_noise_electrons", *place) == 6.25
     assert value(metrics, "darks_jump_pixel_fraction", *place) == pytest.approx(0.03)
 
@@ -289,6 +292,35 @@ def test_a_dark_current_out_of_its_band_is_known_by_its_verdict(rate: float, off
     work(metrics, golden("set.ready"), golden("reference.built", verdict=said))
     place = ("NRCALONG", "SUB640", "dark_current")
     assert value(metrics, "darks_out_of_expected_band", *place) == off
+
+
+def test_a_dark_current_has_its_own_error_beside_it() -> None:
+    # Given a reference whose error was said
+    metrics, ready = Metrics("darkref"), golden("set.ready")
+    name, place = "darks_dark_current_error_electrons_per_kilosecond", ("NRCALONG", "SUB640")
+    work(metrics, ready, golden("reference.built", dark_current_error_e_per_ks=0.4125))
+    assert value(metrics, name, *place) == 0.4125
+    # When one is built whose message is of before there was an error in it
+    work(metrics, ready, golden("reference.built", dark_current_e_per_ks=30.0))
+    # Then that of the reference before is not taken for this one's
+    error = value(metrics, name, *place)
+    assert error is not None
+    assert math.isnan(error)
+    assert value(metrics, "darks_dark_current_electrons_per_kilosecond", *place) == 30.0
+
+
+def test_a_figure_that_the_newest_set_lacks_is_not_that_of_the_set_before() -> None:
+    metrics, ready = Metrics("noise"), golden("set.ready")
+    # Given a set with all figures; when the next one has no effective noise, and no jumps counted
+    whole = {"spatial_effective_noise_e": 6.25, "cds_noise_e": 9.0, "jump_pixel_percent": 2.0}
+    for headline in (whole, {"cds_noise_e": 9.5, "spatial_effective_noise_e": None}):
+        work(metrics, ready, golden("noise.measured", headline=headline))
+    # Then that figure is not known; jumps, which exposures have too, are those that were counted last
+    noise = value(metrics, "darks_effective_noise_electrons", "NRCALONG", "SUB640")
+    assert noise is not None
+    assert math.isnan(noise)
+    assert value(metrics, "darks_cds_noise_electrons", "NRCALONG", "SUB640") == 9.5
+    assert value(metrics, "darks_jump_pixel_fraction", "NRCALONG", "SUB640") == pytest.approx(0.02)
 
 
 def test_a_set_s_noise_is_out_of_its_band_if_any_figure_of_it_is() -> None:
