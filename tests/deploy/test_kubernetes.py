@@ -1,103 +1,46 @@
-"""deploy/kubernetes: that Kubernetes and KEDA take it, and that it keeps what it says."""
+"""deploy/kubernetes: that Kubernetes takes it, and that it keeps what it says."""
 
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import tomllib
 from urllib.parse import urlsplit
 
-import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
-from doing_without import do_without
+from kubernetes_objects import (
+    FOLDERS,
+    OVERLAYS,
+    ROOT,
+    SCALED,
+    TOPOLOGY,
+    Object,
+    as_job,
+    environment,
+    named,
+    pods,
+    selects,
+)
 
+from shared.broker.rabbitmq.settings import BrokerSettings
 from shared.service_settings import ServiceSettings, known_variables
 from shared.topology import BINDINGS
 
-ROOT = Path(__file__).parents[2]
-KUBERNETES = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ("small", "production", "scaledjob")
-SCALED = ("production", "scaledjob")
 #: The oldest and the newest Kubernetes that the objects are checked for.
 VERSIONS = ("1.29", "1.34")
-KEDA = json.loads((Path(__file__).parent / "keda.schema.json").read_text())
 #: Read by the jwst pipeline and boto3 themselves.
 OTHERS = {"CRDS_PATH", "CRDS_SERVER_URL", "STPIPE_DISABLE_CRDS_STEPPARS", "AWS_EC2_METADATA_DISABLED"}
 
-Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def rendered() -> dict[str, list[Object]]:
-    """What `kubectl kustomize` makes of every folder that somebody applies."""
-    own = ROOT / ".servers/kubectl/usr/bin/kubectl"
-    kubectl = os.environ.get("DARKS_TEST_KUBECTL") or shutil.which("kubectl") or (own.is_file() and str(own))
-    if not kubectl:
-        do_without("no kubectl: sh deploy/install-servers.sh kubectl (as root, with apt)")
-    found = {}
-    for name in (*(f"overlays/{overlay}" for overlay in OVERLAYS), "topology"):
-        done = subprocess.run(
-            [kubectl, "kustomize", KUBERNETES / name], capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert not done.stderr, done.stderr
-        found[name.removeprefix("overlays/")] = list(yaml.safe_load_all(done.stdout))
-    return found
-
-
-def named(objects: list[Object], kind: str) -> dict[str, Object]:
-    return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
-
-
-def as_job(scaled: Object) -> Object:
-    """Return the Job that KEDA makes of a ScaledJob."""
-    metadata = {key: scaled["metadata"][key] for key in ("name", "namespace")}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata,
-        "spec": scaled["spec"]["jobTargetRef"],
-    }
-
-
-def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    for each in objects:
-        made = as_job(each) if each["kind"] == "ScaledJob" else each
-        if made["kind"] in ("Deployment", "Job"):
-            yield made["metadata"]["name"], made["spec"]["template"]
-
-
-def environment(objects: list[Object], pod: Object) -> dict[str, str]:
-    """Return what a pod's container finds in its environment; later ones win, as in Kubernetes."""
-    (container,) = pod["spec"]["containers"]
-    maps = named(objects, "ConfigMap")
-    found: dict[str, str] = {}
-    for source in container.get("envFrom", []):
-        found |= maps[source["configMapRef"]["name"]]["data"]
-    return found | {each["name"]: each["value"] for each in container.get("env", [])}
-
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", [*OVERLAYS, "topology"])
-def test_kubernetes_and_keda_take_every_object(
-    rendered: dict[str, list[Object]], name: str, version: str
-) -> None:
+@pytest.mark.parametrize("name", FOLDERS)
+def test_kubernetes_takes_every_object(rendered: dict[str, list[Object]], name: str, version: str) -> None:
     for each in rendered[name]:
-        if each["apiVersion"] == "keda.sh/v1alpha1":
-            # Given an object of KEDA's; then it has the fields that KEDA knows, and no others
-            schema = {"$ref": f"#/$defs/{each['kind']}", "$defs": KEDA["$defs"]}
-            jsonschema.Draft202012Validator(schema).validate(each["spec"])
-            if each["kind"] != "ScaledJob":
-                continue
-            each = as_job(each)
-        kubernetes_validate.validate(each, version, strict=True)
+        # Given what is not KEDA's (test_keda.py), and the jobs that KEDA makes
+        made = as_job(each) if each["kind"] == "ScaledJob" else each
+        if made["apiVersion"] != "keda.sh/v1alpha1":
+            # Then it has the fields that Kubernetes knows, and no others
+            kubernetes_validate.validate(made, version, strict=True)
 
 
-@pytest.mark.parametrize("name", [*OVERLAYS, "topology"])
+@pytest.mark.parametrize("name", FOLDERS)
 def test_everything_is_in_one_namespace_and_no_name_twice(
     rendered: dict[str, list[Object]], name: str
 ) -> None:
@@ -108,7 +51,7 @@ def test_everything_is_in_one_namespace_and_no_name_twice(
             assert each["metadata"]["namespace"] == "nircam-darks", each["metadata"]
 
 
-@pytest.mark.parametrize("name", [*OVERLAYS, "topology"])
+@pytest.mark.parametrize("name", FOLDERS)
 def test_nobody_has_a_right_that_he_does_not_need(rendered: dict[str, list[Object]], name: str) -> None:
     objects = rendered[name]
     accounts = named(objects, "ServiceAccount")
@@ -130,14 +73,16 @@ def test_nobody_has_a_right_that_he_does_not_need(rendered: dict[str, list[Objec
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        # And what it may write to is bounded, and all else is mounted to be read
+        # And what it may write to is bounded, and all else is mounted to be read; one pod fills the claim
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
         for mount in container["volumeMounts"]:
+            if (who, mount["name"]) == ("crds-filler", "crds"):
+                continue
             assert mount.get("readOnly") or volumes[mount["name"]]["emptyDir"]["sizeLimit"], (who, mount)
         assert container["resources"]["limits"]["memory"], who
 
 
-@pytest.mark.parametrize("name", [*OVERLAYS, "topology"])
+@pytest.mark.parametrize("name", [*OVERLAYS, *TOPOLOGY])
 def test_settings_are_known_and_hold_no_password(rendered: dict[str, list[Object]], name: str) -> None:
     for who, pod in pods(rendered[name]):
         found = environment(rendered[name], pod)
@@ -180,13 +125,9 @@ def test_each_worker_runs_its_own_image_and_is_asked_how_it_is(
     rendered: dict[str, list[Object]], name: str
 ) -> None:
     services = named(rendered[name], "Service")
-    targets = {
-        line.split()[-1] for line in (ROOT / "Dockerfile").read_text().splitlines() if "FROM" in line[:4]
-    }
     for who, pod in pods(rendered[name]):
         (container,) = pod["spec"]["containers"]
-        assert container["image"].split(":")[0] == f"nircam-darks-{who}"
-        assert who in targets
+        assert container["image"].startswith(f"nircam-darks-{who}:")
         assert container["startupProbe"]["httpGet"]["path"] == "/live"
         assert container["livenessProbe"]["httpGet"]["path"] == "/live"
         assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
@@ -234,7 +175,7 @@ def test_a_scaled_job_takes_one_message_and_ends(rendered: dict[str, list[Object
             assert who not in named(objects, kind)
 
 
-@pytest.mark.parametrize("name", [*OVERLAYS, "topology"])
+@pytest.mark.parametrize("name", [*OVERLAYS, *TOPOLOGY])
 def test_the_network_leads_to_broker_store_and_names_alone(
     rendered: dict[str, list[Object]], name: str
 ) -> None:
@@ -247,9 +188,10 @@ def test_the_network_leads_to_broker_store_and_names_alone(
             (urlsplit(address).port, str(urlsplit(address).hostname).split(".")[1]) for address in addresses
         }
         wanted.add((53, "kube-system"))
-        if name == "topology":
+        if name in TOPOLOGY:
             # It speaks with the management API too
-            wanted.add((15672, "rabbitmq"))
+            management = BrokerSettings(url=found["DARKS_BROKER_URL"]).management
+            wanted.add((urlsplit(management).port, "rabbitmq"))
         mine = [policy["spec"] for policy in policies.values() if selects(policy, pod)]
         assert {kind for policy in mine for kind in policy["policyTypes"]} == {"Ingress", "Egress"}, who
         assert {
@@ -261,12 +203,58 @@ def test_the_network_leads_to_broker_store_and_names_alone(
         } == wanted, who
         # And nobody but Prometheus comes in
         assert [port["port"] for p in mine for rule in p.get("ingress", []) for port in rule["ports"]] == (
-            [] if name == "topology" else [8080]
+            [] if name in TOPOLOGY else [8080]
         )
 
 
-def selects(policy: Object, pod: Object) -> bool:
-    labels, selector = pod["metadata"]["labels"], policy["spec"]["podSelector"]
-    return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])
-    )
+def test_the_pod_that_fills_the_claim_reaches_no_server(rendered: dict[str, list[Object]]) -> None:
+    # Given it beside the workers, whose policies may select it too
+    ((_, pod),) = pods(rendered["crds-filler"])
+    policies = named(rendered["crds-filler"] + rendered["production"], "NetworkPolicy").values()
+    mine = [policy["spec"] for policy in policies if selects(policy, pod)]
+    # Then it is shut in, but for names
+    assert {kind for policy in mine for kind in policy["policyTypes"]} == {"Ingress", "Egress"}
+    assert not [rule for policy in mine for rule in policy.get("ingress", [])]
+    assert {
+        port["port"] for policy in mine for rule in policy.get("egress", []) for port in rule["ports"]
+    } == {53}
+    # And it writes where the workers read
+    (volume,) = pod["spec"]["volumes"]
+    claim = volume["persistentVolumeClaim"]["claimName"]
+    assert claim in named(rendered["production"], "PersistentVolumeClaim")
+    for _, worker in pods(rendered["production"]):
+        (mounted,) = (v for v in worker["spec"]["volumes"] if v["name"] == "crds")
+        assert mounted["persistentVolumeClaim"] == {"claimName": claim, "readOnly": True}
+
+
+@pytest.mark.parametrize(("name", "overlay"), TOPOLOGY.items())
+def test_the_topology_job_speaks_with_the_workers_broker(
+    rendered: dict[str, list[Object]], name: str, overlay: str
+) -> None:
+    # Given the job and a worker; then the broker, and whom they trust about it, is the same
+    ((_, job),) = pods(rendered[name])
+    worker = dict(pods(rendered[overlay]))["ingest"]
+    said, wanted = environment(rendered[name], job), environment(rendered[overlay], worker)
+    for key in ("DARKS_BROKER_URL", "DARKS_BROKER_CA_FILE"):
+        assert said.get(key) == wanted.get(key), key
+    assert trust(job) == trust(worker)
+    assert bool(trust(job)) == wanted["DARKS_BROKER_URL"].startswith("amqps:")
+
+
+def trust(pod: Object) -> list[Object]:
+    """Return how a pod has the authority that signs certificates: its volume and its mount."""
+    (container,) = pod["spec"]["containers"]
+    return [each for each in pod["spec"]["volumes"] + container["volumeMounts"] if each["name"] == "trust"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_each_image_is_a_target_with_this_version(rendered: dict[str, list[Object]], name: str) -> None:
+    # Given the Dockerfile's targets and the project's version
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    targets = {line.split()[-1] for line in lines if line.startswith("FROM ")}
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for who, pod in pods(rendered[name]):
+        # Then each image is one of them: without a tag a node would ask the registry at each start
+        image, tag = pod["spec"]["containers"][0]["image"].split(":")
+        assert image.removeprefix("nircam-darks-") in targets, who
+        assert tag == version, who
