@@ -1,5 +1,6 @@
 """Reference files: where each comes from, whether it fits, and what CRDS needs to be found."""
 
+import errno
 import functools
 import logging
 import os
@@ -24,6 +25,7 @@ from shared.sources import sha256_of
 #: Every type of reference file that a step of ours may ask for.
 KNOWN_TYPES: tuple[str, ...] = tuple(dict.fromkeys(t for types in REFERENCE_TYPES.values() for t in types))
 _LOGGERS = ("jwst", "stcal", "stdatamodels", "stpipe", "CRDS", "py.warnings")
+_NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
 _SET_UP = (
     "set CRDS_PATH to a CRDS cache (it has config/jwst/server_config in it), or CRDS_SERVER_URL to a "
     "server that answers; --override reftype=path replaces single references, not the cache"
@@ -198,6 +200,14 @@ def crds_faults(where: str) -> Iterator[None]:
         ) from error
     except CrdsError as error:
         raise EnvironmentFault(f"{where}: CRDS: {_line(error)}; {_SET_UP}") from error
+    except OSError as error:
+        cache = os.environ.get("CRDS_PATH", "")
+        if error.errno not in _NO_WRITING or not cache or not str(error.filename).startswith(cache):
+            raise
+        raise EnvironmentFault(
+            f"{where}: CRDS would write to its cache and may not: {error.filename}: {error.strerror}; set "
+            "CRDS_READONLY_CACHE=1 where the cache has everything, or let CRDS_PATH be written to"
+        ) from error
 
 
 @contextmanager

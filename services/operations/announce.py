@@ -1,13 +1,15 @@
-"""Announce exposures that lie in files."""
+"""Announce exposures that lie in files, or at an address."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from services.schedule import Candidate
 from shared.broker.base import Broker
 from shared.errors import BadInput
 from shared.exposure_sets import split_at_gaps
+from shared.exposures import exposure_id
 from shared.messages import Envelope, ExposureAnnounced
 from shared.sources import sha256_of
 
@@ -65,6 +67,30 @@ def announce(
         message = Envelope.of(said, identity=f"{uri}:{digest}")
         broker.publish(message)
         yield Announced(candidate.exposure_id, uri, str(message.id))
+
+
+def announce_addresses(uris: Sequence[str], broker: Broker) -> Iterator[Announced]:
+    """Announce exposures that only the services need see; yield each once the broker has confirmed it.
+
+    Nothing is read: an exposure is called what its object is called, and of an address that leads nowhere
+    ingest says so.
+
+    Parameters
+    ----------
+    uris : sequence of str
+        Such as ``s3://bucket/darks/jw01062001001_02101_00001_nrca1_uncal.fits``.
+    broker : Broker
+
+    Raises
+    ------
+    PublishFailed
+        If the broker did not confirm. What was yielded before is announced; announcing it again does no harm.
+    """
+    for uri in dict.fromkeys(uris):
+        said = ExposureAnnounced(exposure_id=exposure_id(unquote(uri.partition("?")[0])), uri=uri)
+        message = Envelope.of(said, identity=uri)
+        broker.publish(message)
+        yield Announced(said.exposure_id, uri, str(message.id))
 
 
 def _counts(candidates: Sequence[Candidate], epoch_gap_days: float) -> dict[str, int]:

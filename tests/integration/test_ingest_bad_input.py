@@ -1,5 +1,6 @@
 """Every bad input gets one clear line, and the rest goes on."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from ingest_exposures import (
 )
 
 from services.ingest.handler import handle
+from services.ingest.references import crds_faults
 from shared.errors import BadMessage, EnvironmentFault
 from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, ExposureRejected
 from shared.store.manifest import find_all
@@ -261,6 +263,23 @@ def test_no_crds_cache_says_what_to_set_and_is_not_recorded(tmp_path):
     assert "CRDS_SERVER_URL" in said
     assert products == "[]"
     assert "CRDS - ERROR" not in done.stderr
+
+
+def test_a_cache_that_may_not_be_written_to_says_what_to_set(monkeypatch):
+    # Given a cache without the folders that CRDS makes for every instrument; when they cannot be made
+    monkeypatch.setenv("CRDS_PATH", "/crds")
+    with (
+        pytest.raises(EnvironmentFault, match=r"/crds/references/jwst/fgs.*CRDS_READONLY_CACHE=1"),
+        crds_faults("x"),
+    ):
+        raise OSError(errno.EROFS, "Read-only file system", "/crds/references/jwst/fgs")
+    # Then it says so; and of another folder, or a full disk, it is somebody else's to say
+    for fault in (
+        OSError(errno.EROFS, "Read-only file system", "/out/x"),
+        OSError(errno.ENOSPC, "full", "/crds/x"),
+    ):
+        with pytest.raises(OSError, match=fault.strerror), crds_faults("x"):
+            raise fault
 
 
 def test_a_rejection_names_its_configuration_where_the_header_gives_one(bench):

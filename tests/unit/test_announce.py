@@ -93,6 +93,33 @@ def test_the_same_exposure_is_announced_under_the_same_id_at_the_address_of_the_
     assert once[0].uri == "s3://archive/darks/a_uncal.fits"
 
 
+def test_an_address_is_announced_as_it_is_beside_files(tmp_path, monkeypatch):
+    # Given a file, and the address of an exposure that this machine does not see
+    here = dark(tmp_path, "a")
+    broker = MemoryBroker()
+    monkeypatch.setattr("services.schedule.peek", {here.path: here}.__getitem__)
+    monkeypatch.setattr(broker, "close", lambda: None)
+    monkeypatch.setattr("shared.broker.opening.open_broker", lambda: broker)
+    address = "s3://darks/raw/jw01062001001_02101_00001_nrca1_uncal.fits"
+    # When both are announced, the address twice
+    done = CliRunner().invoke(app, ["announce", str(here.path), address, address])
+    # Then each is announced once, the exposure called what its object is called
+    assert done.exit_code == 0, done.output
+    heard = [message.content for message in announced(broker)]
+    assert [(one.exposure_id, one.uri) for one in heard] == [
+        ("a", here.path.as_uri()),
+        ("jw01062001001_02101_00001_nrca1", address),
+    ]
+    assert (heard[1].size, heard[1].sha256) == (None, None)
+
+
+@pytest.mark.parametrize("option", [["--complete"], ["--uri-prefix", "s3://other/"]])
+def test_what_only_a_file_can_say_is_refused_for_an_address(option):
+    done = CliRunner().invoke(app, ["announce", "s3://darks/raw/x_uncal.fits", *option])
+    assert done.exit_code == 2
+    assert option[0] in done.output
+
+
 def test_a_file_that_is_not_there_is_not_announced(exposures, tmp_path):
     broker = MemoryBroker()
     with pytest.raises(BadInput, match="no such file"):
