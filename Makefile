@@ -22,7 +22,7 @@ test-slow: SERVERS = rabbitmq ceph monitoring chromium $(NEWER)
 test-slow: env-test servers ## only the tests marked slow
 	$(PY) -m pytest -m slow
 
-test-image: SERVERS = rabbitmq ceph docker
+test-image: SERVERS = rabbitmq ceph docker compose buildx
 test-image: env-test servers ## build the images and run them as containers, in a Docker of the test's own (needs root)
 	$(PY) -m pytest tests/image -m image -v -s --durations=10
 
@@ -40,8 +40,8 @@ IMAGES = nircam-darks-ingest nircam-darks-darkref nircam-darks-noise nircam-dark
 sbom: env-test ## what is in the images that Docker has, as CycloneDX, into build/sbom
 	$(PY) deploy/sbom.py $(IMAGES) --out build/sbom
 
-up: ## everything in containers on this machine, until it is healthy (Docker with Compose)
-	@sh deploy/compose/up.sh
+up: ## everything in containers on this machine, until it is healthy (Docker with Compose); OPTIONS="--scale ingest=3"
+	@sh deploy/compose/up.sh $(OPTIONS)
 
 down: ## stop what `make up` started; its data stay
 	docker compose --file deploy/compose.yaml down

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers and tools that the tests start by themselves, where they are missing and apt may.
-#   deploy/install-servers.sh rabbitmq ceph monitoring chromium docker kubectl compose rabbitmq-4.0 rabbitmq-4.3
+#   deploy/install-servers.sh rabbitmq ceph monitoring chromium docker kubectl compose buildx rabbitmq-4.0 rabbitmq-4.3
 # The newer RabbitMQs come as small Debian systems of their own under .servers, which nothing else sees, and so do
 # single programs that only a newer Debian has: .servers/compose/usr/libexec/docker/cli-plugins/docker-compose and,
 # where the machine has no kubectl, .servers/kubectl/usr/bin/kubectl (that of Debian 12 knows too old a kustomize).
@@ -59,11 +59,12 @@ for server in "$@"; do
     docker) docker_engine ;;
     chromium) browser ;;
     compose) program compose docker-compose sid ;;
+    buildx) program buildx docker-buildx sid ;;
     kubectl) command -v kubectl >/dev/null || program kubectl kubectl sid ;;
     rabbitmq-4.0) system "$server" trixie ;;
     rabbitmq-4.3) system "$server" sid ;;
     *)
-        echo "usage: $0 {rabbitmq|ceph|monitoring|chromium|docker|kubectl|compose|rabbitmq-4.0|rabbitmq-4.3}..." >&2
+        echo "usage: $0 {rabbitmq|ceph|monitoring|chromium|docker|kubectl|compose|buildx|rabbitmq-4.0|rabbitmq-4.3}..." >&2
         exit 2
         ;;
     esac

@@ -13,10 +13,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+from services.operations.dead_letters import letters, service_queues, summary
 from services.operations.setup import open_existing, operator_settings
 from services.schedule import peek
+from shared.broker.rabbitmq.settings import broker_settings
 from shared.errors import DarksError, EnvironmentFault
 from shared.service_settings import read_settings, read_settings_file
 from shared.settings import S3Settings
@@ -27,6 +30,8 @@ from shared.store.s3_client import make_client, s3_faults
 
 PLAN = Path(__file__).with_name("demo-plan.json")
 _ASK_AGAIN = 3.0
+#: Dead letters are read less often: whoever else reads them has to wait meanwhile.
+_READ_LETTERS = 15.0
 
 
 def simulated(folder: Path, plan: Path) -> list[Path]:
@@ -52,18 +57,37 @@ def references(store: Store, exposures: set[str]) -> Iterator[Manifest]:
             yield manifest
 
 
-def wait_for(store: Store, files: list[Path], minutes: float) -> list[Manifest]:
+def require_no_letter(exposures: set[str], since: datetime) -> None:
+    """Give up with the reason where a message of these exposures was given up.
+
+    Raises
+    ------
+    EnvironmentFault
+        If one was; it says what `nircam-darks dead-letters` shows.
+    """
+    for stored in letters(broker_settings(), service_queues([])):
+        about = any(name.encode() in stored.letter.body for name in exposures)
+        if about and stored.died and stored.died >= since:
+            said = summary(stored)
+            raise EnvironmentFault(
+                f"a message in {said['queue']} was given up: {said['reason']}; "
+                f"see `nircam-darks dead-letters show {said['id']}`"
+            )
+
+
+def wait_for(store: Store, files: list[Path], since: datetime, minutes: float) -> list[Manifest]:
     """Return the references of these exposures, one of every configuration, once they are in the store.
 
     Raises
     ------
     EnvironmentFault
-        If they are not there in time.
+        If they are not there in time, or one of their messages became a dead letter since then.
     """
     candidates = [peek(path) for path in files]
     exposures = {one.exposure_id for one in candidates}
     wanted = {one.configuration for one in candidates}
     deadline = time.monotonic() + minutes * 60
+    read_at = time.monotonic() + _READ_LETTERS
     while True:
         found = list(references(store, exposures))
         left = wanted - {one.facts["configuration"] for one in found}
@@ -74,6 +98,9 @@ def wait_for(store: Store, files: list[Path], minutes: float) -> list[Manifest]:
                 f"after {minutes:g} minutes there is no reference of {', '.join(sorted(map(str, left)))}: "
                 "see `nircam-darks status` and the logs of ingest and darkref"
             )
+        if time.monotonic() > read_at:
+            require_no_letter(exposures, since)
+            read_at = time.monotonic() + _READ_LETTERS
         time.sleep(_ASK_AGAIN)
 
 
@@ -96,10 +123,10 @@ def main() -> int:
         read_settings_file()
         files = simulated(arguments.folder, arguments.plan)
         upload(files, arguments.raw)
-        raw = arguments.raw.rstrip("/") + "/"
+        raw, since = arguments.raw.rstrip("/") + "/", datetime.now(UTC).replace(microsecond=0)
         _darks("announce", "--complete", "--uri-prefix", raw, *map(str, files))
         with closing(open_existing(operator_settings())) as store:
-            for manifest in wait_for(store, files, arguments.minutes):
+            for manifest in wait_for(store, files, since, arguments.minutes):
                 print(f"reference of {manifest.facts['configuration']}:")
                 for entry in manifest.objects:
                     print(f"    {store.uri(entry.key)}  {entry.size} bytes")

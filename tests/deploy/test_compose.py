@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from doing_without import do_without
+from compose_program import plugin
 
 from shared.service_settings import ServiceSettings, known_variables
 from shared.topology import BINDINGS
@@ -17,12 +17,6 @@ from shared.topology import BINDINGS
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SERVICES = tuple(BINDINGS)
-#: Where deploy/install-servers.sh puts Debian's package, and where Docker's own lie.
-COMPOSE = (
-    ROOT / ".servers/compose/usr/libexec/docker/cli-plugins/docker-compose",
-    Path("/usr/libexec/docker/cli-plugins/docker-compose"),
-    Path("/usr/lib/docker/cli-plugins/docker-compose"),
-)
 #: Read by the jwst pipeline and boto3 themselves.
 OTHERS = {
     "CRDS_PATH",
@@ -36,11 +30,7 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def compose() -> Path:
     """Compose 2 as a program of its own: it needs no engine to read a file."""
-    given = os.environ.get("DARKS_TEST_COMPOSE")
-    found = [Path(given)] if given else [path for path in COMPOSE if path.is_file()]
-    if not found:
-        do_without("no Compose 2: sh deploy/install-servers.sh compose (as root, with apt)")
-    return found[0]
+    return plugin("compose")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +71,7 @@ def each(services: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_nobody_has_a_right_that_he_does_not_need(services: dict[str, Any]) -> None:
+    built = {service["image"] for _, service in each(services) if "build" in service}
     for name, service in each(services):
         # Given any container; then it may write to volumes and memory only, and has no capability
         assert service["read_only"] is True, name
@@ -89,7 +80,7 @@ def test_nobody_has_a_right_that_he_does_not_need(services: dict[str, Any]) -> N
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         # And it is not root: our images say so themselves, of the others it is said here
-        assert "build" in service or service["user"].split(":")[0].isdecimal(), name
+        assert service["image"] in built or service["user"].split(":")[0].isdecimal(), name
         assert not service.get("user", "1").startswith("0"), name
         # And it sees nothing of the machine but files of this repository, to read
         for volume in service.get("volumes", []):

@@ -2,9 +2,12 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -44,20 +47,27 @@ class Engine:
             "DOCKER_BUILDKIT": "1",
         }
 
-    def start(self) -> None:
-        """Start it; return when it answers."""
+    def start(self, apart: bool = False) -> None:
+        """Start it; return when it answers.
+
+        Parameters
+        ----------
+        apart : bool
+            In a network of its own, which leads nowhere. There it may make bridges, rules and ports as it
+            likes, which this machine never sees; `network` enters it.
+        """
+        none = ("--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false")
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
                 [
                     *("dockerd", "--data-root", self.folder / "data", "--exec-root", self.folder / "exec"),
                     *("--pidfile", self.folder / "pid", "-H", f"unix://{self.folder}/sock"),
-                    *("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
-                    "--ip-masq=false",
+                    *("--bridge=none", *(() if apart else none)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_apart if apart else _die_with_parent,
             )
         deadline = time.monotonic() + START_SECONDS
         while self.ask("version").returncode:
@@ -83,6 +93,21 @@ class Engine:
             if where.startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", where], check=False)
 
+    @contextlib.contextmanager
+    def network(self) -> Iterator[None]:
+        """Have this thread's new sockets, and whatever it starts, in the server's own network."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with (
+            Path("/proc/thread-self/ns/net").open() as here,
+            Path(f"/proc/{self._pid}/ns/net").open() as there,
+        ):
+            try:
+                if libc.setns(there.fileno(), _NETWORK):
+                    raise OSError(ctypes.get_errno(), "setns")
+                yield
+            finally:
+                libc.setns(here.fileno(), _NETWORK)
+
     def docker(self, *words: str, within: float = 120) -> str:
         """Run the client; return what it said, without the last newline."""
         done = self.ask(*words, within=within)
@@ -91,9 +116,28 @@ class Engine:
         )
         return done.stdout.rstrip("\n")
 
+    @property
+    def _pid(self) -> int:
+        assert self._server is not None
+        return self._server.pid
+
     def in_image(self, image: str, *command: str, options: tuple[str, ...] = ()) -> str:
         """Run a command in a new container of an image, which may write to its temporary folder only."""
         return self.docker("run", "--rm", *CONFINED, *options, image, *command)
+
+    def derive(self, name: str, base: str, *lines: str) -> str:
+        """Make an image of another one by lines of a Dockerfile; return its name."""
+        done = subprocess.run(
+            [CLIENT, "build", "--quiet", "--network", "none", "--tag", name, "-"],
+            env=self.environment,
+            input="\n".join((f"FROM {base}", *lines)),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return name
 
     def build(self, context: Path, target: str, base: str) -> str:
         """Build one target of the Dockerfile; return the image's name."""
@@ -144,9 +188,25 @@ CONFINED = (
 )
 
 
+#: CLONE_NEWNET of <sched.h>; SIOCGIFFLAGS and SIOCSIFFLAGS of <linux/sockios.h>, IFF_UP of <net/if.h>.
+_NETWORK = 0x40000000
+_GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1
+
+
 def _die_with_parent() -> None:
     # Where the tests themselves are killed nobody is left to stop it.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _apart() -> None:
+    _die_with_parent()
+    if ctypes.CDLL(None).unshare(_NETWORK):
+        raise OSError("unshare: no network of its own")
+    # Only loopback is there, and it is down.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        loopback = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack_from("16sh", fcntl.ioctl(any_socket, _GET_FLAGS, loopback))[1]
+        fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh14x", b"lo", flags | _UP))
 
 
 @contextlib.contextmanager
