@@ -12,7 +12,8 @@ from services.darkref.facts import describe_dark
 from services.darkref.modes import Mode
 from services.darkref.products import CONTRIBUTIONS
 from services.darkref.reference_history import SPARE_LINES
-from services.darkref.streaming import CombinedSet, Integration, combine_set
+from services.darkref.streaming import CombinedSet, combine_set
+from services.darkref.walk import Integration
 from services.darkref.windows import WindowPlan, plan
 from shared.configuration import ConfigurationKey
 from shared.cubes import Cube

@@ -23,8 +23,8 @@ from services.darkref.pixel_flags import Thresholds, average_rates
 from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, INPUT_ROLE, PREVIOUS_ROLE
 from services.darkref.replaced.given import GivenReference, given_reference
 from services.darkref.replaced.handler import differences, replaced_by
-from services.darkref.streaming import Integration
 from services.darkref.verification_products import Verification
+from services.darkref.walk import Integration
 from shared.configuration import ConfigurationKey, require_same
 from shared.errors import PermanentError
 from shared.geometry import amplifiers, science_pixels

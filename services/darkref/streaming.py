@@ -1,12 +1,13 @@
 """Walk a set of ramps window by window, and combine them into the product's own files.
 
-Threads read the next window, and write the one before, while all processors combine one. Nothing in the
+Threads read the next window, and write the one before, while all processors combine one. Each processor takes
+some rows of it, and goes on with the same rows of the next one without waiting for the others. Nothing in the
 results depends on how many there are.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,20 +15,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.darkref.block_kernels import BLOCK
 from services.darkref.modes import Mode
-from services.darkref.windows import IN_FLIGHT, BandState, Combined, Window, WindowPlan
+from services.darkref.walk import Integration, Loaded, Walk, finished, positions
+from services.darkref.windows import Combined, WindowPlan
 from shared.cubes import Cube
 from shared.processors import processors
-from shared.ramps import Ramp
 from shared.stage import Progress
 
 #: Reads and writes at once: a disk or a bucket's store serves several better than one.
 _REQUESTS = 8
-#: Bytes of GROUPDQ in one read, if that is a group or more.
-_FLAGS_AT_ONCE = 8 * 1024**2
-#: Parts of a window for each processor: the last to finish should not keep the others waiting.
-_PARTS = 4
+#: Bytes of GROUPDQ in one read, if that is a group or more: worth a request, and little memory for the system
+#: to clear.
+_FLAGS_AT_ONCE = 2 * 1024**2
+#: Parts of a window for each processor: at the end of a band the last to finish should not keep the others
+#: waiting long.
+_PARTS = 2
+_Tally = Future[NDArray[np.int64]]
 
 
 @dataclass
@@ -72,14 +75,6 @@ class CombinedSet:
         self.single += sum(single)
 
 
-@dataclass(frozen=True)
-class Integration:
-    """One integration of an open ramp."""
-
-    ramp: Ramp
-    index: int
-
-
 def combine_set(
     integrations: Sequence[Integration],
     into: CombinedSet,
@@ -118,29 +113,67 @@ def combine_set(
         hits = stack.enter_context(Cube(hits_file, (len(integrations), ny, nx), dtype, as_fits=False))
         stack.callback(requests.shutdown, cancel_futures=True)
         progress(0, windows.windows, "reading flags")
-        _all(requests.submit(_find_hits, one, n, hits, mode) for n, one in enumerate(integrations))
-        walk = _Walk(integrations, into, windows, hits, requests, mode.pedestals)
-        weights = walk.weights
+        walk = Walk(integrations, into.sci.shape, windows, hits, requests, mode.pedestals)
+        # The first kernel that a process calls starts numba, which takes longer than the reads given out yet.
+        mode.add_ends(np.empty((0, 0), np.uint8), 0, np.empty(0, dtype))
+        finished([requests.submit(_find_hits, one, n, hits, mode) for n, one in enumerate(integrations)])
         syncing: list[Future[None]] = []
-        for done, loaded in enumerate(walk, start=1):
-            parts = _parts(loaded.window.signal.shape[2], threads)
-            tallies = [
-                combining.submit(mode.combine, loaded.window, loaded.state, sigma, part, loaded.combined)
-                for part in parts
-            ]
+        at_work: deque[tuple[Loaded, list[_Tally]]] = deque()
+        done = 0
+
+        def collect() -> None:
+            nonlocal done
+            loaded, tallies = at_work.popleft()
             for tally in tallies:
                 into.add(tally.result())
             walk.written(requests.submit(_write, loaded.combined, loaded.groups, loaded.rows, into))
-            if loaded.groups.stop == ngroups:
-                into.slope[loaded.rows] = _slope(loaded.state.line).reshape(-1, nx)
-                _write_slopes(loaded, into.slopes, ngroups, float(np.sum(weights**2)))
-                if loaded.rows.stop < ny:
-                    # So that, once all is done, little is left for the store to wait for.
-                    syncing += [requests.submit(cube.sync) for cube in (into.sci, into.err, into.nmeas)]
+            if loaded.groups.stop == ngroups and loaded.rows.stop < ny:
+                # So that, once all is done, little is left for the store to wait for.
+                syncing.extend(requests.submit(cube.sync) for cube in (into.sci, into.err, into.nmeas))
+            done += 1
             progress(done, windows.windows, "combining windows of groups and rows")
+
+        for loaded in walk:
+            parts = _parts(loaded.rows, threads)
+            before: Sequence[_Tally | None] = [None] * len(parts)
+            if at_work and loaded.groups.start > 0:
+                before = at_work[-1][1]
+            elif at_work:
+                # The sums of the band before make room for this one's.
+                collect()
+            tallies = [
+                combining.submit(_combine, loaded, part, mode, sigma, into, earlier)
+                for part, earlier in zip(parts, before, strict=True)
+            ]
+            at_work.append((loaded, tallies))
+            if len(at_work) > 1:
+                collect()
+        collect()
         walk.finish()
-        _finish(syncing)
+        finished(syncing)
     hits_file.unlink()
+
+
+def _combine(
+    loaded: Loaded, rows: slice, mode: Mode, sigma: float, into: CombinedSet, earlier: _Tally | None
+) -> NDArray[np.int64]:
+    """Combine some rows of a window, counted from its first one, once those of the window before are done."""
+    if earlier is not None:
+        # It was given out before this one, so that it has ended or is at work.
+        earlier.result()
+    ngroups, _, nx = into.sci.shape
+    pixels = slice(rows.start * nx, rows.stop * nx)
+    state = loaded.state
+    if loaded.groups.start == 0:
+        state.moment[:, pixels] = 0
+        state.line[:, pixels] = 0
+    tally = mode.combine(loaded.window, state, sigma, pixels, loaded.combined)
+    if loaded.groups.stop == ngroups:
+        first = loaded.rows.start + rows.start
+        into.slope[first : loaded.rows.start + rows.stop] = _slope(state.line[:, pixels]).reshape(-1, nx)
+        for n, slope in enumerate(_slopes(loaded, pixels, ngroups)):
+            into.slopes.write(n, first, slope.reshape(1, -1, nx))
+    return tally
 
 
 def _find_hits(integration: Integration, index: int, hits: Cube, mode: Mode) -> None:
@@ -157,109 +190,6 @@ def _find_hits(integration: Integration, index: int, hits: Cube, mode: Mode) -> 
     hits.write(index, 0, first.reshape(1, ny, nx))
 
 
-@dataclass
-class _Loaded:
-    """A window in memory, and where it belongs."""
-
-    rows: slice
-    groups: slice
-    window: Window
-    state: BandState
-    combined: Combined
-    reads: list[Future[None]]
-
-
-class _Walk:
-    """Yields the windows one after the other, each with its samples; the next ones are being read."""
-
-    def __init__(
-        self,
-        integrations: Sequence[Integration],
-        into: CombinedSet,
-        windows: WindowPlan,
-        hits: Cube,
-        requests: ThreadPoolExecutor,
-        pedestals: bool,
-    ) -> None:
-        self._integrations = integrations
-        self._into = into
-        self._requests = requests
-        self._hits = hits
-        self._plan = windows
-        ngroups, _, self._nx = into.sci.shape
-        self.weights = np.arange(ngroups, dtype=np.float64) - (ngroups - 1) / 2
-        count, pixels = len(integrations), windows.rows * self._nx
-        # Always the same memory, which the system has to clear once.
-        self._samples = [np.empty(count * windows.groups * pixels, np.uint32) for _ in range(IN_FLIGHT)]
-        self._results = [np.empty(5 * windows.groups * pixels, np.uint16) for _ in range(IN_FLIGHT)]
-        self._first_hits = [np.empty(count * pixels, hits.dtype) for _ in range(IN_FLIGHT)]
-        self._moment = np.empty(count * pixels)
-        self._line = np.empty(5 * pixels)
-        self._pedestal = np.empty(count * pixels, np.float32) if pedestals else None
-        self._writes: list[Future[None]] = []
-
-    def __iter__(self) -> Iterator[_Loaded]:
-        places = [
-            (band, rows, groups)
-            for band, rows in enumerate(self._plan.row_slices())
-            for groups in self._plan.group_slices()
-        ]
-        started = deque(self._start(number, *place) for number, place in enumerate(places[: IN_FLIGHT - 1]))
-        for number in range(len(places)):
-            loaded = started.popleft()
-            _finish(loaded.reads)
-            coming = number + IN_FLIGHT - 1
-            if coming < len(places):
-                started.append(self._start(coming, *places[coming]))
-            if loaded.groups.start == 0:
-                loaded.state.moment[:] = 0
-                loaded.state.line[:] = 0
-            # The results go where those of an earlier window were.
-            _finish(self._writes[-IN_FLIGHT : -IN_FLIGHT + 1])
-            yield loaded
-
-    def written(self, write: Future[None]) -> None:
-        """Note that the results of the window at hand are being written."""
-        self._writes.append(write)
-
-    def finish(self) -> None:
-        """Wait until all is written."""
-        _finish(self._writes)
-
-    def _start(self, number: int, band: int, rows: slice, groups: slice) -> _Loaded:
-        """Give out the reads of a window, whose memory a window before it had."""
-        slot = number % IN_FLIGHT
-        count, depth = len(self._integrations), groups.stop - groups.start
-        pixels = (rows.stop - rows.start) * self._nx
-        samples = self._samples[slot][: count * depth * pixels].reshape(count, depth, pixels)
-        first_hit = self._first_hits[band % IN_FLIGHT][: count * pixels].reshape(count, pixels)
-        results = self._results[slot][: 5 * depth * pixels]
-        reads = [self._requests.submit(self._read, n, groups, rows, samples[n]) for n in range(count)]
-        if groups.start == 0:
-            reads += [
-                self._requests.submit(self._hits.read_stored, n, rows, first_hit[n]) for n in range(count)
-            ]
-        pedestal = self._pedestal
-        floats = results[: 4 * depth * pixels].view(np.uint32).reshape(2, depth, pixels)
-        return _Loaded(
-            rows,
-            groups,
-            Window(samples, first_hit, groups.start, self.weights[groups]),
-            BandState(
-                self._moment[: count * pixels].reshape(count, pixels),
-                self._line[: 5 * pixels].reshape(5, pixels),
-                None if pedestal is None else pedestal[: count * pixels].reshape(count, pixels),
-            ),
-            Combined(floats[0], floats[1], results[4 * depth * pixels :].reshape(depth, pixels)),
-            reads,
-        )
-
-    def _read(self, n: int, groups: slice, rows: slice, into: NDArray[np.uint32]) -> None:
-        one = self._integrations[n]
-        window = into.view(">f4").reshape(len(into), -1, self._nx)
-        one.ramp.read_stored("SCI", one.index, groups, rows, window)
-
-
 def _write(combined: Combined, groups: slice, rows: slice, into: CombinedSet) -> None:
     nx = into.sci.shape[2]
     for cube, values in ((into.sci, combined.mean), (into.err, combined.std)):
@@ -267,11 +197,13 @@ def _write(combined: Combined, groups: slice, rows: slice, into: CombinedSet) ->
     into.nmeas.write(groups.start, rows.start, combined.used.reshape(len(combined.used), -1, nx))
 
 
-def _write_slopes(loaded: _Loaded, slopes: Cube, ngroups: int, scale: float) -> None:
-    for n, (moment, first_hit) in enumerate(zip(loaded.state.moment, loaded.window.first_hit, strict=True)):
-        slope = moment / scale
-        slope[first_hit < ngroups] = np.nan
-        slopes.write(n, loaded.rows.start, slope.astype(np.float32).reshape(1, -1, slopes.shape[2]))
+def _slopes(loaded: Loaded, pixels: slice, ngroups: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the slope of each integration, NaN where it was hit."""
+    scale = float(np.sum(positions(ngroups) ** 2))
+    for moment, first_hit in zip(loaded.state.moment, loaded.window.first_hit, strict=True):
+        slope = moment[pixels] / scale
+        slope[first_hit[pixels] < ngroups] = np.nan
+        yield slope.astype(np.float32)
 
 
 def _slope(line: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -284,17 +216,7 @@ def _slope(line: NDArray[np.float64]) -> NDArray[np.float32]:
     return result
 
 
-def _parts(pixels: int, threads: int) -> list[slice]:
-    step = -(-pixels // (threads * _PARTS * BLOCK)) * BLOCK
-    return [slice(start, min(start + step, pixels)) for start in range(0, pixels, step)]
-
-
-def _all(futures: Iterator[Future[None]]) -> None:
-    _finish(list(futures))
-
-
-def _finish(futures: Sequence[Future[None]]) -> None:
-    """Wait for all; raise what the first of them that failed raised."""
-    wait(futures)
-    for future in futures:
-        future.result()
+def _parts(rows: slice, threads: int) -> list[slice]:
+    count = rows.stop - rows.start
+    step = -(-count // (threads * _PARTS))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -25,8 +25,8 @@ _LARGEST_WINDOW = 48 * 1024**2
 #: do not run out while the last of one window are still on their way.
 IN_FLIGHT = 3
 
-# Bytes a pixel of a band of rows, as `services.darkref.streaming` holds them.
-_STATE_PER_INTEGRATION = 8 + 2 * IN_FLIGHT + 4  # moment, first hits of this band and the next, a slope
+# Bytes a pixel of a band of rows, as `services.darkref.walk` holds them.
+_STATE_PER_INTEGRATION = 8 + 2 * 2 + 4  # moment, first hits of this band and the next, a slope
 _PEDESTAL = 4  # an integration, in flight mode
 _STATE_PER_PIXEL = 5 * 8 + 6 * 8  # sums of the mean ramp's slope, and their temporaries
 _SAMPLE_PER_INTEGRATION = 4 * IN_FLIGHT
