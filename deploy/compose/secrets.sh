@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the passwords and keys that compose gives to its containers, each in a file of its own:
 #   deploy/compose/secrets.sh [FOLDER]          what is there stays
-# To change one, remove its file, run this again, and `up.sh`: docs/security.md says what restarts.
+# To change one, remove its file, run this again, and restart who reads it: docs/security.md, With compose.
 set -eu
 folder=${1:-$(dirname "$0")/secrets}
 umask 077
