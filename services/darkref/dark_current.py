@@ -29,22 +29,18 @@ Error (1 sigma), the root of the sum of squares of
 The gain's own error is not in it: it scales the expectation's measurement likewise.
 """
 
-import itertools
 import math
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from shared.compiled import kernel
+from services.darkref.dark_current_errors import blocks_error, frames_error, integrations_error
+from services.darkref.plane_threads import side_by_side
 from shared.cubes import Cube
 from shared.detectors import Expected
 from shared.medians import SIGMA_PER_MAD, median
-from shared.processors import processors
 
 #: A pixel this many robust sigmas from the median is not used.
 CLIP = 5.0
@@ -54,12 +50,6 @@ WITHIN = 2.0
 SURELY_OFF = 3.0
 #: An error above so many widths of the expectation says nothing about it.
 TOO_UNCERTAIN = 2.0
-#: Bands of rows that each amplifier is cut into for the blocks' scatter.
-_BANDS = (1, 2, 4, 8, 16, 32)
-#: Threads that measure at once; each holds some planes.
-_MOST_THREADS = 4
-_FEWEST_IN_BLOCK = 30
-_FEWEST_BLOCKS = 4
 _MEDIAN_TO_MEAN_ERROR = math.sqrt(math.pi / 2)
 
 #: e- per 1000 s in one e-/s.
@@ -145,7 +135,7 @@ def measure(
         one = plane[good]
         return median(one[np.isfinite(one)]) * scale, plane.ravel()[bright] * scale
 
-    with _side_by_side() as threads:
+    with side_by_side() as threads:
         for rate, one in threads.map(look_at, range(integrations)):
             by_integration.append(rate)
             total += np.nan_to_num(one)
@@ -155,7 +145,7 @@ def measure(
     pixels = _MEDIAN_TO_MEAN_ERROR * float(np.std(values, dtype=np.float64)) / math.sqrt(values.size)
     statistical = max(
         pixels,
-        _integrations_error(by_integration),
+        integrations_error(by_integration),
         frames_error(frames, good & complete) * scale,
         blocks_error(image, good, amplifiers),
     )
@@ -198,62 +188,6 @@ def usable_pixels(
     return candidates & (image >= lowest) & (image <= highest), candidates & (image > high)
 
 
-def blocks_error(image: NDArray[np.float32], good: NDArray[np.bool_], amplifiers: list[slice]) -> float:
-    """Return the error of the mean as blocks of pixels show it; 0 where there are too few blocks.
-
-    Noise that correlates neighbours makes blocks scatter more than their pixels' number allows. The
-    size that shows most counts (block averaging; Flyvbjerg and Petersen 1989, J. Chem. Phys. 91, 461).
-    """
-
-    def error_of(bands: int) -> float:
-        edges = np.linspace(0, len(image), bands + 1).astype(int)
-        medians = []
-        for columns in amplifiers:
-            for top, bottom in itertools.pairwise(edges):
-                block = image[top:bottom, columns][good[top:bottom, columns]]
-                if block.size >= _FEWEST_IN_BLOCK:
-                    medians.append(median(block))
-        return _error_of_mean(medians) if len(medians) >= _FEWEST_BLOCKS else 0.0
-
-    with _side_by_side() as threads:
-        return max(threads.map(error_of, _BANDS))
-
-
-def frames_error(frames: Sequence[Callable[[], NDArray[np.float32]]], pixels: NDArray[np.bool_]) -> float:
-    """Return the error of the slope, DN per group, from what moves whole frames; 0 if it cannot be known.
-
-    Each frame's offset is the median over pixels of its distance from the pixel's own line; offsets are
-    taken as independent from group to group.
-
-    Parameters
-    ----------
-    frames : sequence of callable
-        As in `measure`.
-    pixels : ndarray of bool, 2D (y, x)
-        Those to be used.
-    """
-    ngroups = len(frames)
-    if ngroups < 3 or np.count_nonzero(pixels) < _FEWEST_IN_BLOCK:
-        return 0.0
-    time = np.arange(ngroups) - (ngroups - 1) / 2
-    spread = float(np.sum(time**2))
-    centre, slope = np.zeros((2, np.count_nonzero(pixels)))
-
-    def offset(at: tuple[float, Callable[[], NDArray[np.float32]]]) -> float:
-        t, frame = at
-        residuals = np.empty_like(centre)
-        _off_the_line(frame(), pixels, centre, slope, t, residuals)
-        return median(residuals)
-
-    with _side_by_side() as threads:
-        # Sums in the order of groups: their last digit hangs on it.
-        for t, values in zip(time, _a_few_ahead(threads, frames), strict=True):
-            _add_to_lines(values, pixels, np.float32(ngroups), t / spread, centre, slope)
-        offsets = list(threads.map(offset, zip(time, frames, strict=True)))
-    freedom = ngroups - 2
-    return _student(freedom) * math.sqrt(sum(offset**2 for offset in offsets) / freedom / spread)
-
-
 def median_ramps(cubes: Sequence[Cube], nmeas: Cube, science: NDArray[np.bool_]) -> list[list[float]]:
     """Return, for each of some cubes, the median over the measured science pixels of every group.
 
@@ -265,7 +199,7 @@ def median_ramps(cubes: Sequence[Cube], nmeas: Cube, science: NDArray[np.bool_])
         found = [cube.plane(group)[measured] for cube in cubes]
         return [median(values) if values.size else 0.0 for values in found]
 
-    with _side_by_side() as threads:
+    with side_by_side() as threads:
         by_group = list(threads.map(medians, range(nmeas.shape[0])))
     return [list(ramp) for ramp in zip(*by_group, strict=True)]
 
@@ -293,57 +227,3 @@ def verdict(current: DarkCurrent, expected: Expected) -> str:
     if abs(off) <= WITHIN:
         return f"within {said}"
     return f"{abs(off):.1f} sigma {'above' if off > 0 else 'below'} expected {said}"
-
-
-def _side_by_side() -> ThreadPoolExecutor:
-    # Each thread holds planes of its own.
-    return ThreadPoolExecutor(min(processors(), _MOST_THREADS), "measure")
-
-
-def _a_few_ahead(
-    threads: ThreadPoolExecutor, frames: Sequence[Callable[[], NDArray[np.float32]]]
-) -> Iterator[NDArray[np.float32]]:
-    """Yield every frame, those that come next being read meanwhile."""
-    coming = deque(threads.submit(frame) for frame in frames[:_MOST_THREADS])
-    for number in range(len(frames)):
-        yield coming.popleft().result()
-        if number + _MOST_THREADS < len(frames):
-            coming.append(threads.submit(frames[number + _MOST_THREADS]))
-
-
-@kernel
-def _add_to_lines(plane, pixels, groups, weight, centre, slope):  # type: ignore[no-untyped-def]
-    at = 0
-    for row in range(pixels.shape[0]):
-        for column in range(pixels.shape[1]):
-            if pixels[row, column]:
-                value = plane[row, column]
-                centre[at] += value / groups
-                slope[at] += weight * value
-                at += 1
-
-
-@kernel
-def _off_the_line(plane, pixels, centre, slope, time, residuals):  # type: ignore[no-untyped-def]
-    at = 0
-    for row in range(pixels.shape[0]):
-        for column in range(pixels.shape[1]):
-            if pixels[row, column]:
-                residuals[at] = plane[row, column] - centre[at] - slope[at] * time
-                at += 1
-
-
-def _integrations_error(rates: list[float]) -> float:
-    known = [rate for rate in rates if math.isfinite(rate)]
-    if len(known) < 2:
-        return 0.0
-    return _student(len(known) - 1) * _error_of_mean(known)
-
-
-def _student(freedom: int) -> float:
-    # As wide as 68 per cent of Student's distribution, where a Gaussian has 1.
-    return float(special.stdtrit(freedom, special.ndtr(1)))
-
-
-def _error_of_mean(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values))

@@ -19,8 +19,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from services.darkref.dark_current import blocks_error, frames_error
-from services.darkref.pixel_flags import HOT, Thresholds
+from services.darkref.dark_current_errors import blocks_error, frames_error
+from services.darkref.flag_thresholds import Thresholds
+from services.darkref.pixel_flags import HOT
 from shared.medians import median_and_sigma
 
 #: What HISTORY says of a dark that replaces none.

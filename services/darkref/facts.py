@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from services.darkref import reference_file
 from services.darkref.dark_current import DarkCurrent, verdict
 from services.darkref.difference import Difference, describe
+from services.darkref.flag_thresholds import PixelCounts, Thresholds
 from services.darkref.judging import as_facts
 from services.darkref.modes import Mode
-from services.darkref.pixel_flags import PixelCounts, Thresholds
 from services.darkref.products import ReferenceFacts
 from services.darkref.reference_history import Making, flagged_pixels
 from services.darkref.streaming import CombinedSet

@@ -17,9 +17,10 @@ from services.darkref.building import SIGMA, CombinedDark, Recipe, built_without
 from services.darkref.dark_current import measure, median_ramps
 from services.darkref.difference import Dark
 from services.darkref.facts import Judged, describe_dark, facts_of, pedigree_of
+from services.darkref.flag_thresholds import Thresholds
 from services.darkref.judging import estimate_single_errors, judge_pixels
 from services.darkref.modes import Mode, mode_named
-from services.darkref.pixel_flags import Thresholds, average_rates
+from services.darkref.pixel_flags import average_rates
 from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, INPUT_ROLE, PREVIOUS_ROLE
 from services.darkref.replaced.given import GivenReference, given_reference
 from services.darkref.replaced.handler import differences, replaced_by

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from services.darkref.pixel_flags import PixelCounts, PixelMaps, Thresholds, flag_pixels
+from services.darkref.flag_thresholds import PixelCounts, Thresholds
+from services.darkref.pixel_flags import PixelMaps, flag_pixels
 from services.darkref.streaming import CombinedSet
 from shared.medians import middles
 

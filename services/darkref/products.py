@@ -64,7 +64,7 @@ class ReferenceFacts(BaseModel):
     unreliable_pixels : int or None
         Science pixels with UNRELIABLE_DARK in DQ.
     flagged_pixels, flag_thresholds : dict or None
-        `PixelCounts` and `Thresholds` of `services.darkref.pixel_flags`.
+        `PixelCounts` and `Thresholds` of `services.darkref.flag_thresholds`.
     replaces : str or None
         Store key of the reference file that this one takes the place of, or the address it was given by.
     differences : list of str

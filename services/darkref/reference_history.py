@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from services.darkref.pixel_flags import PixelCounts, Thresholds
+from services.darkref.flag_thresholds import PixelCounts, Thresholds
 from shared.configuration import ConfigurationKey
 
 #: What ERR of a flight-mode dark is, and of a reference-mode one.

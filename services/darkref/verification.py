@@ -25,7 +25,8 @@ import numpy as np
 from scipy import stats
 
 from services.darkref.certify import Violation
-from services.darkref.pixel_flags import HOT, UNRELIABLE_DARK, WARM, Thresholds
+from services.darkref.flag_thresholds import Thresholds
+from services.darkref.pixel_flags import HOT, UNRELIABLE_DARK, WARM
 from services.darkref.reference_planes import ReferencePlanes
 from services.darkref.rollup import DETECTOR, FILE, roll_up
 from services.darkref.verification_products import AmplifierResidual, Check, LeftOut, Verification

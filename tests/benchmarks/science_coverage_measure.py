@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from science_coverage_sets import draw_set, pipeline_plan, plan_of
 from science_coverage_truth import NO_CLOSED_FORM, truths
 
+from services.darkref.flag_thresholds import Thresholds
 from services.darkref.handler import handle as build_reference
-from services.darkref.pixel_flags import HOT, Thresholds
+from services.darkref.pixel_flags import HOT
 from services.noise.handler import handle as measure_noise
 from services.simulate import SimulationPlan, pixels_of, simulate
 from services.simulation.detector import Pixels

@@ -9,7 +9,7 @@ from configurations import configuration
 from darkref_sets import JUMP_DET, commit_set, dark, write_ramp
 from jwst_reffiles.dark_current.dark_reffile import Dark
 
-from services.darkref import building, dark_current, streaming
+from services.darkref import building, plane_threads, streaming
 from services.darkref.handler import handle
 from services.darkref.products import ReferenceFacts
 from services.darkref.windows import WindowPlan
@@ -146,7 +146,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path, monkeypat
     # When combined by one thread, and by several
     for number in (1, threads):
         monkeypatch.setattr(streaming, "processors", lambda number=number: number)
-        monkeypatch.setattr(dark_current, "processors", lambda number=number: number)
+        monkeypatch.setattr(plane_threads, "processors", lambda number=number: number)
         folder = tmp_path / f"run{len(results)}"
         folder.mkdir()
         *arrays, facts = _ours(folder, paths, key, [2] * 5)

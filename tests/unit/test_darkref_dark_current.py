@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from services.darkref.dark_current import (
-    DarkCurrent,
-    blocks_error,
-    frames_error,
-    measure,
-    usable_pixels,
-    verdict,
-)
+from services.darkref.dark_current import DarkCurrent, measure, usable_pixels, verdict
+from services.darkref.dark_current_errors import blocks_error, frames_error
 from shared.detectors import Expected
 
 GAIN, GROUP_TIME, RATE = 1.84, 4.2, 30.0

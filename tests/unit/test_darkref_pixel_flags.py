@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stdatamodels.jwst.datamodels import dqflags
 
+from services.darkref.flag_thresholds import Thresholds
 from services.darkref.pixel_flags import (
     DEAD,
     HOT,
@@ -15,7 +16,6 @@ from services.darkref.pixel_flags import (
     UNRELIABLE_DARK,
     WARM,
     PixelMaps,
-    Thresholds,
     average_rates,
     flag_pixels,
 )

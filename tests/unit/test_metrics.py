@@ -1,32 +1,22 @@
 """What Prometheus sees: the fixed names, counted from what a worker tells."""
 
 import json
-import math
 import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
-from prometheus_client.parser import text_string_to_metric_families
+from scraped_metrics import ROOT, golden, shown, value, work
 
-from services.darkref.dark_current import DarkCurrent, verdict
-from services.noise.verdicts import judge, overall
-from shared.detectors import detectors
-from shared.messages import Envelope, parse
-from shared.metric_names import BUCKETS, METRICS, OUTCOMES, VERIFICATIONS, metrics_table
+from shared.metric_names import BUCKETS, METRICS, OUTCOMES, metrics_table
 from shared.metrics import Metrics
-from shared.stage import Outgoing
 from shared.store.counting import StoreTraffic
 from shared.worker_events import WorkerEvent
 
-ROOT = Path(__file__).parents[2]
 DESIGN = {
     "darks_messages_received_total": {"service"},
     "darks_messages_processed_total": {"service", "outcome"},
@@ -60,34 +50,6 @@ DESIGN = {
     "darks_expected_effective_noise_electrons": {"detector", "edge"},
     "darks_expected_cds_noise_electrons": {"detector", "edge"},
 }
-
-
-def golden(name: str, **changes: Any) -> Envelope:
-    message = parse((ROOT / "tests" / "contract" / "golden" / f"{name}-1.0.json").read_bytes())
-    return message.model_copy(update={"data": {**message.data, **changes}})
-
-
-def shown(metrics: Metrics) -> dict[tuple[str, frozenset[str]], float]:
-    """Every sample of ours, as a scrape gives it."""
-    return {
-        (sample.name, frozenset(sample.labels.values())): sample.value
-        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
-        for sample in family.samples
-        if sample.name.startswith("darks_")
-    }
-
-
-def value(metrics: Metrics, name: str, *labels: str) -> float | None:
-    return shown(metrics).get((name, frozenset(labels)))
-
-
-def work(
-    metrics: Metrics, cause: Envelope | None, *published: Envelope, kind: str = "finished", **event: Any
-) -> None:
-    if cause is not None:
-        metrics.observe(WorkerEvent("ingest", "received", cause))
-    outgoing = [Outgoing(message) for message in published]
-    metrics.observe(WorkerEvent("ingest", kind, cause, outgoing, **event))
 
 
 def test_the_names_are_those_that_were_fixed() -> None:
@@ -159,41 +121,6 @@ def test_a_pause_for_the_store_is_no_job_s_duration() -> None:
     work(metrics, golden("exposure.announced"), kind="paused", seconds=60.0)
     assert value(metrics, "darks_job_duration_seconds_count", "ingest") == 0
     assert value(metrics, "darks_jobs_in_progress", "ingest") == 0
-
-
-def test_the_figures_of_a_measured_set_are_shown_by_detector_and_subarray() -> None:
-    metrics, ready = Metrics("noise"), golden("set.ready")
-    work(metrics, ready, golden("reference.built", dark_current_e_per_ks=27.5))
-    headline = {"spatial_effective_noise_e": 6.25, "jump_pixel_percent": 1.5}
-    work(metrics, ready, golden("noise.measured", headline=headline))
-    place = ("NRCALONG", "SUB640")
-    assert value(metrics, "darks_dark_current_electrons_per_kilosecond", *place) == 27.5
-    assert value(metrics, "darks_effective_noise_electrons", *place) == 6.25
-    assert value(metrics, "darks_jump_pixel_fraction", *place) == pytest.approx(0.015)
-    # An exposure's message has no effective noise: the set's stays
-    exposure = {"set_id": None, "exposure_id": "jw01062001001_02101_00001_nrcalong"}
-    measured = golden("noise.measured", headline={"jump_pixel_percent": 3.0}, **exposure)
-    work(metrics, golden("exposure.ingested"), measured)
-    assert value(metrics, "darks_effective_noise_electrons", *place) == 6.25
-    assert value(metrics, "darks_jump_pixel_fraction", *place) == pytest.approx(0.03)
-
-
-def test_simulated_figures_are_not_shown_as_the_detector_s() -> None:
-    ready = golden("set.ready", simulated=True)
-    hidden, rehearsal = Metrics("darkref"), Metrics("darkref", simulated=True)
-    for metrics in (hidden, rehearsal):
-        work(metrics, ready, golden("reference.built"))
-    name = "darks_dark_current_electrons_per_kilosecond"
-    assert value(hidden, name, "NRCALONG", "SUB640") is None
-    assert value(rehearsal, name, "NRCALONG", "SUB640") == 27.5
-
-
-def test_a_figure_that_is_not_a_number_is_shown_as_none() -> None:
-    metrics = Metrics("darkref")
-    work(metrics, golden("set.ready"), golden("reference.built", dark_current_e_per_ks="NaN"))
-    current = value(metrics, "darks_dark_current_electrons_per_kilosecond", "NRCALONG", "SUB640")
-    assert current is not None
-    assert math.isnan(current)
 
 
 def test_what_waits_is_shown_by_configuration_until_nothing_does() -> None:
@@ -271,91 +198,6 @@ def test_every_follow_up_is_counted_under_its_routing_key() -> None:
     work(metrics, golden("exposure.announced"), golden("exposure.ingested"), golden("set.ready"))
     assert value(metrics, "darks_messages_published_total", "ingest", "exposure.ingested") == 1
     assert value(metrics, "darks_messages_published_total", "ingest", "set.ready") == 1
-
-
-@pytest.mark.parametrize(
-    ("accepted", "verification"), [(True, "accepted"), (False, "rejected"), (None, "unverified")]
-)
-def test_a_reference_is_counted_by_its_verification(accepted: bool | None, verification: str) -> None:
-    metrics = Metrics("darkref")
-    work(metrics, golden("set.ready"), golden("reference.built", accepted=accepted))
-    counted = {one: value(metrics, "darks_references_built_total", "darkref", one) for one in VERIFICATIONS}
-    assert counted == {one: float(one == verification) for one in VERIFICATIONS}
-
-
-@pytest.mark.parametrize(("rate", "off"), [(27.0, 0), (45.0, 1), (10.0, 1)])
-def test_a_dark_current_out_of_its_band_is_known_by_its_verdict(rate: float, off: int) -> None:
-    # Given a verdict as darkref gives it
-    current = DarkCurrent(rate, 1.0, [rate], [rate], 0, np.empty((0, 0), np.float32))
-    said = verdict(current, detectors()["NRCALONG"].expected.dark_current_nrc09)
-    metrics = Metrics("darkref")
-    work(metrics, golden("set.ready"), golden("reference.built", verdict=said))
-    place = ("NRCALONG", "SUB640", "dark_current")
-    assert value(metrics, "darks_out_of_expected_band", *place) == off
-
-
-def test_a_dark_current_has_its_own_error_beside_it() -> None:
-    # Given a reference whose error was said
-    metrics, ready = Metrics("darkref"), golden("set.ready")
-    name, place = "darks_dark_current_error_electrons_per_kilosecond", ("NRCALONG", "SUB640")
-    work(metrics, ready, golden("reference.built", dark_current_error_e_per_ks=0.4125))
-    assert value(metrics, name, *place) == 0.4125
-    # When one is built whose message is of before there was an error in it
-    work(metrics, ready, golden("reference.built", dark_current_e_per_ks=30.0))
-    # Then that of the reference before is not taken for this one's
-    error = value(metrics, name, *place)
-    assert error is not None
-    assert math.isnan(error)
-    assert value(metrics, "darks_dark_current_electrons_per_kilosecond", *place) == 30.0
-
-
-def test_a_figure_that_the_newest_set_lacks_is_not_that_of_the_set_before() -> None:
-    metrics, ready = Metrics("noise"), golden("set.ready")
-    # Given a set with all figures; when the next one has no effective noise, and no jumps counted
-    whole = {"spatial_effective_noise_e": 6.25, "cds_noise_e": 9.0, "jump_pixel_percent": 2.0}
-    for headline in (whole, {"cds_noise_e": 9.5, "spatial_effective_noise_e": None}):
-        work(metrics, ready, golden("noise.measured", headline=headline))
-    # Then that figure is not known; jumps, which exposures have too, are those that were counted last
-    noise = value(metrics, "darks_effective_noise_electrons", "NRCALONG", "SUB640")
-    assert noise is not None
-    assert math.isnan(noise)
-    assert value(metrics, "darks_cds_noise_electrons", "NRCALONG", "SUB640") == 9.5
-    assert value(metrics, "darks_jump_pixel_fraction", "NRCALONG", "SUB640") == pytest.approx(0.02)
-
-
-def test_a_set_s_noise_is_out_of_its_band_if_any_figure_of_it_is() -> None:
-    # Given the lines that noise writes over a good and a bad set
-    good, bad = judge(9.2, 0.1, 9.28, 0.12), judge(12.0, 0.1, 9.28, 0.12)
-    metrics, place = Metrics("noise"), ("NRCALONG", "SUB640", "noise")
-    for said, off in ((overall({"CDS noise": good}), 0), (overall({"CDS noise": good, "jumps": bad}), 1)):
-        work(metrics, golden("set.ready"), golden("noise.measured", verdict=said))
-        assert value(metrics, "darks_out_of_expected_band", *place) == off, said
-
-
-def test_the_expected_bands_are_those_of_the_detectors_table() -> None:
-    low, high = 27.0 - 2 * 5.0, 27.0 + 2 * 5.0
-    name = "darks_expected_dark_current_electrons_per_kilosecond"
-    darkref, noise = Metrics("darkref"), Metrics("noise")
-    assert (value(darkref, name, "NRCALONG", "low"), value(darkref, name, "NRCALONG", "high")) == (low, high)
-    assert value(noise, name, "NRCALONG", "low") is None
-    assert value(noise, "darks_expected_cds_noise_electrons", "NRCB1", "low") == pytest.approx(13.89)
-    assert value(noise, "darks_expected_effective_noise_electrons", "NRCB1", "high") == pytest.approx(9.15)
-
-
-def test_a_product_that_is_told_again_does_not_hide_a_newer_one() -> None:
-    # Given a reference, and one made an hour later
-    metrics, ready = Metrics("darkref"), golden("set.ready")
-    early = golden("reference.built", dark_current_e_per_ks=20.0)
-    late = golden("reference.built", dark_current_e_per_ks=30.0).model_copy(
-        update={"time": early.time + timedelta(hours=1)}
-    )
-    # When the first is told again after the second, Then the second stays
-    for message in (early, late, early):
-        work(metrics, ready, message)
-    place = ("NRCALONG", "SUB640")
-    assert value(metrics, "darks_dark_current_electrons_per_kilosecond", *place) == 30.0
-    measured = value(metrics, "darks_measured_timestamp_seconds", *place, "dark_current")
-    assert measured == late.time.timestamp()
 
 
 def test_no_exposure_set_or_message_is_a_label() -> None:

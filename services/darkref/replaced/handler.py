@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from services.darkref.difference import Dark, compare
 from services.darkref.facts import Differences
-from services.darkref.pixel_flags import Thresholds
+from services.darkref.flag_thresholds import Thresholds
 from services.darkref.products import ReferenceFacts, is_rejected
 from services.darkref.replaced.given import GivenReference
 from services.darkref.stored_dark import StoredDark

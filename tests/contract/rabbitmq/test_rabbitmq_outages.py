@@ -1,0 +1,261 @@
+"""RabbitMQ's outages: restarts, cuts, cancels, timeouts, alarms, lost nodes."""
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+
+import pytest
+from deliveries import SOON, name, take
+from handlers_for_tests import announcement
+from rabbitmq_node import RabbitNode
+
+from shared.broker.rabbitmq import BrokerSettings, RabbitBroker
+from shared.broker.rabbitmq.management import Management
+from shared.broker.rabbitmq.topology import apply
+from shared.errors import PublishFailed, TransientError
+
+
+def test_over_a_restart_of_the_broker_nothing_is_lost(
+    rabbit_node: RabbitNode, vhost: str, broker: RabbitBroker
+) -> None:
+    # Given a consumer at work, whose broker goes away
+    for n in range(10):
+        broker.publish(announcement(f"e{n}"))
+    consumer = broker.consume("ingest")
+    held = take(consumer)
+    rabbit_node.stop_server()
+    for _ in range(5):
+        assert consumer.poll(0.2) is None
+    assert not consumer.attached
+    assert not broker.attached
+    # And a publisher that goes on meanwhile, for as long as a busy machine may take to start the broker
+    patient = RabbitBroker(rabbit_node.settings(vhost, publish_timeout=90.0))
+    publisher = threading.Thread(target=patient.publish, args=(announcement("meanwhile"),))
+    publisher.start()
+    # When it comes back, and the old delivery is settled
+    rabbit_node.start()
+    consumer.ack(held)
+    # Then every message comes, the held one again, and the waiting publish is confirmed
+    came: list[str] = []
+    while len(set(came)) < 11:
+        delivery = take(consumer)
+        came.append(name(delivery))
+        consumer.ack(delivery)
+    publisher.join(SOON)
+    assert not publisher.is_alive()
+    patient.close()
+    assert broker.attached
+    assert set(came) == {f"e{n}" for n in range(10)} | {"meanwhile"}
+    assert consumer.poll(0.3) is None
+
+
+def test_a_publisher_whose_connection_was_cut_connects_again(
+    rabbit_node: RabbitNode, vhost: str, broker: RabbitBroker
+) -> None:
+    broker.publish(announcement("before"))
+    rabbit_node.cut(vhost)
+    broker.publish(announcement("after"))
+    consumer = broker.consume("ingest", prefetch=5)
+    assert [name(take(consumer)) for _ in range(2)] == ["before", "after"]
+
+
+def test_under_cuts_every_message_arrives(rabbit_node: RabbitNode, vhost: str, broker: RabbitBroker) -> None:
+    # Given 2 publishers of 60 and 2 consumers that ack, and some cuts
+    acked: set[str] = set()
+    done = threading.Event()
+
+    def publish(who: str) -> None:
+        for n in range(60):
+            broker.publish(announcement(f"{who}{n}"))
+            time.sleep(0.01)
+
+    def consume() -> None:
+        consumer = broker.consume("ingest")
+        while not done.is_set():
+            delivery = consumer.poll(0.1)
+            if delivery is not None:
+                acked.add(name(delivery))
+                consumer.ack(delivery)
+        consumer.close()
+
+    publishers = [threading.Thread(target=publish, args=(who,)) for who in "ab"]
+    consumers = [threading.Thread(target=consume) for _ in range(2)]
+    for thread in (*publishers, *consumers):
+        thread.start()
+    for _ in range(3):
+        rabbit_node.cut(vhost)
+    for thread in publishers:
+        thread.join(60)
+    # When all is calm, Then none is missing
+    deadline = time.monotonic() + SOON
+    while len(acked) < 120 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    done.set()
+    for thread in consumers:
+        thread.join(SOON)
+    assert len(acked) == 120
+    assert broker.dead_letters("ingest") == []
+
+
+def test_a_consumer_that_the_broker_cancels_consumes_again(
+    rabbit_node: RabbitNode, vhost: str, broker: RabbitBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer = broker.consume("ingest")
+    assert consumer.poll(0.1) is None
+    Management(rabbit_node.settings(vhost)).delete("queues", vhost, "ingest")
+    deadline = time.monotonic() + SOON
+    while consumer.attached and time.monotonic() < deadline:
+        assert consumer.poll(0.1) is None
+    assert not consumer.attached
+    # Without its queue it says what to do, and goes on when that was done.
+    consumer.poll(0.5)
+    assert "nircam-darks topology apply" in caplog.text
+    apply(rabbit_node.settings(vhost))
+    broker.publish(announcement("e"))
+    assert name(take(consumer)) == "e"
+
+
+def test_a_consumer_whose_ack_took_too_long_gets_its_message_again(
+    rabbit_node: RabbitNode, broker: RabbitBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    def timing(timeout: int, tick: int) -> None:
+        rabbit_node.ctl(
+            "eval",
+            f"application:set_env(rabbit, consumer_timeout, {timeout}), "
+            f"application:set_env(rabbit, channel_tick_interval, {tick}).",
+        )
+
+    timing(1000, 300)
+    try:
+        consumer = broker.consume("ingest")
+        broker.publish(announcement("e"))
+        old = take(consumer)
+        again = take(consumer)
+    finally:
+        timing(1_800_000, 60_000)
+    # RabbitMQ 4.3 cancels the consumer and counts no attempt; up to 4.2 the channel is closed, and it does.
+    cancels = rabbit_node.system is not None and "4.3" in rabbit_node.system.name
+    assert (again.delivery_count, again.redelivered) == (0 if cancels else 1, True)
+    assert ("took longer than the broker's consumer_timeout" if cancels else "timed out") in caplog.text
+    consumer.ack(old)
+    consumer.close()
+    assert name(take(broker.consume("ingest"))) == "e"
+
+
+def test_a_broker_short_of_memory_holds_no_publisher(rabbit_node: RabbitNode, vhost: str) -> None:
+    # Given a consumer that holds a message, and a broker that blocks publishers
+    with contextlib.closing(RabbitBroker(rabbit_node.settings(vhost, publish_timeout=2.0))) as broker:
+        consumer = broker.consume("ingest")
+        broker.publish(announcement("e"))
+        delivery = take(consumer)
+        rabbit_node.ctl("set_vm_memory_high_watermark", "0.0001")
+        try:
+            # When it publishes, Then that fails in time and says why
+            started = time.monotonic()
+            with pytest.raises(PublishFailed, match=r"blocks publishers.*memory"):
+                broker.publish(announcement("more"))
+            assert time.monotonic() - started < 15
+            # And a failure that cannot be passed on stays held
+            consumer.retry(delivery, "could not publish", 0.1)
+            assert consumer.poll(1.5) is None
+        finally:
+            rabbit_node.ctl("set_vm_memory_high_watermark", "absolute", "512MB")
+        # And it comes again, counted once, when the broker has memory; so may what was given up waiting
+        came = take(consumer)
+        if name(came) == "more":
+            consumer.ack(came)
+            came = take(consumer)
+        assert (name(came), came.delivery_count) == ("e", 1)
+        assert broker.dead_letters("ingest") == []
+
+
+def test_a_broker_that_stands_still_holds_nobody(rabbit_node: RabbitNode, vhost: str) -> None:
+    with contextlib.closing(RabbitBroker(rabbit_node.settings(vhost, publish_timeout=1.5))) as broker:
+        consumer = broker.consume("ingest")
+        broker.publish(announcement("before"))
+        consumer.ack(take(consumer))
+        rabbit_node.send(signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            with pytest.raises(PublishFailed, match="did not confirm it in time"):
+                broker.publish(announcement("during"))
+            with pytest.raises(PublishFailed, match="did not answer in time"):
+                broker.publish(announcement("during"))
+            assert consumer.poll(0.1) is None
+            assert time.monotonic() - started < 30
+        finally:
+            rabbit_node.send(signal.SIGCONT)
+        broker.publish(announcement("after"))
+        names = {name(take(consumer))}
+        while "after" not in names:
+            consumer.close()
+            consumer = broker.consume("ingest", prefetch=10)
+            names.add(name(take(consumer)))
+            names.add(name(take(consumer)))
+
+
+def test_a_node_that_is_lost_costs_a_reconnect_only(
+    rabbit_node: RabbitNode, vhost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    # Given a cluster whose first node is away
+    settings = rabbit_node.settings(
+        vhost,
+        url=f"amqp://guest:guest@127.0.0.2:{rabbit_node.port}/{vhost}",
+        management_url=f"http://127.0.0.2:{rabbit_node.management_port}",
+        nodes=[f"127.0.0.1:{rabbit_node.port}"],
+    )
+    with contextlib.closing(RabbitBroker(settings)) as broker:
+        # When something is published, consumed, looked at and asked, Then the other node does it
+        broker.publish(announcement("e"))
+        consumer = broker.consume("ingest")
+        consumer.dead_letter(take(consumer), "no use")
+        assert [letter.reason for letter in broker.dead_letters("ingest")] == ["no use"]
+        assert apply(settings, dry_run=True) == []
+    # And it was said which node was tried, and which one answers
+    where = f"amqp://127.0.0.{{}}:{rabbit_node.port}".format
+    assert f"the broker at {where(2)} cannot be reached: Connection refused" in caplog.text
+    assert f"consuming ingest again from {where(1)}" in caplog.text
+
+
+def test_where_no_node_answers_each_is_named() -> None:
+    nowhere = BrokerSettings(
+        url="amqp://127.0.0.1:9/", nodes=["127.0.0.2:9"], management_url="http://127.0.0.1:9"
+    )
+    with contextlib.closing(RabbitBroker(nowhere)) as broker, pytest.raises(TransientError) as raised:
+        broker.dead_letters("ingest")
+    assert "127.0.0.1:9 cannot be reached" in str(raised.value)
+    assert "127.0.0.2:9 cannot be reached" in str(raised.value)
+    with pytest.raises(TransientError, match=r"http://127\.0\.0\.1:9.*http://127\.0\.0\.2:9"):
+        Management(nowhere).get("overview")
+
+
+@pytest.mark.slow
+def test_heartbeats_outlive_a_long_job(rabbit_node: RabbitNode, vhost: str) -> None:
+    # Given a heartbeat of 3 s and a job of 12 s, during which nothing but poll is called
+    with contextlib.closing(RabbitBroker(rabbit_node.settings(vhost, heartbeat=3))) as broker:
+        consumer = broker.consume("ingest")
+        broker.publish(announcement("e"))
+        delivery = take(consumer)
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            assert consumer.poll(0.25) is None
+        # Then the delivery is still its own, and the publisher's connection still stands
+        broker.publish(announcement("next"))
+        consumer.ack(delivery)
+        assert name(take(consumer)) == "next"
+        assert consumer.poll(0.3) is None
+
+
+@pytest.mark.slow
+def test_after_sigkill_of_the_broker_what_was_confirmed_is_there(
+    rabbit_node: RabbitNode, broker: RabbitBroker
+) -> None:
+    for n in range(20):
+        broker.publish(announcement(f"e{n}"), delay=0.0 if n % 2 else 2.0)
+    rabbit_node.stop_server(signal.SIGKILL)
+    rabbit_node.start()
+    consumer = broker.consume("ingest", prefetch=50)
+    assert {name(take(consumer)) for _ in range(20)} == {f"e{n}" for n in range(20)}
