@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from services.operations.dead_letters import letters, service_queues, summary
 from services.operations.setup import open_existing, operator_settings
 from services.schedule import peek
 from shared.broker.rabbitmq.settings import broker_settings
-from shared.errors import DarksError, EnvironmentFault
+from shared.errors import DarksError, EnvironmentFault, TransientError
 from shared.service_settings import read_settings, read_settings_file
 from shared.settings import S3Settings
 from shared.store.base import Store
@@ -64,6 +64,8 @@ def require_no_letter(exposures: set[str], since: datetime) -> None:
     ------
     EnvironmentFault
         If one was; it says what `nircam-darks dead-letters` shows.
+    TransientError
+        If they cannot be read now.
     """
     for stored in letters(broker_settings(), service_queues([])):
         about = any(name.encode() in stored.letter.body for name in exposures)
@@ -99,7 +101,9 @@ def wait_for(store: Store, files: list[Path], since: datetime, minutes: float) -
                 "see `nircam-darks status` and the logs of ingest and darkref"
             )
         if time.monotonic() > read_at:
-            require_no_letter(exposures, since)
+            # Somebody else may be reading them, or the broker be away for a moment: then the next time.
+            with suppress(TransientError):
+                require_no_letter(exposures, since)
             read_at = time.monotonic() + _READ_LETTERS
         time.sleep(_ASK_AGAIN)
 

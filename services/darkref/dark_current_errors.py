@@ -87,6 +87,7 @@ def frames_error(frames: Sequence[Callable[[], NDArray[np.float32]]], pixels: ND
 
 @kernel
 def _add_to_lines(plane, pixels, groups, weight, centre, slope):  # type: ignore[no-untyped-def]
+    # Plane and pixels are (y, x); centre and slope have one value for each chosen pixel, in their order.
     at = 0
     for row in range(pixels.shape[0]):
         for column in range(pixels.shape[1]):

@@ -23,7 +23,21 @@ class Integration:
 
 @dataclass
 class Loaded:
-    """A window in memory, and where it belongs."""
+    """A window in memory, and where it belongs.
+
+    Attributes
+    ----------
+    rows, groups : slice
+        Of each integration.
+    window : Window
+        Samples, (integration, group, pixel).
+    state : BandState
+        Sums over the groups of these rows so far.
+    combined : Combined
+        Where the results go, each (group, pixel).
+    reads : list of Future
+        Which fill the window.
+    """
 
     rows: slice
     groups: slice
