@@ -1,6 +1,6 @@
-"""The two kinds of failure, and how a worker answers each.
+"""The two kinds of failure, and what a worker does about each.
 
-A worker never guesses from an exception's text: the type says whether trying again can help.
+A worker never parses the text of an exception: its type says whether trying again can help.
 """
 
 
@@ -10,8 +10,22 @@ class DarksError(Exception):
     Parameters
     ----------
     message : str
-        One line for a person: what is wrong, where (file, HDU, keyword, message id), what to do.
+        One line for people: what is wrong, where (file, HDU, keyword, message id), and what to do about it.
+    where : str
+        The file, store key, address, queue or exposure concerned.
+    keyword : str
+        The FITS keyword, the extension or the field of a message that is at fault.
+    setting : str
+        The environment variable or command-line option that cures it, such as ``"DARKS_S3_CA"``.
     """
+
+    def __init__(
+        self, message: str = "", *, where: object = "", keyword: str = "", setting: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.where = str(where)
+        self.keyword = keyword
+        self.setting = setting
 
 
 class PermanentError(DarksError):
@@ -30,11 +44,17 @@ class BadInput(PermanentError):
     check : str
         Name of the check, as `nircam-darks inspect` prints it (``"EXP_TYPE"``, ``"shape"``).
     message : str
-        One line for a person.
+        One line for people.
+    where, keyword, setting : str
+        As for every `DarksError`.
     """
 
-    def __init__(self, check: str, message: str) -> None:
-        super().__init__(check, message)
+    def __init__(
+        self, check: str, message: str, *, where: object = "", keyword: str = "", setting: str = ""
+    ) -> None:
+        super().__init__(message, where=where, keyword=keyword, setting=setting)
+        # An exception is pickled by its arguments, and a job's reaches its worker that way.
+        self.args = (check, message)
         self.check = check
         self.message = message
 
@@ -43,26 +63,26 @@ class BadInput(PermanentError):
 
 
 class BadMessage(PermanentError):
-    """A message body that does not keep its contract."""
+    """The body of a message breaks its contract."""
 
 
 class ConfigurationMismatch(PermanentError):
-    """Exposures of different configuration keys were asked to be combined."""
+    """Exposures of different configurations were to be combined."""
 
 
 class EnvironmentFault(PermanentError):
-    """The machine is not set up (no CRDS cache, unreadable reference): cured by its owner, not by retrying.
+    """The machine is not set up (no CRDS cache, unreadable reference), which its owner must change.
 
-    Never recorded as a product: the same exposure succeeds once the machine is mended.
+    This is never recorded as a rejection: the same exposure succeeds once the machine is set up.
     """
 
 
 class StoreUnavailable(TransientError):
-    """The store did not answer, or has no room."""
+    """The store did not answer, or has no space left."""
 
 
 class NoSpaceLeft(StoreUnavailable):
-    """The store has no room: whatever is written next will fare no better until somebody makes some."""
+    """The store has no space left: every further write fails until somebody frees some."""
 
 
 class PublishFailed(TransientError):

@@ -1,23 +1,91 @@
-"""The embedded broker: queues in this process's memory, which obey and misbehave as a real one's do.
+"""The embedded broker: queues in this process's memory that behave, and on request misbehave, as RabbitMQ's.
 
-What a crash would lose here is not lost: the store's manifests say what was done, and the next run
-announces the rest again.
+A laptop's run uses it. Nothing is lost with it in a crash: the store's manifests say what was done, and the
+next run announces the rest again. `Faults` lets tests have it lose, double or reorder messages, as networks
+do.
 """
 
 import heapq
 import itertools
+import random
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shared.broker.base import DeadLetter, Delivery
-from shared.broker.faults import Faults
+from shared.contracts.messages import Envelope
+from shared.contracts.routing import BINDINGS, DELIVERY_LIMIT, INFORMATIONAL, dead_letter_queue
 from shared.errors import PublishFailed
-from shared.messages import Envelope
-from shared.topology import BINDINGS, DELIVERY_LIMIT, INFORMATIONAL, dead_letter_queue
+
+
+@dataclass
+class Faults:
+    """Faults of a `MemoryBroker`; none by default. They may be changed while it runs.
+
+    Attributes
+    ----------
+    lose_publishes, lose_confirms : int
+        Number of coming publishes that fail: the message is lost on its way to the broker, or is accepted and
+        the confirm is lost. The publisher cannot tell the two apart.
+    lose_publish_chance, lose_confirm_chance : float
+        Probability of the same for each publish.
+    duplicate_chance : float
+        Probability that a message enters a queue twice.
+    drop_chance : float
+        Probability that a consumer loses its connection at a poll: the messages that it holds return to the
+        queue, and their tags become void.
+    reorder : bool
+        Whether any ready message may come next, instead of the oldest.
+    confirm_seconds : float
+        Time in s that a confirm takes.
+    seed : int
+        Of the random generator.
+    """
+
+    lose_publishes: int = 0
+    lose_confirms: int = 0
+    lose_publish_chance: float = 0.0
+    lose_confirm_chance: float = 0.0
+    duplicate_chance: float = 0.0
+    drop_chance: float = 0.0
+    reorder: bool = False
+    confirm_seconds: float = 0.0
+    seed: int = 0
+    _random: random.Random = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def of_publish(self) -> Literal["lost", "confirm lost"] | None:
+        """Return what goes wrong with the publish at hand."""
+        if self.lose_publishes > 0:
+            self.lose_publishes -= 1
+            return "lost"
+        if self.lose_confirms > 0:
+            self.lose_confirms -= 1
+            return "confirm lost"
+        if self._happens(self.lose_publish_chance):
+            return "lost"
+        return "confirm lost" if self._happens(self.lose_confirm_chance) else None
+
+    def copies(self) -> int:
+        """Return how many copies of a message enter a queue."""
+        return 2 if self._happens(self.duplicate_chance) else 1
+
+    def drops(self) -> bool:
+        """Return whether a consumer loses its connection now."""
+        return self._happens(self.drop_chance)
+
+    def choose(self, ready: int) -> int:
+        """Return which of `ready` messages comes next."""
+        return self._random.randrange(ready) if self.reorder else 0
+
+    def _happens(self, chance: float) -> bool:
+        return chance > 0 and self._random.random() < chance
 
 
 @dataclass
@@ -46,7 +114,7 @@ class MemoryBroker:
     Parameters
     ----------
     faults : Faults, optional
-        How it is to misbehave; not at all by default.
+        By default it behaves.
     delivery_limit : int
         Attempts of one message before it is dead-lettered.
     """
@@ -62,14 +130,14 @@ class MemoryBroker:
         self._closed = False
 
     def consume(self, queue: str, prefetch: int = 1) -> "MemoryConsumer":
-        """Attach a consumer to one of the queues of `shared.topology`."""
+        """Attach a consumer to one of the queues of `shared.contracts.routing`."""
         with self._changed:
             consumer = MemoryConsumer(self, self._queues[queue], prefetch)
             self._consumers.append(consumer)
             return consumer
 
     def publish(self, message: Envelope, delay: float = 0.0) -> None:
-        """Publish and wait for the confirm; `PublishFailed` without one."""
+        """Publish and wait for the confirm; raise `PublishFailed` without one."""
         self.publish_body(message.schema_name, message.encode(), delay)
         for pattern, callback in list(self._listeners):
             if pattern.fullmatch(message.schema_name):
@@ -81,12 +149,15 @@ class MemoryBroker:
             time.sleep(self.faults.confirm_seconds)
         with self._changed:
             if self._closed:
-                raise PublishFailed(f"{routing_key} was not published: the embedded broker is closed")
+                raise PublishFailed(
+                    f"{routing_key} was not published: the embedded broker is closed", keyword=routing_key
+                )
             queues = [queue for queue in self._queues.values() if routing_key in BINDINGS[queue.name]]
             if not queues and routing_key not in INFORMATIONAL:
                 raise PublishFailed(
                     f"{routing_key} was not published: no queue is bound to it; "
-                    "add it to BINDINGS in shared/topology.py"
+                    "add it to STAGES in shared/contracts/routing.py",
+                    keyword=routing_key,
                 )
             fault = self.faults.of_publish()
             if fault != "lost":
@@ -94,15 +165,17 @@ class MemoryBroker:
                     for _ in range(self.faults.copies()):
                         self._enqueue(queue, _Message(body, routing_key), delay)
             if fault:
-                raise PublishFailed(f"{routing_key} was not confirmed by the embedded broker ({fault})")
+                raise PublishFailed(
+                    f"{routing_key} was not confirmed by the embedded broker ({fault})", keyword=routing_key
+                )
 
     def listen(self, pattern: str, callback: Callable[[Envelope], None]) -> None:
-        """Call `callback` with each message accepted from now on whose routing key fits `pattern`.
+        """Call `callback` with each message accepted from now on whose routing key matches `pattern`.
 
         Parameters
         ----------
         pattern : str
-            Routing key, in which ``*`` stands for one word and ``#`` for any words.
+            A routing key in which ``*`` stands for one word and ``#`` for any number of words.
         callback : callable
             Called in the publisher's thread.
         """
@@ -110,12 +183,12 @@ class MemoryBroker:
         self._listeners.append((re.compile(words), callback))
 
     def dead_letters(self, queue: str) -> list[DeadLetter]:
-        """Return what was given up on `queue`, oldest first."""
+        """Return the dead letters of `queue`, oldest first."""
         with self._changed:
             return list(self._queues[queue].dead)
 
     def idle(self, *queues: str) -> bool:
-        """Return True if no message is ready, delayed or held in `queues`, or anywhere.
+        """Return True if no message is ready, delayed or held in `queues` (by default: in any queue).
 
         Dead letters do not count.
         """
@@ -126,7 +199,7 @@ class MemoryBroker:
             return not waiting and not held
 
     def drop_consumers(self) -> None:
-        """Cut every consumer's connection; each attaches again by itself at its next poll."""
+        """Cut every consumer's connection; each attaches again at its next poll."""
         with self._changed:
             for consumer in self._consumers:
                 self._lose(consumer)
@@ -167,7 +240,7 @@ class MemoryBroker:
         self._enqueue(queue, message, delay)
 
     def _lose(self, consumer: "MemoryConsumer") -> None:
-        # A lost connection counts as an attempt: a message that kills its worker must not do so for ever.
+        # A lost connection counts as an attempt: a message that kills its workers must not do so for ever.
         for message in consumer.held.values():
             self._failed(consumer.queue, message, "its consumer was lost at each delivery", 0.0)
         consumer.held.clear()
@@ -186,11 +259,11 @@ class MemoryConsumer:
 
     @property
     def attached(self) -> bool:
-        """Whether deliveries may come."""
+        """Whether deliveries may arrive."""
         return self._taking
 
     def poll(self, timeout: float) -> Delivery | None:
-        """Return the next delivery; None if none came within `timeout` seconds."""
+        """Return the next delivery; None if none arrives within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         with self._changed:
             if self.held and self._broker.faults.drops():
@@ -209,7 +282,7 @@ class MemoryConsumer:
         at = self._broker.faults.choose(len(self.queue.ready))
         message = self.queue.ready[at]
         del self.queue.ready[at]
-        # Never used again by this broker, so what was lost with a connection cannot be settled twice.
+        # This broker never uses a tag twice, so a delivery lost with its connection cannot be settled later.
         tag = next(self._broker._order)
         self.held[tag] = message
         return Delivery(
@@ -228,7 +301,7 @@ class MemoryConsumer:
             self._changed.notify_all()
 
     def retry(self, delivery: Delivery, reason: str, delay: float) -> None:
-        """Deliver again after `delay` seconds, its count raised; at the limit, dead-letter it."""
+        """Deliver it again after `delay` seconds with its count raised; at the limit, dead-letter it."""
         with self._changed:
             message = self.held.pop(delivery.tag, None)
             if message is not None:
@@ -241,8 +314,13 @@ class MemoryConsumer:
             if message is not None:
                 self._broker._bury(self.queue, message, reason, evidence)
 
-    def put_back(self, delivery: Delivery) -> None:
-        """Back to the front of the queue, its count not raised."""
+    def holds(self, delivery: Delivery) -> bool:
+        """Return whether the delivery is unsettled yet."""
+        with self._changed:
+            return delivery.tag in self.held
+
+    def requeue(self, delivery: Delivery) -> None:
+        """Return it to the front of the queue without raising its count."""
         with self._changed:
             message = self.held.pop(delivery.tag, None)
             if message is not None:
@@ -251,12 +329,12 @@ class MemoryConsumer:
                 self._changed.notify_all()
 
     def cancel(self) -> None:
-        """Take no more deliveries; what is held stays held until it is settled."""
+        """Take no more deliveries; those held stay held until they are settled."""
         with self._changed:
             self._taking = False
 
     def close(self) -> None:
-        """Let go; what is still held goes back to the queue."""
+        """Detach; whatever is still held returns to the queue."""
         with self._changed:
             self._taking = False
             self._broker._lose(self)

@@ -1,7 +1,11 @@
-"""When is a set of exposures complete: a pure decision, the same whoever takes it and when.
+"""Which exposures form a set, and when that set is complete.
 
-Nothing here knows the order in which exposures came. So two workers that both see a set complete
-name the same set, and one manifest comes of it.
+Everything here is a pure function of what was ingested, rejected and announced, not of the order in which
+exposures arrived. Two workers that both find a set complete therefore give it the same id, and the store
+ends up with one manifest for it.
+
+An *epoch* holds the exposures of one configuration without a gap longer than ``epoch_gap_days``. A *set* is
+what is combined into one reference: the ingested exposures of an epoch.
 """
 
 import hashlib
@@ -10,14 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from shared.messages import SetMember
+from shared.contracts.messages import SetMember
 
 _Exposure = TypeVar("_Exposure")
 
 
 @dataclass(frozen=True)
 class ReadySet:
-    """A set: its id, and its members in time order."""
+    """A set of exposures: its id, and its members in time order."""
 
     set_id: str
     members: tuple[SetMember, ...]
@@ -30,25 +34,26 @@ class ReadySet:
 
 @dataclass(frozen=True)
 class RejectedExposure:
-    """An exposure that was refused; `start_mjd` is None where its header did not say when it began."""
+    """An exposure that ingest rejected; `start_mjd` is None where its header does not give a start."""
 
     exposure_id: str
     start_mjd: float | None = None
 
 
 @dataclass(frozen=True)
-class Campaign:
-    """Exposures of one configuration with no long gap between them, rejected ones among them.
+class Epoch:
+    """The exposures of one configuration between two long gaps, rejected ones included.
 
     Attributes
     ----------
     sets : tuple of ReadySet
-        Its members, split where more than the gap passes without one of them: one set, except where
-        only rejected exposures bridge a gap; none if all were rejected.
+        The ingested exposures, split at long gaps between them. This is one set, unless a rejected
+        exposure lies in a gap; it is empty if every exposure was rejected.
     rejected : frozenset of str
-        Ids of the exposures that will not come.
+        Ids of the rejected exposures.
     expected : int or None
-        The largest count that was announced with any of its exposures; None if nobody said.
+        The largest number of exposures announced with any exposure of the epoch; None if no number was
+        announced.
     """
 
     sets: tuple[ReadySet, ...]
@@ -57,84 +62,96 @@ class Campaign:
 
     @property
     def ingested(self) -> int:
-        """Exposures of all its sets."""
-        return sum(len(one.members) for one in self.sets)
+        """Number of ingested exposures."""
+        return sum(len(ready.members) for ready in self.sets)
 
     @property
-    def all_came(self) -> bool:
-        """Whether everything that was announced has come or was refused."""
+    def is_complete(self) -> bool:
+        """Whether every announced exposure was ingested or rejected."""
         return self.expected is not None and self.ingested + len(self.rejected) >= self.expected
 
     def concerns(self, exposure_id: str) -> bool:
-        """Say whether an exposure has a part in when this campaign is complete."""
+        """Return whether an exposure, ingested or rejected, belongs to this epoch."""
         return exposure_id in self.rejected or any(
-            member.exposure_id == exposure_id for one in self.sets for member in one.members
+            member.exposure_id == exposure_id for ready in self.sets for member in ready.members
         )
 
 
 @dataclass(frozen=True)
 class BuiltSet:
-    """A product that was made of a set, as far as it matters which of several counts.
+    """A product made from a set, reduced to what decides which of several products is current.
 
     Attributes
     ----------
     name : str
-        Tells it from every other, such as the product's path.
+        Identifies the product, such as its path.
     exposures : frozenset of str
-        Ids of its members.
+        Ids of the set's exposures.
     created : datetime
         When the product was committed.
-    rejected : bool
-        Whether it failed its verification: it then takes nobody's place.
+    withheld : bool
+        Whether its verification held or rejected it; such a product supersedes none that passed.
     """
 
     name: str
     configuration: str
     exposures: frozenset[str]
     created: datetime
-    rejected: bool = False
+    withheld: bool = False
 
 
 def set_id(members: Iterable[SetMember]) -> str:
-    """Return the name of a set: the first 16 hex digits of the sha256 of its sorted members.
+    """Return the id of a set: the first 16 hex digits of the sha256 of its sorted members.
 
-    Only which exposures they are and what their ramps were made from counts.
+    The id depends on the exposure ids and on the product keys of their ramps, and on nothing else.
     """
-    said = "\n".join(sorted(f"{member.exposure_id} {member.product}" for member in members))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    identity = "\n".join(sorted(f"{member.exposure_id} {member.product}" for member in members))
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def unique_members(members: Iterable[SetMember]) -> list[SetMember]:
-    """Return one member an exposure, in time order.
+    """Return one member per exposure, in time order.
 
-    Of two ramps of one exposure the one whose product key sorts first counts, so that everybody takes
-    the same.
+    If an exposure has two ramps, every worker takes the one whose product key sorts first.
     """
     chosen: dict[str, SetMember] = {}
     for member in members:
-        standing = chosen.get(member.exposure_id)
-        if standing is None or _identity(member) < _identity(standing):
+        other = chosen.get(member.exposure_id)
+        if other is None or _identity(member) < _identity(other):
             chosen[member.exposure_id] = member
-    return sorted(chosen.values(), key=lambda member: (member.start_mjd, member.exposure_id))
+    return in_time_order(chosen.values())
+
+
+def in_time_order(members: Iterable[SetMember]) -> list[SetMember]:
+    """Return members by the start of their exposures, and by id where they start together.
+
+    Sums of floating-point numbers depend on their order, and the members of a message may come in any.
+    """
+    return sorted(members, key=lambda member: (member.start_mjd, member.exposure_id))
 
 
 def split_at_gaps(
     exposures: Iterable[_Exposure], span: Callable[[_Exposure], tuple[float, float]], gap_days: float
 ) -> list[list[_Exposure]]:
-    """Split exposures where more than `gap_days` passes without one.
+    """Split exposures into groups wherever more than `gap_days` pass without an exposure.
 
     Parameters
     ----------
     exposures : iterable
     span : callable
-        Gives start and end of an exposure, in days.
+        Returns the start and the end of an exposure, in days.
     gap_days : float
-        Days from the latest end so far to the next start.
+        Longest gap within a group, in days from the latest end so far to the next start.
 
     Returns
     -------
     list of list
-        In time order; each exposure is in exactly one of them.
+        Groups in time order; each exposure is in exactly one of them.
+
+    Examples
+    --------
+    >>> split_at_gaps([(0.0, 0.1), (0.2, 0.3), (20.0, 20.1)], lambda exposure: exposure, gap_days=10)
+    [[(0.0, 0.1), (0.2, 0.3)], [(20.0, 20.1)]]
     """
     split: list[list[_Exposure]] = []
     latest = 0.0
@@ -148,150 +165,169 @@ def split_at_gaps(
     return split
 
 
-def epochs(members: Iterable[SetMember], gap_days: float) -> list[list[SetMember]]:
-    """Split the members of one configuration as `split_at_gaps` does; doubles count once."""
+def split_members(members: Iterable[SetMember], gap_days: float) -> list[list[SetMember]]:
+    """Split the members of one configuration with `split_at_gaps`; duplicates count once."""
     return split_at_gaps(unique_members(members), lambda member: (member.start_mjd, member.end_mjd), gap_days)
 
 
-def campaigns(
+def form_epochs(
     members: Iterable[SetMember],
     rejected: Iterable[RejectedExposure],
     counts: Mapping[str, int],
     epoch_gap_days: float,
-) -> list[Campaign]:
-    """Form the campaigns of one configuration from what came of it.
+) -> list[Epoch]:
+    """Form the epochs of one configuration.
 
-    A rejected exposure of which nobody knows when it began counts as rejected in every campaign, as it
-    may have been missing there; the count that was announced with it counts in none.
+    A rejected exposure without a known start counts as rejected in every epoch, because any of them may
+    be missing it; the number announced with it counts in none.
 
     Parameters
     ----------
     members : iterable of SetMember
-        Ingested so far, in any order; doubles count once.
+        Exposures ingested so far, in any order; duplicates count once.
     rejected : iterable of RejectedExposure
-        One of which there is a member too is not taken as rejected.
+        Exposures rejected so far; those that are also among `members` are ignored.
     counts : mapping of str to int
-        By exposure: how many exposures its campaign has, as announced with it.
+        By exposure id: the number of exposures announced for its epoch.
     epoch_gap_days : float
         See `split_at_gaps`.
+
+    Returns
+    -------
+    list of Epoch
+        In time order.
     """
     chosen = unique_members(members)
-    came = {member.exposure_id for member in chosen}
+    ingested = {member.exposure_id for member in chosen}
     starts: dict[str, float] = {}
     undated: set[str] = set()
-    for one in rejected:
-        if one.exposure_id in came:
+    for exposure in rejected:
+        name, start = exposure.exposure_id, exposure.start_mjd
+        if name in ingested:
             continue
-        if one.start_mjd is None:
-            undated.add(one.exposure_id)
+        if start is None:
+            undated.add(name)
         else:
-            # Of two files of one exposure the earlier start counts, whichever was refused first.
-            starts[one.exposure_id] = min(one.start_mjd, starts.get(one.exposure_id, one.start_mjd))
+            # Two files of one exposure may disagree: the earlier start counts, whichever was rejected first.
+            starts[name] = min(start, starts.get(name, start))
     undated -= starts.keys()
     spans = {name: (start, start) for name, start in starts.items()}
     spans |= {member.exposure_id: (member.start_mjd, member.end_mjd) for member in chosen}
     split = split_at_gaps(spans, spans.__getitem__, epoch_gap_days)
     if undated and not split:
         split = [[]]
-    found = []
+    epochs = []
     for names in map(frozenset, split):
-        within = epochs((member for member in chosen if member.exposure_id in names), epoch_gap_days)
-        found.append(
-            Campaign(
-                sets=tuple(ReadySet(set_id(epoch), tuple(epoch)) for epoch in within),
+        within = split_members((member for member in chosen if member.exposure_id in names), epoch_gap_days)
+        epochs.append(
+            Epoch(
+                sets=tuple(ReadySet(set_id(exposures), tuple(exposures)) for exposures in within),
                 rejected=(names & starts.keys()) | undated,
                 expected=max((counts[name] for name in names & counts.keys()), default=None),
             )
         )
-    return found
+    return epochs
 
 
 def complete_sets(
-    came: Iterable[Campaign], settled: bool, final: bool, min_integrations: int
+    epochs: Iterable[Epoch], settled: bool, final: bool, min_integrations: int
 ) -> list[ReadySet]:
     """Return the sets of one configuration that are ready to be combined.
 
-    Those of a campaign are ready when everything that was announced for it has come, where a rejected
-    exposure will not; all are, when the sender knows that nothing more will come. With nothing new for
-    a while, those are ready that hold enough.
+    The sets of an epoch are ready once every announced exposure was ingested or rejected, or if the sender
+    knows that no more will come. After the settling time, sets with enough integrations are ready too.
 
     Parameters
     ----------
-    came : iterable of Campaign
+    epochs : iterable of Epoch
     settled : bool
-        Nothing new came for the settling time.
+        Whether nothing arrived during the settling time.
     final : bool
-        Nothing is still to come.
+        Whether the sender knows that no exposure is still to come.
     min_integrations : int
-        What a set needs when it is only taken as complete.
+        Integrations that a set needs if it is taken as complete only because it settled.
     """
     return [
-        one
-        for campaign in came
-        for one in campaign.sets
-        if final or campaign.all_came or (settled and one.integrations >= min_integrations)
+        ready
+        for epoch in epochs
+        for ready in epoch.sets
+        if final or epoch.is_complete or (settled and ready.integrations >= min_integrations)
     ]
 
 
-def waiting_for(came: Sequence[Campaign], settled: bool, final: bool, min_integrations: int) -> str | None:
-    """Say in words what a configuration still waits for; None if all its sets are ready.
+def waiting_for(epochs: Sequence[Epoch], settled: bool, final: bool, min_integrations: int) -> str | None:
+    """Return in words what a configuration is waiting for, or None if all its sets are ready.
 
-    Parameters are those of `complete_sets`.
+    The parameters are those of `complete_sets`.
     """
-    begun = [campaign for campaign in came if campaign.sets]
+    begun = [epoch for epoch in epochs if epoch.sets]
     if not begun:
-        rejected = len({name for campaign in came for name in campaign.rejected})
+        rejected = len({name for epoch in epochs for name in epoch.rejected})
         return f"no exposure was ingested, {rejected} rejected" if rejected else "no exposure was ingested"
-    said = []
-    for campaign in begun:
-        if final or campaign.all_came:
+    reasons = []
+    for epoch in begun:
+        if final or epoch.is_complete:
             continue
         short = [
-            f"{one.integrations} integrations from MJD {one.members[0].start_mjd:.2f}"
-            for one in campaign.sets
-            if one.integrations < min_integrations
+            f"{_count(ready.integrations, 'integration')} from MJD {ready.members[0].start_mjd:.2f}"
+            for ready in epoch.sets
+            if ready.integrations < min_integrations
         ]
         if settled and not short:
             continue
-        when = f"from MJD {campaign.sets[0].members[0].start_mjd:.2f}: " if len(begun) > 1 else ""
-        count = str(campaign.ingested)
-        announced = count if campaign.expected is None else f"{count} of {campaign.expected} announced"
+        when = f"from MJD {epoch.sets[0].members[0].start_mjd:.2f}: " if len(begun) > 1 else ""
+        if epoch.expected is None:
+            ingested = _count(epoch.ingested, "exposure")
+        else:
+            ingested = f"{epoch.ingested} of {_count(epoch.expected, 'announced exposure')}"
         why = (
             f"too few to combine: {', '.join(short)} (at least {min_integrations})"
             if settled
             else "more may come"
         )
-        said.append(f"{when}{announced} exposures ingested, {len(campaign.rejected)} rejected; {why}")
-    return "; ".join(said) or None
+        reasons.append(f"{when}{ingested} ingested, {len(epoch.rejected)} rejected; {why}")
+    return "; ".join(reasons) or None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def superseded_by(built: Iterable[BuiltSet]) -> dict[str, str | None]:
-    """Say of each product of a set whether it is current, or which one stands in its place.
+    """Return for each product of a set the product that supersedes it.
 
-    A set is superseded by one of the same configuration that holds all its exposures and more; of the
-    same exposures built again, the newest counts. A rejected one never takes the place of one that was not.
-    Give products of one kind only.
+    A product is superseded by one of the same configuration that holds all its exposures and more; among
+    products of the same exposures the newest counts. One that is held or
+    rejected never supersedes one that passed.
+
+    Parameters
+    ----------
+    built : iterable of BuiltSet
+        Products of one kind only.
 
     Returns
     -------
     dict of str to (str or None)
-        By name: the name of the current product that supersedes it; None for a current one.
+        By name: the name of the current product that supersedes it, or None if it is current itself.
     """
     by_configuration: dict[str, list[BuiltSet]] = {}
-    # Those not rejected first, the largest of them, and of those the newest: what supersedes a product comes
-    # before it.
-    for one in sorted(
-        built, key=lambda one: (not one.rejected, len(one.exposures), one.created, one.name), reverse=True
+    # Accepted before withheld, then larger before smaller, then newer before older: a product comes after
+    # everything that may supersede it.
+    for product in sorted(
+        built,
+        key=lambda product: (not product.withheld, len(product.exposures), product.created, product.name),
+        reverse=True,
     ):
-        by_configuration.setdefault(one.configuration, []).append(one)
-    found: dict[str, str | None] = {}
+        by_configuration.setdefault(product.configuration, []).append(product)
+    superseded: dict[str, str | None] = {}
     for ordered in by_configuration.values():
         current: list[BuiltSet] = []
-        for one in ordered:
-            found[one.name] = next((c.name for c in current if one.exposures <= c.exposures), None)
-            if found[one.name] is None:
-                current.append(one)
-    return found
+        for product in ordered:
+            successor = next((c.name for c in current if product.exposures <= c.exposures), None)
+            superseded[product.name] = successor
+            if successor is None:
+                current.append(product)
+    return superseded
 
 
 def _identity(member: SetMember) -> tuple[str, float, float, str]:

@@ -1,23 +1,29 @@
-"""How much of a configuration waits for a dark reference: read from the manifests, the same for everybody."""
+"""How much of a configuration is waiting for a dark reference, for the metric of that name.
+
+The answer comes from the manifests, so every worker shows the same.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from shared.catalog.products import walk
+from shared.products.ramp import RampMetadata, configuration_prefix
+from shared.products.reference import ReferenceResults
 from shared.store.base import Store
-from shared.store.manifest import MANIFEST, find_all
+from shared.store.manifest import MANIFEST
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """What is in no dark reference as yet.
+    """The exposures of a configuration that are in no dark reference yet.
 
     Attributes
     ----------
     integrations : int
-        Calibrated integrations.
+        Number of calibrated integrations.
     oldest, newest : datetime or None
-        When the first and the last of their exposures was ingested; None if nothing waits.
+        When the first and the last of these exposures was ingested; None if there is none.
     """
 
     integrations: int
@@ -26,7 +32,7 @@ class Waiting:
 
 
 def what_waits(store: Store, configuration: str) -> Waiting:
-    """Return what of a configuration is in no dark reference as yet.
+    """Return how much of a configuration is in no dark reference yet.
 
     Parameters
     ----------
@@ -41,67 +47,67 @@ def what_waits(store: Store, configuration: str) -> Waiting:
     """
     used = {
         exposure
-        for manifest in find_all(store, f"darkref/{configuration}/")
-        if manifest.product == "reference"
-        for exposure in manifest.facts["exposures"]
+        for product in walk(store, f"darkref/{configuration}/", kind=ReferenceResults)
+        for exposure in product.exposures
     }
     integrations: dict[str, int] = {}
-    came: dict[str, datetime] = {}
-    for manifest in find_all(store, f"ingest/{configuration}/"):
-        if manifest.product != "ramp" or manifest.facts["exposure_id"] in used:
+    ingested: dict[str, datetime] = {}
+    for product in walk(store, configuration_prefix(configuration), kind=RampMetadata):
+        exposure, created = product.subject, product.manifest.created
+        if exposure in used:
             continue
-        exposure = manifest.facts["exposure_id"]
-        integrations[exposure] = int(manifest.facts["integrations"])
-        # A ramp may have been made anew, by another version: the exposure waits since the first.
-        came[exposure] = min(manifest.created, came.get(exposure, manifest.created))
+        integrations[exposure] = int(product.manifest.results["integrations"])
+        # Another version may have made the ramp again: the exposure has waited since the first.
+        ingested[exposure] = min(created, ingested.get(exposure, created))
     return Waiting(
-        sum(integrations.values()), min(came.values(), default=None), max(came.values(), default=None)
+        sum(integrations.values()), min(ingested.values(), default=None), max(ingested.values(), default=None)
     )
 
 
-class Shown(Protocol):
-    """Where it is shown, as `shared.metrics.Metrics`."""
+class WaitingMetric(Protocol):
+    """Where the survey shows its result; implemented by `shared.runtime.metrics.Metrics`."""
 
     def waiting(self) -> list[str]:
-        """Return the configurations to look at."""
+        """Return the configurations that are shown."""
         ...
 
     def set_waiting(
         self, configuration: str, integrations: int, oldest: datetime | None, newest: datetime | None
     ) -> None:
-        """Show what waits of one."""
+        """Show how much of a configuration is waiting."""
         ...
 
 
 class WaitingSurvey:
-    """Shows, each time it is called with the store, what waits.
+    """Shows how much is waiting, each time it is called with the store.
 
-    Beside the configurations of which an exposure arrived here it looks at one other a call: what waited
-    before this process was started is found too, and a store of ten thousand exposures is not read at once.
+    A call looks at the configurations of which an exposure arrived in this process, and at one other. So it
+    also finds what was waiting before the process started, without reading a store of ten thousand exposures
+    at once.
 
     Parameters
     ----------
-    shown : Shown
+    metric : WaitingMetric
     """
 
-    def __init__(self, shown: Shown) -> None:
-        self._shown = shown
+    def __init__(self, metric: WaitingMetric) -> None:
+        self._metric = metric
         self._others: list[str] | None = None
 
     def __call__(self, store: Store) -> None:
-        """Look through the store once."""
+        """Survey the store once."""
         if self._others is None:
             self._others = _configurations(store)
-        known = self._shown.waiting()
+        known = self._metric.waiting()
         if self._others and (other := self._others.pop()) not in known:
             known.append(other)
         for configuration in known:
-            found = what_waits(store, configuration)
-            if found.integrations or configuration in self._shown.waiting():
-                self._shown.set_waiting(configuration, found.integrations, found.oldest, found.newest)
+            waiting = what_waits(store, configuration)
+            if waiting.integrations or configuration in self._metric.waiting():
+                self._metric.set_waiting(configuration, waiting.integrations, waiting.oldest, waiting.newest)
 
 
 def _configurations(store: Store) -> list[str]:
-    """Return the configurations of which anything was ingested, last in the alphabet first."""
-    found = {key.split("/")[1] for key in store.list("ingest/") if key.endswith(f"/{MANIFEST}")}
-    return sorted(found, reverse=True)
+    """Return the configurations of which anything was ingested, in reverse alphabetical order."""
+    names = {key.split("/")[1] for key in store.list("ingest/") if key.endswith(f"/{MANIFEST}")}
+    return sorted(names, reverse=True)

@@ -1,4 +1,4 @@
-"""The contracts between services: one model a routing key, in one versioned envelope."""
+"""The contracts between services: one model per routing key, in one versioned envelope."""
 
 import json
 from datetime import UTC, datetime
@@ -6,21 +6,25 @@ from pathlib import PurePosixPath
 from typing import Any, Self
 from uuid import UUID, uuid4, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from shared.configuration import ConfigurationKey
+from shared.contracts.bounds import TRACEPARENT, fault_of, in_utf8, is_plausible
 from shared.errors import BadMessage
+from shared.nircam.configuration import ConfigurationKey
+from shared.statistics.verdicts import Acceptance, HasVerdict, Measured, VerificationVerdict, with_acceptance
 
-#: Namespace of every message id, so that the same work announces itself under the same id.
+#: Namespace of all message ids, so that the same work always has the same id.
 NAMESPACE = UUID("6e1c1f0a-2b5e-5c0b-9c62-0d1f4a6c7e11")
 
 
-class _Data(BaseModel):
-    # A field that a newer minor version added is ignored.
+class MessageData(BaseModel):
+    """The body of a message; see `SCHEMAS`."""
+
+    # Fields that a newer minor version added are ignored.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class ObjectRef(_Data):
+class ObjectRef(MessageData):
     """An object in the store: its key, size in bytes and sha256."""
 
     key: str
@@ -28,8 +32,8 @@ class ObjectRef(_Data):
     sha256: str
 
 
-class ExposureAnnounced(_Data):
-    """A new exposure lies at `uri`; `expected_exposures` is how many its set will have."""
+class ExposureAnnounced(MessageData):
+    """A new exposure is at `uri`; its set will have `expected_exposures` exposures."""
 
     exposure_id: str
     uri: str
@@ -38,7 +42,7 @@ class ExposureAnnounced(_Data):
     expected_exposures: int | None = Field(default=None, ge=1)
 
 
-class SetMember(_Data):
+class SetMember(MessageData):
     """One calibrated exposure of a set. `start_mjd` and `end_mjd` are UTC days."""
 
     exposure_id: str
@@ -50,15 +54,15 @@ class SetMember(_Data):
 
     @property
     def product(self) -> str:
-        """The ramp's product key, which its manifest's folder is called by.
+        """The product key of the ramp, which names the folder of its manifest.
 
-        It says what the ramp was made from. Its bytes also hold when it was made, so they differ from
-        one making to the next.
+        It identifies what the ramp was made from. The bytes of the ramp do not: they contain the
+        time at which it was made.
         """
         return PurePosixPath(self.manifest).parent.name
 
 
-class ExposureIngested(_Data):
+class ExposureIngested(MessageData):
     """A calibrated, jump-flagged ramp is in the store. `gain` is its median gain in e-/DN."""
 
     configuration: str
@@ -69,8 +73,8 @@ class ExposureIngested(_Data):
     versions: dict[str, str]
 
 
-class ExposureRejected(_Data):
-    """An exposure failed `check`; `reason` is for a person."""
+class ExposureRejected(MessageData):
+    """An exposure failed `check`; `reason` is a sentence for people."""
 
     exposure_id: str
     uri: str
@@ -79,7 +83,7 @@ class ExposureRejected(_Data):
     configuration: str | None = None
 
 
-class SetReady(_Data):
+class SetReady(MessageData):
     """A set is complete. `set_id` is the hash of its sorted members."""
 
     configuration: str
@@ -89,18 +93,26 @@ class SetReady(_Data):
     gain: float
     simulated: bool
 
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, members: list[SetMember]) -> list[SetMember]:
+        # A ramp that counts twice would make the errors of a reference too small.
+        if len({member.product for member in members}) < len(members):
+            raise ValueError("a ramp is named twice")
+        return members
 
-class SetCheck(_Data):
-    """Ask whether a configuration's sets are complete by now.
+
+class SetCheck(MessageData):
+    """Ask whether the sets of a configuration are complete by now.
 
     Attributes
     ----------
     final : bool
-        True if the sender knows that no exposure is still to come.
+        True if the sender knows that no further exposure will come.
     exposure_ids : list of str or None
-        Only these exposures make up the sets; None: every one in the store.
+        The exposures that make up the sets; None: all in the store.
     scheduled_at : datetime
-        An exposure that came after this has a check of its own on the way.
+        An exposure ingested later has a check of its own under way.
     """
 
     configuration: str
@@ -109,13 +121,24 @@ class SetCheck(_Data):
     exposure_ids: list[str] | None = None
 
 
-class ReferenceBuilt(_Data):
-    """A dark reference file was built; `verdict` compares its dark current with what is expected.
+class ReferenceBuilt(HasVerdict, MessageData):
+    """A dark reference file was built.
 
-    `dark_current_error_e_per_ks` is the dark current's own error, 1 sigma; null in messages that were made
-    before it was there.
-    `accepted` is the verdict of its verification, `verification` says it in a sentence; both are null where
-    nobody verified it. What is not accepted is kept for people to look at, and is not to be delivered.
+    Attributes
+    ----------
+    dark_current_e_per_ks, dark_current_error_e_per_ks : float, float or None
+        e- per 1000 s; 1 sigma, null in messages of before it was sent.
+    comparison, verdict : Verdict, str
+        The dark current against its expectation (since 1.1), and the same as a sentence.
+    acceptance : Acceptance or None
+        What its verification came to (since 1.2): accepted, held or rejected; null where it was not verified.
+        A reference that is held or rejected is kept to be looked at, and must not be delivered.
+    accepted : bool or None
+        Whether `acceptance` is accepted.
+    verification_outcome, verification : VerificationVerdict or None, str or None
+        What the checks came to (since 1.1), and the same as a sentence.
+    figures : dict of str to Measured
+        Since 1.1: each figure with its error, expectation and typed verdict; empty in earlier messages.
     """
 
     configuration: str
@@ -127,11 +150,26 @@ class ReferenceBuilt(_Data):
     dark_current_error_e_per_ks: float | None = None
     verdict: str
     accepted: bool | None = None
+    acceptance: Acceptance | None = None
     verification: str | None = None
+    verification_outcome: VerificationVerdict | None = None
+    figures: dict[str, Measured] = {}
+
+    _of_1_1 = model_validator(mode="before")(with_acceptance)
 
 
-class NoiseMeasured(_Data):
-    """Noise was measured for an exposure (`exposure_id`) or a set (`set_id`)."""
+class NoiseMeasured(MessageData):
+    """Noise was measured for an exposure (`exposure_id`) or a set (`set_id`).
+
+    Attributes
+    ----------
+    headline : dict of str to float or None
+        Values of figures, by their names in ``summary.json``.
+    verdict : str
+        How they compare with their expectations, as a sentence.
+    figures : dict of str to Measured
+        Since 1.1: each figure with its error, expectation and typed verdict; empty in earlier messages.
+    """
 
     configuration: str
     manifest: str
@@ -139,9 +177,10 @@ class NoiseMeasured(_Data):
     set_id: str | None = None
     headline: dict[str, float | None]
     verdict: str
+    figures: dict[str, Measured] = {}
 
 
-SCHEMAS: dict[str, type[_Data]] = {
+SCHEMAS: dict[str, type[MessageData]] = {
     "exposure.announced": ExposureAnnounced,
     "exposure.ingested": ExposureIngested,
     "exposure.rejected": ExposureRejected,
@@ -150,28 +189,28 @@ SCHEMAS: dict[str, type[_Data]] = {
     "reference.built": ReferenceBuilt,
     "noise.measured": NoiseMeasured,
 }
-#: Bytes of the largest body that is read: that of `set.ready` with some 20 000 exposures.
+#: Largest body that is read, in bytes: a `set.ready` of about 20 000 exposures.
 LARGEST_BODY = 8 * 1024**2
 _NAMES = {model: name for name, model in SCHEMAS.items()}
-VERSION = "1.0"
+VERSION = "1.2"
 
 
 class Envelope(BaseModel):
-    """One message as it travels; the schema's name is its routing key.
+    """A message as it travels; the name of its schema is its routing key.
 
     Attributes
     ----------
     id : UUID
-        The same work has the same id.
+        The same for the same work, also when it is done again.
     correlation_id : UUID
-        Shared by every message that one announcement led to.
+        Shared by all messages that follow from one announcement.
     traceparent : str or None
-        W3C trace context, handed on.
+        W3C trace context, passed on to the messages that follow.
     data : dict
-        The body; `content` gives it as its model.
+        The body; `content` parses it.
     """
 
-    # JSON has no NaN; "NaN" is read back as one, where null would not be.
+    # JSON has no NaN. The string "NaN" is read back as one; null would not be.
     model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="strings")
 
     schema_name: str = Field(alias="schema", serialization_alias="schema")
@@ -182,17 +221,31 @@ class Envelope(BaseModel):
     traceparent: str | None = None
     data: dict[str, Any]
 
+    @field_validator("time")
     @classmethod
-    def of(cls, data: _Data, identity: str, cause: Self | None = None) -> Self:
+    def _plausible(cls, time: datetime) -> datetime:
+        if not is_plausible(time):
+            raise ValueError(f"{time.isoformat()} is no time of a message")
+        return time
+
+    @field_validator("traceparent")
+    @classmethod
+    def _w3c(cls, traceparent: str | None) -> str | None:
+        # A trace is a convenience: a message whose trace context is unreadable is served without.
+        return traceparent if traceparent is None or TRACEPARENT.fullmatch(traceparent) else None
+
+    @classmethod
+    def of(cls, data: MessageData, identity: str, cause: Self | None = None) -> Self:
         """Wrap a body.
 
         Parameters
         ----------
-        data : one of the models of `SCHEMAS`
+        data : MessageData
+            One of the models of `SCHEMAS`.
         identity : str
-            What makes this the same message when it is said again, such as a product key.
+            What the message's id is made from, such as a product key: equal for the same work.
         cause : Envelope, optional
-            The message that led to this one; its correlation id and trace are handed on.
+            The message that led to this one. Its correlation id and trace context are passed on.
         """
         name = _NAMES[type(data)]
         return cls(
@@ -216,7 +269,7 @@ class Envelope(BaseModel):
         try:
             return SCHEMAS[self.schema_name].model_validate(self.data)
         except ValidationError as error:
-            raise _bad({"id": self.id, "schema": self.schema_name}, _first_fault(error)) from error
+            raise _bad({"id": self.id, "schema": self.schema_name}, *_first_fault(error)) from error
 
     def encode(self) -> bytes:
         """Return the JSON body."""
@@ -224,7 +277,7 @@ class Envelope(BaseModel):
 
 
 def require_size(body: bytes) -> None:
-    """Refuse a body that is too large to be one of ours, before anybody reads it.
+    """Refuse a body that is too large to be one of ours, before it is parsed.
 
     Raises
     ------
@@ -233,19 +286,29 @@ def require_size(body: bytes) -> None:
     """
     if len(body) > LARGEST_BODY:
         raise BadMessage(
-            f"the message has {len(body)} bytes and was not read; at most {LARGEST_BODY} are: "
-            "announce where an exposure lies, do not send it"
+            f"the message has {len(body)} bytes and was not read; at most {LARGEST_BODY} are allowed: "
+            "announce the address of an exposure, do not send the exposure itself"
         )
 
 
 def parse(body: bytes) -> Envelope:
-    """Read a message body.
+    """Parse the body of a message.
+
+    Parameters
+    ----------
+    body : bytes
+        UTF-8 JSON.
+
+    Returns
+    -------
+    Envelope
+        Its `content` is valid.
 
     Raises
     ------
     BadMessage
-        If it is too large, not JSON, not an envelope, of an unknown schema or major version, or does not fit
-        its schema. Says which, and the message id where there is one.
+        If the body is too large, not JSON, not an envelope, of an unknown schema or major version, or does
+        not fit its schema. The error says which, and names the message id if there is one.
     """
     require_size(body)
     try:
@@ -254,30 +317,37 @@ def parse(body: bytes) -> Envelope:
         raise BadMessage(f"the message is not JSON: {error}") from error
     if not isinstance(raw, dict):
         raise BadMessage("the message is not a JSON object")
+    fault = fault_of(raw)
+    if fault is not None:
+        raise BadMessage(f"the message was not read: {fault}")
     name = raw.get("schema")
     if not isinstance(name, str) or name not in SCHEMAS:
-        raise _bad(raw, f"unknown schema {name!r}; known: {', '.join(SCHEMAS)}")
+        raise _bad(raw, "schema", f"unknown schema {name!r}; known: {', '.join(SCHEMAS)}")
     version = str(raw.get("version", ""))
     if version.split(".")[0] != VERSION.split(".")[0]:
         raise _bad(
             raw,
-            f"version {version!r} has another major than {VERSION}; "
+            "version",
+            f"version {version!r} has another major version than {VERSION}; "
             "upgrade this service, then replay the message",
         )
     try:
         envelope = Envelope.model_validate(raw)
     except ValidationError as error:
-        raise _bad(raw, _first_fault(error)) from error
+        raise _bad(raw, *_first_fault(error)) from error
     _ = envelope.content
     return envelope
 
 
-def _bad(raw: dict[str, Any], fault: str) -> BadMessage:
-    # What a stranger wrote is quoted, in one line of bounded length.
-    said = f"message {raw.get('id')} ({raw.get('schema')}): "
-    return BadMessage(" ".join(said.split())[:150] + f" {' '.join(fault.split())[:400]}")
+def _bad(raw: dict[str, Any], keyword: str, fault: str) -> BadMessage:
+    # Foreign text is quoted in one line of bounded length.
+    name = in_utf8(f"message {raw.get('id')} ({raw.get('schema')}): ")
+    sentence = " ".join(name.split())[:150] + f" {' '.join(fault.split())[:400]}"
+    return BadMessage(sentence, where=str(raw.get("id"))[:150], keyword=keyword)
 
 
-def _first_fault(error: ValidationError) -> str:
+def _first_fault(error: ValidationError) -> tuple[str, str]:
+    """Return the first invalid field, and what is wrong with it."""
     fault = error.errors()[0]
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+    field = ".".join(str(part) for part in fault["loc"])
+    return field, f"{field}: {fault['msg']}"

@@ -1,9 +1,12 @@
 """S3 event notifications, read as announcements of exposures.
 
-AWS, MinIO and Ceph send one form: a list ``Records``, in each the event's name, and under ``s3`` the
-bucket's name and the object's key, size, ETag and version. AWS encodes the key as in a form's fields, MinIO
-its slashes too, Ceph (``eventSource`` ``ceph:s3``) not at all. MinIO says name and key once more beside the
-list; AWS first sends a test event, which has no list.
+AWS, MinIO and Ceph send the same form: a list ``Records``, each with the event's name and, under ``s3``, the
+bucket's name and the object's key, size, ETag and version. AWS encodes the key like the fields of an HTML
+form, MinIO its slashes as well, Ceph (``eventSource`` ``ceph:s3``) not at all. MinIO repeats name and key
+beside the list. AWS first sends a test event, which has no list.
+
+Some servers do not know size and ETag yet when they send the event: RustFS sends 0 and null
+(https://github.com/rustfs/rustfs/issues/1609). Both then count as not given.
 """
 
 import json
@@ -14,10 +17,11 @@ from urllib.parse import quote, unquote_plus
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 
+from shared.addresses import bucket_address
+from shared.contracts.bounds import fault_of, is_plausible
+from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import BadMessage
-from shared.exposures import exposure_id
-from shared.messages import Envelope, ExposureAnnounced
-from shared.store.keys import bucket_address
+from shared.nircam.exposure_id import exposure_id
 
 _TEST = "s3:TestEvent"
 _CREATED = "ObjectCreated"
@@ -33,9 +37,13 @@ class _Bucket(BaseModel):
 
 class _Object(BaseModel):
     key: str
-    size: int | None = Field(default=None, ge=0)
-    etag: str = Field(default="", validation_alias=AliasChoices("eTag", "etag"))
-    # Unversioned buckets give none, "null", or (Ceph) nothing between the quotes.
+    # No exposure has 0 bytes.
+    size: Annotated[int | None, BeforeValidator(_none_if_empty)] = Field(default=None, ge=0)
+    etag: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(
+        default=None, validation_alias=AliasChoices("eTag", "etag")
+    )
+    sequencer: Annotated[str | None, BeforeValidator(_none_if_empty)] = None
+    # Unversioned buckets omit it, or give "null" or (Ceph) an empty string.
     version: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(default=None, alias="versionId")
 
 
@@ -56,6 +64,12 @@ class _Record(BaseModel):
         key = self.s3.object.key
         return key if self.source.startswith("ceph:") else unquote_plus(key)
 
+    @property
+    def mark(self) -> str:
+        """What tells this content of the object from a later one: its ETag, else what marks the event."""
+        entry = self.s3.object
+        return entry.etag or entry.sequencer or (self.time.isoformat() if self.time is not None else "")
+
 
 class _Notification(BaseModel):
     records: list[_Record] = Field(alias="Records")
@@ -64,44 +78,47 @@ class _Notification(BaseModel):
 def announcements(body: bytes, pattern: str) -> list[Envelope] | None:
     """Read a message body as an S3 event notification.
 
-    The same object version always gives the same message id, however often it is told of.
+    The same version of an object always gives the same message id, however often it is notified.
 
     Parameters
     ----------
     body : bytes
     pattern : str
-        Only objects whose whole key fits it are announced; ``*`` stands for anything, ``/`` too.
+        Only objects whose whole key matches it are announced; ``*`` matches anything, ``/`` included.
 
     Returns
     -------
     list of Envelope or None
-        An `exposure.announced` for every object that was made; none for other events. None if the body
-        is no S3 event notification at all.
+        An `exposure.announced` for every object that was created, nothing for other events. None if the body
+        is not an S3 event notification at all.
 
     Raises
     ------
     BadMessage
-        If it looks like one and is not: a record is incomplete, or names no proper bucket and key.
+        If it looks like one but a record is incomplete, or its bucket or key is not valid.
     """
     raw = _json(body)
     if raw.get("Event") == _TEST and "Records" not in raw:
         return []
     if "Records" not in raw or "schema" in raw:
         return None
+    unreadable = fault_of(raw)
+    if unreadable is not None:
+        raise BadMessage(f"S3 event notification: {unreadable}")
     try:
         records = _Notification.model_validate(raw).records
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise BadMessage(f"S3 event notification: {where}: {fault['msg']}"[:500]) from None
-    found: dict[str, Envelope] = {}
+        raise BadMessage(f"S3 event notification: {where}: {fault['msg']}"[:500], keyword=where) from None
+    announced: dict[str, Envelope] = {}
     for record in records:
         # A key that ends in a slash stands for a folder.
         made = record.name.removeprefix("s3:").startswith(_CREATED) and not record.key.endswith("/")
         if made and fnmatchcase(record.key, pattern):
             message = _announcement(record)
-            found.setdefault(str(message.id), message)
-    return list(found.values())
+            announced.setdefault(str(message.id), message)
+    return list(announced.values())
 
 
 def _json(body: bytes) -> dict[str, Any]:
@@ -117,15 +134,17 @@ def _announcement(record: _Record) -> Envelope:
     try:
         bucket, key = bucket_address(f"s3://{record.s3.bucket.name}/{record.key}")
     except ValueError as error:
-        raise BadMessage(f"S3 event notification: {error}"[:500]) from None
+        raise BadMessage(f"S3 event notification: {error}"[:500], keyword="key") from None
     if key != record.key:
-        raise BadMessage(f"S3 event notification: {record.s3.bucket.name[:100]!r} is no bucket's name")
+        raise BadMessage(
+            f"S3 event notification: {record.s3.bucket.name[:100]!r} is not a bucket's name", keyword="bucket"
+        )
     uri = f"s3://{bucket}/{quote(key)}"
     if entry.version not in (None, "null"):
         uri += f"?versionId={quote(entry.version or '', safe='')}"
-    said = ExposureAnnounced(exposure_id=exposure_id(key), uri=uri, size=entry.size)
-    message = Envelope.of(said, identity=f"{uri}#{entry.etag}")
+    content = ExposureAnnounced(exposure_id=exposure_id(key), uri=uri, size=entry.size)
+    message = Envelope.of(content, identity=f"{uri}#{record.mark}")
     changes: dict[str, Any] = {"correlation_id": message.id}
-    if record.time is not None:
+    if record.time is not None and is_plausible(record.time):
         changes["time"] = record.time
     return message.model_copy(update=changes)

@@ -30,14 +30,24 @@ KEYWORDS = {
 
 
 class ConfigurationKey(BaseModel):
-    """Everything that must be equal before two exposures may be combined.
+    """The keywords that must be equal before two exposures may be combined; `KEYWORDS` has their names.
 
     Attributes
     ----------
+    substrt1, substrt2 : int
+        First column and row of the subarray on the detector, 1-based.
+    subsize1, subsize2 : int
+        Columns and rows.
+    noutputs : int
+        Amplifiers that read the subarray, 1 or 4.
+    nframes, groupgap : int
+        Frames averaged into a group, and frames dropped between groups.
     tframe : float
-        Frame time in s.
+        Frame time, s.
+    ngroups : int
+        Groups per integration.
     coronmsk : str
-        Coronagraphic mask, ``"NONE"`` where the header has no CORONMSK.
+        Coronagraphic mask, ``"NONE"`` if the header has no CORONMSK.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +71,11 @@ class ConfigurationKey(BaseModel):
     def from_header(cls, header: Mapping[str, Any], where: str) -> Self:
         """Read the key from a primary header.
 
+        TFRAME is brought to the nearest whole number of pixel times (`shared.nircam.subarrays.PIXEL_TIME`,
+        10 us): headers that write one frame time with other digits at the end (0.05016 and 0.050160001)
+        give one key. The edges of this rounding separate no such headers, because they lie half a pixel
+        time from every frame time that a detector can have.
+
         Parameters
         ----------
         header : mapping of str to object
@@ -71,7 +86,7 @@ class ConfigurationKey(BaseModel):
         Raises
         ------
         BadInput
-            If a keyword is missing or is not of its type.
+            If a keyword is missing or has a value of the wrong type (check: the keyword).
         """
         values: dict[str, Any] = {}
         for field, keyword in KEYWORDS.items():
@@ -90,33 +105,34 @@ class ConfigurationKey(BaseModel):
                 raise BadInput(
                     keyword, f"{where}: {keyword} = {value!r} is not a valid value; correct the keyword"
                 ) from error
+        values["tframe"] = _whole_pixel_times(values["tframe"])
         return cls(**values)
 
     @property
     def slug(self) -> str:
-        """Short readable name, unique for the key: ``nrca1_sub640_rapid_g20_3f2a9c1b``."""
+        """Short readable name that is unique to the key, such as ``nrca1_sub640_rapid_g20_3f2a9c1b``."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
         words = f"{self.detector}_{self.subarray}_{self.readpatt}_g{self.ngroups}"
         return re.sub(r"[^a-z0-9_]+", "-", words.lower()) + f"_{digest}"
 
     @property
     def group_time(self) -> float:
-        """Time from one group to the next, in s: TFRAME * (NFRAMES + GROUPGAP)."""
+        """Time from one group to the next, s: TFRAME * (NFRAMES + GROUPGAP)."""
         return self.tframe * (self.nframes + self.groupgap)
 
 
 def require_same(members: Sequence[tuple[str, ConfigurationKey]]) -> ConfigurationKey:
-    """Return the one key that all members share.
+    """Return the configuration key that all members share.
 
     Parameters
     ----------
     members : sequence of (str, ConfigurationKey)
-        File or exposure name, and its key.
+        Name of a file or exposure, and its key.
 
     Raises
     ------
     ConfigurationMismatch
-        If two keys differ; names the keyword, both values and both files.
+        If two keys differ; the message names the keyword, both values and both files.
     """
     if not members:
         raise ConfigurationMismatch("no exposures were given to combine")
@@ -133,15 +149,15 @@ def require_same(members: Sequence[tuple[str, ConfigurationKey]]) -> Configurati
 
 
 def _of_type(wanted: Any, value: object) -> str | int | float:
-    """Return `value` as the type wanted; `ValueError` where that would change what it says."""
-    said = str(value).strip()
+    """Return `value` converted to a type; raises `ValueError` if the conversion would change its meaning."""
+    text = str(value).strip()
     if wanted is str:
-        if not isinstance(value, str) or not said:
+        if not isinstance(value, str) or not text:
             raise ValueError("text is wanted")
-        return said
+        return text
     if isinstance(value, bool):
         raise ValueError("a number is wanted")
-    number = float(said)
+    number = float(text)
     if not math.isfinite(number):
         raise ValueError("a finite number is wanted")
     if wanted is float:
@@ -149,3 +165,9 @@ def _of_type(wanted: Any, value: object) -> str | int | float:
     if number != int(number):
         raise ValueError("a whole number is wanted")
     return int(number)
+
+
+def _whole_pixel_times(seconds: float) -> float:
+    # Rounding to digits, not a product with PIXEL_TIME: 10.73677 must stay the number that it is.
+    rounded = round(seconds, 5)
+    return rounded if rounded > 0 else seconds

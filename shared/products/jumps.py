@@ -1,19 +1,21 @@
-"""The facts of an exposure's events, as its product carries them."""
+"""Cosmic-ray hits of an exposure, as the product ``exposure-noise`` carries them."""
 
 from pydantic import BaseModel
 
+from shared.statistics.verdicts import ONE_SIDED_95, HasVerdict, Value
+
 
 class ChargeHistogram(BaseModel):
-    """Events by charge.
+    """Number of events by charge.
 
     Attributes
     ----------
     edges_e : list of float
-        e-, equal steps of the logarithm; one more than bins. What lies beyond is in the outermost bins.
+        e-, in equal logarithmic steps, one more than bins. The outermost bins include what lies beyond them.
     events : list of int
         Events of positive charge.
     mirrored : list of int
-        Those of negative charge, by its absolute value: what noise is expected to add to `events`.
+        Events of negative charge, by its absolute value: as many as noise is expected to add to `events`.
     """
 
     edges_e: list[float]
@@ -21,63 +23,65 @@ class ChargeHistogram(BaseModel):
     mirrored: list[int]
 
 
-class JumpEvents(BaseModel):
+class JumpEvents(HasVerdict):
     """What hit the detector in one exposure; every error is 1 sigma.
 
-    An event is what touches: pixels with JUMP_DET, or that saturate at once, 8-connected in a group and the
-    same pixel from group to group. Only usable science pixels take part, and an event counts if its
-    largest step lies off the border of their area.
+    An event is a connected set of pixels with JUMP_DET or that a hit saturates at once: 8-connected within a
+    group, and the same pixel from group to group. Only usable science pixels take part. An event counts if
+    its largest step is not at the border of their area.
 
     Attributes
     ----------
     start_mjd, mid_mjd, end_mjd : float
         Of the exposure, UTC.
     events, negative_events : int
-        Of positive and of negative charge. A particle leaves charge and takes none, and noise has no sign:
-        there are as many false events among the former as there are of the latter.
+        Events of positive and of negative charge. Particles only add charge, and noise is symmetric, so as
+        many of the positive events are false as there are negative ones.
     unmeasured_events : int
-        Of unknown charge: no group before them was usable. In neither of the above.
+        Events of unknown charge, because no group before them was usable; not counted above.
     expected_false_events : float
-        By the tail of a Gaussian beyond the jump step's threshold, of either sign; beside
-        2 x `negative_events`, which is what is there.
+        From the two tails of a Gaussian beyond the threshold of the jump step; compare it with the observed
+        2 x `negative_events`.
     faint_single_events : int
-        Of positive charge, a single pixel below 10 sigma: what most false ones look like.
+        Events of positive charge in a single pixel below 10 sigma, as most false ones are.
     merged_events : float
-        Pairs of events that met by chance and count as one, from planes laid upon each other shifted.
+        Pairs of events that touch by chance and count as one, estimated from shifted copies of the flags.
     hits, hits_low, hits_high : float
-        events - negative_events + merged_events, and its 68.3 % interval (exact Poisson limits). Below 0
-        where noise happens to outweigh few hits: means over exposures stay unbiased.
+        events - negative_events + merged_events, and its 68.3 % interval (exact Poisson limits). It may be
+        negative with few hits, so that sums over exposures are unbiased; `hits_shown_per_cm2_s` is never.
     area_cm2 : float
-        Of the pixels in which an event counts.
+        Area of the pixels in which an event counts.
     live_seconds : float
-        Mean over those pixels: from the first frame of the first group to the last of the last one, while a
-        pixel is usable and not yet saturated. What jumped before is still searched by jwst's jump step.
+        Mean over those pixels of the time from the first frame of the first group to the last frame of the
+        last group, while the pixel is usable and not saturated. jwst's jump step goes on searching a pixel
+        after a jump.
     lost_percent : float
-        Part of the time from first to last groups that saturation and unusable groups took.
+        Percentage of the time from first to last group lost to saturation and unusable groups.
     hits_per_cm2_s, hits_per_cm2_s_error, hits_per_cm2_s_low, hits_per_cm2_s_high : float
-        Over area and live time. Hits too faint to be flagged are not in it.
+        Hits per area and live time. Hits too faint to be flagged are not included.
     expected_hits_per_cm2_s : (float, float)
-        Least and most, in flight.
-    verdict : str
+        Lowest and highest rate in flight.
+    comparison, verdict : Verdict, str
+        The hit rate compared with that expectation, and the same as a sentence.
     threshold_e : float
-        Charge in one pixel from which the jump step flags it.
+        Charge above which the jump step flags a pixel.
     pixels_per_event : float or None
-        Mean over events of positive charge.
+        Mean over the events of positive charge.
     median_charge_e, median_charge_error_e : float or None
-        Per hit, noise's own events taken away; over flagged pixels only. None with too few hits.
+        Median charge of a hit, false events subtracted, over flagged pixels only. None with too few hits.
     saturated_events : int
-        Whose charge is a lower limit.
+        Events that saturated a pixel, whose charge is a lower limit.
     charge : ChargeHistogram
     large_events : int
-        Of 50 pixels or more in one group: snowballs.
+        Events of 50 pixels or more in one group: snowballs.
     large_events_per_cm2_s, large_events_per_cm2_s_low, large_events_per_cm2_s_high : float
         68.3 %, exact Poisson limits.
     expected_large_events : float
-        At about one in 20 s on a whole detector, which varies much (JWST documentation, "Shower and
+        At about one per 20 s on a whole detector, a rate that varies a lot (JWST documentation, "Shower and
         Snowball Artifacts").
     core_events : int
-        What jwst's jump step would call a snowball: 5 pixels or more, one of which saturated. Most of them
-        are ordinary hits of much charge.
+        Events that jwst's jump step takes for snowballs: 5 pixels or more, one of them saturated. Most are
+        ordinary hits of high charge.
     notes : list of str
     """
 
@@ -101,7 +105,6 @@ class JumpEvents(BaseModel):
     hits_per_cm2_s_low: float
     hits_per_cm2_s_high: float
     expected_hits_per_cm2_s: tuple[float, float]
-    verdict: str
     threshold_e: float
     pixels_per_event: float | None
     median_charge_e: float | None
@@ -115,3 +118,15 @@ class JumpEvents(BaseModel):
     expected_large_events: float
     core_events: int
     notes: list[str]
+
+    @property
+    def hits_shown_per_cm2_s(self) -> Value:
+        """The hit rate; 0 and its 1-sigma error where it comes out negative, see `Verdict.upper_limit`."""
+        if self.hits_per_cm2_s > 0:
+            return Value(self.hits_per_cm2_s, self.hits_per_cm2_s_error)
+        return Value(0.0, max(self.hits_per_cm2_s_high - self.hits_per_cm2_s, 0.0))
+
+    @property
+    def hits_limit_per_cm2_s(self) -> float | None:
+        """What the hit rate is below, with 95 per cent confidence, where it comes out negative."""
+        return None if self.hits_per_cm2_s > 0 else ONE_SIDED_95 * self.hits_shown_per_cm2_s.error

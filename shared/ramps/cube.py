@@ -1,35 +1,33 @@
-"""Cubes on this machine's disk, filled window by window, read back plane by plane."""
+"""Cubes on this machine's disk, written window by window and read back plane by plane."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from shared.closing import Closing
 
-
-class Cube(Closing):
+class Cube(AbstractContextManager["Cube", None]):
     """A 3-D array in a file.
 
-    As FITS has it, unless told otherwise: big-endian, wider unsigned integers less half their range.
-
-    Plain reads and writes, no memory map: what passes through does not count as this process's memory.
+    Stored as in FITS by default: big-endian, and unsigned integers of several bytes minus half their range.
+    It uses plain reads and writes, no memory map, so that its pages do not count as this process's memory.
     Several threads may use it at once.
 
     Parameters
     ----------
     path : Path
-        The file. Made if it is not there.
+        Created if it does not exist.
     shape : tuple of int
         (planes, rows, x).
     dtype : dtype-like
         Of the values.
     offset : int
-        Where in the file it lies; what is beyond the file's end is all zeros (in the file).
+        Byte of the file at which it starts. The file is extended with zero bytes if it is too short.
     as_fits : bool
-        False for a scratch file, whose values are as in memory.
+        False for a scratch file, which holds the values as in memory.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class Cube(Closing):
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._stored = self.dtype.newbyteorder(">") if as_fits else self.dtype
-        # FITS has no unsigned integers of more than 8 bits: stored less half the range, which flips a bit.
+        # FITS has no unsigned integers of more than 8 bits: stored minus half the range, which flips one bit.
         flips = as_fits and self.dtype.kind == "u" and self.dtype.itemsize > 1
         self._flip = self.dtype.type(1 << (8 * self.dtype.itemsize - 1)) if flips else None
         self.nbytes = int(np.prod(shape)) * self.dtype.itemsize
@@ -53,7 +51,7 @@ class Cube(Closing):
             os.ftruncate(self._fd, offset + self.nbytes)
 
     def write(self, first_plane: int, first_row: int, values: NDArray[Any]) -> None:
-        """Put a window, 3D (planes, rows, x), where it belongs."""
+        """Write a window, 3D (planes, rows, x)."""
         _, ny, nx = self.shape
         for plane, window in enumerate(values, start=first_plane):
             at = self._offset + (plane * ny + first_row) * nx * self.dtype.itemsize
@@ -62,43 +60,49 @@ class Cube(Closing):
             _write_all(self._fd, stored.reshape(-1).view(np.uint8).data, at)
 
     def read_stored(self, plane: int, rows: slice, into: NDArray[Any]) -> None:
-        """Read rows of a plane, as they are stored, into a C-contiguous array, 2D (rows, x)."""
+        """Read rows of a plane, in the stored byte order, into a C-contiguous array, 2D (rows, x)."""
         _, ny, nx = self.shape
         at = self._offset + (plane * ny + rows.start) * nx * self.dtype.itemsize
         _read_all(self._fd, into.reshape(-1).view(np.uint8).data, at)
 
     def plane(self, index: int) -> NDArray[Any]:
         """Return one plane, 2D (rows, x), in native byte order."""
-        _, ny, nx = self.shape
-        raw = np.empty((ny, nx), self._stored)
-        self.read_stored(index, slice(0, ny), raw)
+        return self.rows(index, slice(0, self.shape[1]))
+
+    def rows(self, index: int, rows: slice) -> NDArray[Any]:
+        """Return some rows of a plane, 2D (rows, x), in native byte order."""
+        raw = np.empty((rows.stop - rows.start, self.shape[2]), self._stored)
+        self.read_stored(index, rows, raw)
         native = raw.byteswap(inplace=True).view(self.dtype) if not self._stored.isnative else raw
         if self._flip is not None:
             native ^= self._flip
         return native
 
     def sync(self) -> None:
-        """Bring what was written so far to the disk."""
+        """Flush what was written so far to the disk."""
         os.fdatasync(self._fd)
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Let go of the file; it stays."""
+        """Close the file; it is kept."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def _write_all(fd: int, data: memoryview, offset: int) -> None:
-    # A full disk answers with a short count before it answers with ENOSPC.
+    # On a full disk a short write comes before ENOSPC.
     while data:
         written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written
 
 
 def _read_all(fd: int, buffer: memoryview, offset: int) -> None:
-    # One call gives at most 2 GiB.
+    # One call reads 2 GiB at most.
     while buffer:
-        come = os.preadv(fd, [buffer], offset)
-        if come == 0:
-            raise EOFError(f"a file in the making ends at byte {offset}")
-        buffer, offset = buffer[come:], offset + come
+        count = os.preadv(fd, [buffer], offset)
+        if count == 0:
+            raise EOFError(f"a file of a cube ends at byte {offset}")
+        buffer, offset = buffer[count:], offset + count

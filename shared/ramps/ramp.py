@@ -1,11 +1,12 @@
-"""Windows of an up-the-ramp FITS file, by integration, groups and rows, from any store.
+"""Read windows of an up-the-ramp FITS file, by integration, groups and rows, from any store.
 
-FITS is random access: the headers are read once, then only the bytes of each window. A whole exposure
-is never in memory here. Files are those that jwst writes: uncompressed, SCI and GROUPDQ 4-D
-(integrations, groups, y, x), PIXELDQ 2-D.
+The headers are read once, then only the bytes of each window: a whole exposure is never in memory. Files are
+as jwst writes them: uncompressed, SCI and GROUPDQ 4-D (integrations, groups, y, x), PIXELDQ 2-D.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +14,24 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from shared.closing import Closing
-from shared.errors import BadInput
-from shared.store.base import ObjectReader
+from shared.contracts.messages import SetMember
+from shared.errors import BadInput, PermanentError
+from shared.nircam.configuration import ConfigurationKey
+from shared.store.base import ObjectReader, Store
 
 _BLOCK = 2880
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-#: (BITPIX, BZERO) by which FITS says that integers are of the other sign -> their type.
+#: (BITPIX, BZERO) of integers with the other signedness, by the convention of FITS -> their type.
 _SHIFTED = {
     (8, -128.0): np.int8,
     (16, 2.0**15): np.uint16,
     (32, 2.0**31): np.uint32,
     (64, 2.0**63): np.uint64,
 }
-#: Blocks; a header without END in as much is no header.
+#: Blocks; longer without END, it is no header.
 _LONGEST_HEADER = 1000
+#: Bytes that are read at once where a whole extension is read.
+_PIECE = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,18 @@ class _Array:
     bzero: float
 
 
-class Ramp(Closing):
+@dataclass(frozen=True)
+class HduExtent:
+    """Where an HDU lies in its file: bytes `start` to `end`, its data from `data_at` on, padding included."""
+
+    name: str
+    header: fits.Header
+    start: int
+    data_at: int
+    end: int
+
+
+class Ramp(AbstractContextManager["Ramp", None]):
     """An open ramp; close it, or use it in a ``with``.
 
     Parameters
@@ -55,6 +70,8 @@ class Ramp(Closing):
         The primary header.
     headers : dict of str to astropy.io.fits.Header
         Every extension's header, by EXTNAME.
+    extents : list of HduExtent
+        Every HDU in the order of the file, also where several have the same name.
 
     Raises
     ------
@@ -66,10 +83,12 @@ class Ramp(Closing):
         self._reader = reader
         self.where = where
         self.headers: dict[str, fits.Header] = {}
+        self.extents: list[HduExtent] = []
         self._arrays: dict[str, _Array] = {}
+        self._data: dict[str, tuple[int, int]] = {}
         offset = 0
-        while (found := self._header(offset)) is not None:
-            header, data_at = found
+        while (located := self._header(offset)) is not None:
+            header, data_at = located
             if offset == 0:
                 self.primary = header
             name, array, size = self._described(header, offset, data_at)
@@ -80,8 +99,10 @@ class Ramp(Closing):
                     f"{where}: truncated: HDU {name} should end at byte {end}, "
                     f"but the file has {reader.size}; fetch it again",
                 )
-            # Of two HDUs with one name the first counts, as in astropy.
+            self.extents.append(HduExtent(name, header, offset, data_at, end))
+            # Of HDUs with the same name the first counts, as in astropy.
             self.headers.setdefault(name, header)
+            self._data.setdefault(name, (data_at, size))
             if array is not None:
                 self._arrays.setdefault(name, array)
             offset = end
@@ -90,10 +111,10 @@ class Ramp(Closing):
         """Return the header at `offset` and where its data begin; None if there is no further HDU."""
         start = self._reader.read(offset, min(8, self._reader.size - offset))
         if offset == 0 and start[:6] != b"SIMPLE":
-            hint = "gzip-compressed, gunzip it" if start[:2] == b"\x1f\x8b" else "fetch it again"
+            hint = "it is gzip-compressed: gunzip it" if start[:2] == b"\x1f\x8b" else "fetch it again"
             raise BadInput("FITS", f"{self.where}: not a FITS file: it does not begin with SIMPLE; {hint}")
         if offset > 0 and not (start and b"XTENSION".startswith(start)):
-            # The standard lets other records follow the last extension.
+            # The FITS standard allows other records after the last extension.
             return None
         blocks: list[bytes] = []
         while not blocks or not _ends(blocks[-1]):
@@ -128,12 +149,29 @@ class Ramp(Closing):
         return name.strip().upper(), array, size
 
     def _unreadable(self, offset: int, why: object) -> BadInput:
-        said = " ".join(str(why).split())
-        return BadInput("FITS", f"{self.where}: unreadable header at byte {offset}: {said}; fetch it again")
+        reason = " ".join(str(why).split())
+        return BadInput("FITS", f"{self.where}: unreadable header at byte {offset}: {reason}; fetch it again")
 
     def has(self, extension: str) -> bool:
-        """Say whether there is an extension of that name."""
+        """Return whether there is an image extension of that name."""
         return extension in self._arrays
+
+    def stored_bytes(self, extension: str) -> Iterator[bytes]:
+        """Yield the data of an extension as they are in the file, without padding, in pieces of 8 MiB.
+
+        Parameters
+        ----------
+        extension : str
+            Of an image or a table, by EXTNAME.
+
+        Raises
+        ------
+        KeyError
+            If there is no such extension.
+        """
+        offset, size = self._data[extension]
+        for start in range(0, size, _PIECE):
+            yield self._reader.read(offset + start, min(_PIECE, size - start))
 
     def shape(self, extension: str = "SCI") -> tuple[int, ...]:
         """Return an extension's shape, slowest axis first.
@@ -193,10 +231,10 @@ class Ramp(Closing):
         rows: slice,
         into: NDArray[Any],
     ) -> None:
-        """Read a window of a 4-D extension into an array of the caller's, in the file's byte order.
+        """Read a window of a 4-D extension into an array, in the file's byte order.
 
-        The bytes of a file whose values are of the array's type go straight into it; else the values are
-        converted as `read` does it. Several threads may read at once.
+        If the values in the file have the array's type, their bytes go straight into it; otherwise they are
+        converted as in `read`. Several threads may read at once.
 
         Parameters
         ----------
@@ -222,7 +260,7 @@ class Ramp(Closing):
     def _window(
         self, extension: str, integration: int, groups: slice, rows: slice
     ) -> tuple[_Array, tuple[int, int, int], int, int, int]:
-        """Return a window's array and shape, and the runs of bytes that it is made of.
+        """Return the array and shape of a window, and the runs of bytes that make it up.
 
         Returns
         -------
@@ -276,6 +314,9 @@ class Ramp(Closing):
         scaled: NDArray[Any] = (native.astype(np.float64) * array.bscale + array.bzero).astype(wide)
         return scaled
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
@@ -290,3 +331,52 @@ def _window(wanted: slice, length: int) -> tuple[int, int]:
     if step != 1:
         raise ValueError(f"{wanted}: a window is contiguous and ascending")
     return start, stop
+
+
+def open_member(
+    store: Store, member: SetMember, key: ConfigurationKey, extensions: Sequence[str] = ("SCI", "GROUPDQ")
+) -> Ramp:
+    """Open the ramp of one exposure of a set, and check that it has the shape of its configuration.
+
+    Parameters
+    ----------
+    store : Store
+    member : SetMember
+    key : ConfigurationKey
+        Of the set.
+    extensions : sequence of str, optional
+        The extensions that will be read: 4-D (integrations, groups, y, x), except PIXELDQ, 2-D (y, x).
+
+    Returns
+    -------
+    Ramp
+        Close it, or use it in a ``with``.
+
+    Raises
+    ------
+    PermanentError
+        If the ramp is not in the store, or an extension has another shape.
+    BadInput
+        If the file cannot be read as a ramp.
+    """
+    where = f"{member.exposure_id} ({member.ramp.key})"
+    try:
+        reader = store.open(member.ramp.key)
+    except KeyError as error:
+        raise PermanentError(
+            f"{where}: the ramp is not in the store; ingest the exposure again", where=member.ramp.key
+        ) from error
+    ramp = Ramp(reader, where)
+    cube = (member.integrations, key.ngroups, key.subsize2, key.subsize1)
+    for extension in extensions:
+        expected = cube[2:] if extension == "PIXELDQ" else cube
+        shape = ramp.shape(extension)
+        if shape != expected:
+            ramp.close()
+            raise PermanentError(
+                f"{where}: {extension} has shape {shape}, but NINTS, NGROUPS, SUBSIZE2, SUBSIZE1 say "
+                f"{expected}; ingest the exposure again",
+                where=member.ramp.key,
+                keyword=extension,
+            )
+    return ramp

@@ -1,4 +1,4 @@
-"""What is known of a job that failed, written down for whoever finds its message among the dead letters."""
+"""What is known about a failed job, written down for whoever finds its message among the dead letters."""
 
 import functools
 import platform
@@ -8,38 +8,39 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from shared.logs import without_credentials
+from shared.runtime.logs import without_credentials
 
-#: Longest evidence in characters: a dead letter carries it in a header.
+#: Longest report in characters: a dead letter carries it in a header.
 LONGEST = 16_000
 _LONGEST_PART = 6_000
 _DISTRIBUTIONS = ("nircam-darks", "jwst")
+#: Linux's count of processes killed for lack of memory, which psutil does not give.
 _VM_STATISTICS = Path("/proc/vmstat")
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """How a job failed, and in which circumstances.
+class CrashReport:
+    """How a job failed, and under which circumstances.
 
     Attributes
     ----------
     how : str
-        What became of it, in one line.
+        What happened, in one line.
     service, message_id : str
     pid : int
         Of the job's process.
     seconds : float
         How long the job had run.
     peak_memory : int
-        Most bytes of memory that its process was seen to hold, this job and those before; 0 if nobody
-        looked before it ended.
+        The most memory in bytes that its process was seen to hold, during this job and earlier ones; 0 if it
+        ended before anybody looked.
     progress : str
-        The last that it reported of itself; empty if it reported nothing.
+        Its last progress report; empty if it made none.
     stack : str
         Stack of each of the process's threads when it died or was about to be killed, as `faulthandler`
         writes it.
     traceback : str
-        Of the exception, where one led to the failure.
+        Of the exception, if one led to the failure.
     """
 
     how: str
@@ -53,7 +54,7 @@ class Evidence:
     traceback: str = ""
 
     def text(self) -> str:
-        """Return it in lines, without credentials, in `LONGEST` characters at most."""
+        """Return the report in lines, without credentials, in at most `LONGEST` characters."""
         memory = f"{self.peak_memory / 2**20:.0f} MiB" if self.peak_memory else "not seen"
         lines = [
             f"what happened: {_bounded(self.how, 2000)}",
@@ -64,7 +65,7 @@ class Evidence:
             f"process: pid {self.pid} on {socket.gethostname()}",
             f"versions: {versions()}",
         ]
-        # The calls nearest to the fault stand first in a stack, and last in a traceback.
+        # The calls nearest to the fault come first in a stack, and last in a traceback.
         if self.stack:
             lines += ["stack of each thread, most recent call first:", _bounded(self.stack, _LONGEST_PART)]
         if self.traceback:
@@ -75,17 +76,17 @@ class Evidence:
 @functools.cache
 def versions() -> str:
     """Return the versions that a job's result depends on, in one line."""
-    found = []
+    installed = []
     for name in _DISTRIBUTIONS:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            found.append(f"{name} not installed")
-    return ", ".join([*found, f"python {platform.python_version()}"])
+            installed.append(f"{name} not installed")
+    return ", ".join([*installed, f"python {platform.python_version()}"])
 
 
 def kernel_kills(statistics: Path = _VM_STATISTICS) -> int | None:
-    """Return how many processes this machine's kernel has killed for want of memory; None if unknown."""
+    """Return the number of processes that the kernel has killed for lack of memory; None if unknown."""
     try:
         for line in statistics.read_text().splitlines():
             name, _, count = line.partition(" ")
@@ -97,14 +98,14 @@ def kernel_kills(statistics: Path = _VM_STATISTICS) -> int | None:
 
 
 def how_it_died(code: int, kernel_killed: bool) -> str:
-    """Say in words how a process ended that nobody of ours ended.
+    """Return in words how a process ended that we did not end ourselves.
 
     Parameters
     ----------
     code : int
-        Its exit code; negative for a signal, as `subprocess` has it.
+        Its exit code; negative for a signal, as in `subprocess`.
     kernel_killed : bool
-        Whether the kernel killed a process for want of memory meanwhile.
+        Whether the kernel killed a process for lack of memory meanwhile.
     """
     if code >= 0:
         return f"ended its process with exit code {code}; see the log"
@@ -114,12 +115,12 @@ def how_it_died(code: int, kernel_killed: bool) -> str:
         name = "unknown"
     if -code == signal.SIGKILL:
         advice = (
-            "out of memory: the kernel killed a process for want of it meanwhile; "
+            "out of memory: the kernel killed a process for lack of it meanwhile; "
             if kernel_killed
-            else "out of memory? no limit of ours was passed; "
+            else "out of memory? none of our own limits was exceeded; "
         ) + "lower --jobs or --max-memory, or give the machine more"
     elif -code == signal.SIGTERM:
-        advice = "stopped from outside; run again"
+        advice = "stopped from outside; run it again"
     else:
         advice = "a fault in compiled code; report it with the log"
     return f"was killed by signal {-code} ({name}): {advice}"

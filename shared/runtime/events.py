@@ -1,44 +1,49 @@
-"""What a worker tells those who watch it: progress bars, metrics, logs."""
+"""The events that a worker reports to its observer: a progress bar, metrics, logs.
+
+Kept apart from the worker, so that observers need not import it, and the broker and jobs with it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.messages import Envelope
-from shared.stage import Outgoing
+from shared.contracts.messages import Envelope
+from shared.runtime.handler import Outgoing
 from shared.store.counting import NO_TRAFFIC, StoreTraffic
 
-EventKind = Literal["received", "progress", "finished", "retried", "dead-lettered", "put-back", "paused"]
+EventKind = Literal["received", "progress", "finished", "retried", "dead-lettered", "requeued", "paused"]
 
 
 @dataclass(frozen=True)
 class WorkerEvent:
-    """Something a worker did, for progress bars, metrics and logs.
+    """Something that a worker did.
 
     Attributes
     ----------
+    service : str
+    kind : str
     envelope : Envelope or None
-        None where the message could not be read.
+        None if the message could not be read.
     outgoing : sequence of Outgoing
-        What was published (``"finished"``).
+        The messages that were published (``"finished"``).
     reason : str
-        For a person (``"retried"``, ``"dead-lettered"``, ``"put-back"``, ``"paused"``).
+        For a person (``"retried"``, ``"dead-lettered"``, ``"requeued"``, ``"paused"``).
     error : str
-        Name of the exception's type, where one led to it (``"retried"``, ``"dead-lettered"``).
+        Name of the exception's type, if there was one (``"retried"``, ``"dead-lettered"``).
     done, total, what
         As reported by the job (``"progress"``).
     seconds : float
         How long the job ran; for ``"paused"``, how long the worker will rest.
     traceback : str
-        Of an error that nobody foresaw.
+        Of an unforeseen error.
     evidence : str
-        Lines that the reason rests on (`shared.evidence`), where a job failed.
+        Lines that the reason rests on (`shared.runtime.crash_report`), if a job failed.
     attempt : int
-        Which attempt of the message this is, from 1.
+        Number of this attempt, from 1.
     redelivered : bool
-        The message was delivered before, whatever became of that.
+        Whether the message was delivered before, with whatever outcome.
     traffic : StoreTraffic
-        Bytes that the job read from and wrote to the store, once it is over.
+        Bytes that the job read from and wrote to the store, once it has ended.
     """
 
     service: str

@@ -1,7 +1,9 @@
-"""A service's small HTTP side: is it alive, is it ready, what does it count."""
+"""A service's HTTP endpoints: ``/live``, ``/ready`` and ``/metrics``."""
 
+import contextlib
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,15 +19,21 @@ from shared.errors import EnvironmentFault
 
 _logger = logging.getLogger(__name__)
 
+#: Connections at a time: a few probes, scrapers and people. Each costs a thread and an open file, of which
+#: the service needs some itself.
+MOST_CONNECTIONS = 32
+#: Seconds that a client may take for its whole request, answer included.
+REQUEST_SECONDS = 10.0
+
 
 class Watched(Protocol):
-    """A worker, as far as its health goes."""
+    """What health needs to know of a worker."""
 
     last_tick: float
 
     @property
     def attached(self) -> bool:
-        """Whether deliveries may come."""
+        """Whether deliveries may arrive."""
         ...
 
 
@@ -36,9 +44,9 @@ class Health:
     ----------
     worker : Watched
     store_problem : callable
-        Says what is wrong with the store, or None.
+        Returns what is wrong with the store, or None.
     live_seconds : float
-        So long may the worker not turn to the broker.
+        Longest time in s that a live worker goes without attending to the broker.
     """
 
     def __init__(self, worker: Watched, store_problem: Callable[[], str | None], live_seconds: float) -> None:
@@ -47,7 +55,7 @@ class Health:
         self._live_seconds = live_seconds
 
     def not_alive(self) -> list[str]:
-        """Return why the service should be started anew; empty if it is alive."""
+        """Return why the service should be restarted; empty if it is alive."""
         silence = time.monotonic() - self._worker.last_tick
         if silence <= self._live_seconds:
             return []
@@ -71,14 +79,14 @@ class HealthServer:
     ----------
     host : str
     port : int
-        0 for any that is free.
+        0 for any free port.
     health : Health
     registry : CollectorRegistry
 
     Raises
     ------
     EnvironmentFault
-        If it cannot listen there.
+        If it cannot listen on that address.
     """
 
     def __init__(self, host: str, port: int, health: Health, registry: CollectorRegistry) -> None:
@@ -88,13 +96,14 @@ class HealthServer:
         Handler.health = health
         Handler.registry = registry
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _BoundedServer((host, port), Handler)
         except (OSError, OverflowError) as error:
             raise EnvironmentFault(
                 f"cannot listen on {host}:{port} for /live, /ready and /metrics: {error}; "
-                "set DARKS_HTTP_PORT and DARKS_HTTP_HOST to what is free here"
+                "set DARKS_HTTP_PORT and DARKS_HTTP_HOST to a free address",
+                where=f"{host}:{port}",
+                setting="DARKS_HTTP_PORT",
             ) from error
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
 
     @property
@@ -113,13 +122,59 @@ class HealthServer:
         self._server.server_close()
 
 
+class _BoundedServer(ThreadingHTTPServer):
+    """Serves a bounded number of connections, each for a bounded time; the others it closes at once."""
+
+    daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            # No thread could be started.
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # Clients that hang up in the middle are everyday life, and each would be a traceback in the log.
+        _logger.debug("a request from %s failed", client_address, exc_info=True)
+
+
 class _Handler(BaseHTTPRequestHandler):
     health: Health
     registry: CollectorRegistry
     server_version = "nircam-darks"
     sys_version = ""
-    #: Seconds: who connects and says nothing holds a thread no longer.
-    timeout = 10
+    #: A silent client no longer holds a thread after this time; `handle` ends slow ones.
+    timeout = REQUEST_SECONDS
+
+    def handle(self) -> None:
+        """Serve the connection; cut it off when its time is over."""
+        cut = threading.Timer(REQUEST_SECONDS, self._cut_off)
+        cut.daemon = True
+        cut.start()
+        try:
+            super().handle()
+        finally:
+            cut.cancel()
+
+    def _cut_off(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -131,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/ready":
             self._send_verdict(self.health.not_ready())
         else:
-            self._send_verdict(["there are /live, /ready and /metrics"], HTTPStatus.NOT_FOUND)
+            self._send_verdict(["not found; see /live, /ready and /metrics"], HTTPStatus.NOT_FOUND)
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -150,5 +205,5 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        # Probes come every few seconds.
+        # Probes arrive every few seconds.
         _logger.debug(format, *args)

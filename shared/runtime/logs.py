@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line, each with the ids of the message it is about.
+"""Structured logs: one JSON object per line, with the ids of the message that the line is about.
 
-What libraries log comes out the same way, from WARNING on. A job process writes the same form
-(`log_job`), so that one search by message id finds what the service did and what jwst said of it.
+Libraries log in the same form, from level WARNING on, and so do job processes (`log_job`). So one search by
+message id finds what the service did and what jwst reported meanwhile.
 """
 
 import io
@@ -12,67 +12,57 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
 import structlog
 
-from shared.messages import Envelope
-from shared.worker_events import WorkerEvent
+from shared.contracts.messages import Envelope
+from shared.runtime.events import WorkerEvent
+from shared.settings.logs import LogSettings
 
-#: From these the setting's level counts; from every other logger only warnings.
+#: Loggers that follow the configured level; all others log warnings only.
 _OURS = ("shared", "services", "nircam-darks")
-#: Whose lines of level INFO jwst writes into each file that it makes (``cal_logs``): a file says how it was
-#: made, whatever its maker logs.
+#: Loggers whose INFO lines jwst writes into each file that it makes (``cal_logs``), whatever level is
+# configured.
 _RECORDED = ("jwst", "stcal", "stpipe")
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s]+@")
+# A word of a path, as in /etc/passwd, is no parameter.
 _AS_PARAMETER = re.compile(
-    r"(?i)((?:signature|credential|password|passwd|secret|token)[\w-]{0,30}[\"']?\s*[=:]\s*[\"']?)"
+    r"(?i)(?<!/)((?:signature|credential|password|passwd|secret|token)[\w-]{0,30}[\"']?\s*[=:]\s*[\"']?)"
     r"""[^\s&"',;)}]+"""
 )
-#: Most characters of evidence in a line; the whole of it goes with the dead letter.
+#: Longest evidence in a line, in characters; the dead letter carries the whole of it.
 _LONGEST_EVIDENCE = 4000
-
-Level = Literal["debug", "info", "warning", "error"]
-Format = Literal["json", "console"]
-
-
-@dataclass(frozen=True)
-class LogSettings:
-    """How a process logs; picklable, so that a job's process logs as its service does."""
-
-    level: Level = "info"
-    format: Format = "json"
 
 
 def without_credentials(text: str) -> str:
-    """Return `text` with what looks like a password, key or signature replaced by ``***``."""
-    # Most of what is logged is ids and single words; to see so is quicker than to search them.
+    """Return `text` with whatever looks like a password, key or signature replaced by ``***``."""
+    # Most log values are ids and single words, and this check is quicker than a search.
     if "://" in text:
         text = _IN_ADDRESS.sub("***@", text)
     return _AS_PARAMETER.sub(r"\1***", text) if "=" in text or ":" in text else text
 
 
-def configure(settings: LogSettings, facts: Mapping[str, Any], stream: TextIO | None = None) -> None:
-    """Send this process's logs to `stream`, in place of wherever they went.
+def configure(settings: LogSettings, results: Mapping[str, Any], stream: TextIO | None = None) -> None:
+    """Send this process's logs to `stream`, and nowhere else.
 
     Parameters
     ----------
     settings : LogSettings
-    facts : mapping
-        Added to every line, as they are when the line is written.
+    results : mapping
+        Added to every line, with the values that they have when the line is written.
     stream : text file, optional
-        Standard output, unless given.
+        Standard output by default.
     """
 
-    def add_facts(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {**facts, **event}
+    def add_results(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**results, **event}
 
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
-        add_facts,
+        add_results,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
@@ -93,7 +83,7 @@ def configure(settings: LogSettings, facts: Mapping[str, Any], stream: TextIO | 
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(_is_said)
+    handler.addFilter(_is_logged)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -113,7 +103,7 @@ def configure(settings: LogSettings, facts: Mapping[str, Any], stream: TextIO | 
 
 
 def ids(service: str, message: Envelope | None) -> dict[str, str]:
-    """Return what every line about a message names."""
+    """Return the ids that every line about a message carries."""
     if message is None:
         return {"service": service}
     return {
@@ -125,24 +115,24 @@ def ids(service: str, message: Envelope | None) -> dict[str, str]:
 
 
 class EventLog:
-    """Logs what a worker does; an observer of `shared.worker.Worker`.
+    """Logs what a worker does; an observer of `shared.runtime.worker.Worker`.
 
     Parameters
     ----------
     progress_every : float
-        A job's progress is logged at level info once in so many seconds, else at level debug.
+        Seconds between two progress reports at level info; those in between are logged at level debug.
     """
 
     def __init__(self, progress_every: float = 30.0) -> None:
         self._every = progress_every
-        self._said = time.monotonic()
+        self._logged_at = time.monotonic()
 
     def __call__(self, event: WorkerEvent) -> None:
         """Log an event."""
         if event.kind == "received":
-            self._said = time.monotonic()
-        elif event.kind == "progress" and time.monotonic() - self._said >= self._every:
-            self._said = time.monotonic()
+            self._logged_at = time.monotonic()
+        elif event.kind == "progress" and time.monotonic() - self._logged_at >= self._every:
+            self._logged_at = time.monotonic()
             log_event(event, progress="info")
             return
         log_event(event)
@@ -157,46 +147,48 @@ def log_event(event: WorkerEvent, progress: Literal["debug", "info"] = "debug") 
     progress : {"debug", "info"}
         Level of a job's progress.
     """
-    say = structlog.stdlib.get_logger("nircam-darks")
-    facts: dict[str, Any] = {
+    logger = structlog.stdlib.get_logger("nircam-darks")
+    results: dict[str, Any] = {
         **ids(event.service, event.envelope),
         "outcome": event.kind,
         "attempt": event.attempt,
     }
     if event.kind == "received":
-        say.info("received a message", **facts)
+        logger.info("received a message", **results)
         return
-    facts["seconds"] = round(event.seconds, 3)
+    results["seconds"] = round(event.seconds, 3)
     if event.evidence:
-        facts["evidence"] = event.evidence[:_LONGEST_EVIDENCE]
+        results["evidence"] = event.evidence[:_LONGEST_EVIDENCE]
     if event.kind == "progress":
-        getattr(say, progress)(event.what, done=event.done, total=event.total, **facts)
+        getattr(logger, progress)(event.what, done=event.done, total=event.total, **results)
     elif event.kind == "finished":
-        say.info("finished", published=[one.message.schema_name for one in event.outgoing], **facts)
+        logger.info(
+            "finished", published=[outgoing.message.schema_name for outgoing in event.outgoing], **results
+        )
     elif event.kind == "dead-lettered":
         if event.traceback:
-            facts["exception"] = event.traceback
-        say.error(event.reason, error=event.error, **facts)
-    elif event.kind == "put-back":
-        say.info(event.reason, **facts)
+            results["exception"] = event.traceback
+        logger.error(event.reason, error=event.error, **results)
+    elif event.kind == "requeued":
+        logger.info(event.reason, **results)
     else:
-        say.warning(event.reason, error=event.error, **facts)
+        logger.warning(event.reason, error=event.error, **results)
 
 
 class JobLog(io.TextIOBase):
-    """Standard output and error of a job's process: each line becomes a line of the log."""
+    """Standard output and error of a job process: each printed line becomes a line of the log."""
 
     def __init__(self) -> None:
         self._part = ""
         self._lock = threading.RLock()
-        self._say = structlog.stdlib.get_logger("nircam-darks.print")
+        self._logger = structlog.stdlib.get_logger("nircam-darks.print")
 
     def writable(self) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Log each whole line of `text`, and keep the rest for later."""
+        """Log each complete line of `text`, and keep the rest for later."""
         with self._lock:
             *lines, self._part = (self._part + text).split("\n")
         for line in lines:
@@ -204,42 +196,42 @@ class JobLog(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Log what no line end came after."""
+        """Log the incomplete last line."""
         with self._lock:
             line, self._part = self._part, ""
         self._log(line)
 
     def _log(self, line: str) -> None:
         if line.strip():
-            self._say.info(line.rstrip())
+            self._logger.info(line.rstrip())
 
 
 def log_job(settings: LogSettings) -> Callable[[str, Envelope], None]:
-    """Log from a job's process to its standard error, in the form of its service's log.
+    """Log from a job process to its standard error, in the form of its service's log.
 
     Returns
     -------
     callable
-        Told ``(service, message)`` at the beginning of each job: the lines from then on name it.
+        To be called with ``(service, message)`` at the beginning of each job; later lines name that message.
     """
-    # A copy: what is printed goes to the log, and the log must not go to what is printed. A write that
-    # fails (nobody reads any more) must not turn a log line into a failed job.
+    # The stream is a duplicate of standard error: printed text is redirected to the log, and the log must not
+    # be redirected to itself. A write that fails because nobody reads any more must not fail the job.
     logging.raiseExceptions = False
     stream = os.fdopen(os.dup(2), "w", buffering=1, errors="replace")
-    facts: dict[str, Any] = {}
-    configure(settings, facts, stream)
+    results: dict[str, Any] = {}
+    configure(settings, results, stream)
     for name in _RECORDED:
         logging.getLogger(name).setLevel(logging.INFO)
     sys.stdout = sys.stderr = JobLog()
 
     def begin(service: str, message: Envelope) -> None:
-        facts.clear()
-        facts.update(ids(service, message), job_pid=os.getpid())
+        results.clear()
+        results.update(ids(service, message), job_pid=os.getpid())
 
     return begin
 
 
-def _is_said(record: logging.LogRecord) -> bool:
+def _is_logged(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] not in _RECORDED
 
 

@@ -1,17 +1,17 @@
-"""The name, kind and labels of every metric, and what it says: one table for the code and for the docs.
+"""The name, kind, labels and meaning of every metric: one table for the code and for the docs.
 
-The names are fixed: dashboards and alerts stand on them. No label holds the id of an exposure, a set or a
-message, since there would be a new series for each.
+The names are fixed, because dashboards and alerts use them. No label holds the id of an exposure, a set or a
+message: each would make a new series.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-#: How the work on a message may end. ``rejected``: done, and it came to an `exposure.rejected`.
-OUTCOMES = ("finished", "rejected", "retried", "dead-lettered", "put-back", "paused")
+#: How the work on a message may end. ``rejected``: it was done, and published an `exposure.rejected`.
+OUTCOMES = ("finished", "rejected", "retried", "dead-lettered", "requeued", "paused")
 DIRECTIONS = ("read", "written")
-#: What the verification of a dark reference may have come to.
-VERIFICATIONS = ("accepted", "rejected", "unverified")
+#: Possible results of the verification of a dark reference.
+VERIFICATIONS = ("accepted", "held", "rejected", "unverified")
 #: The ends of a band of expected values.
 EDGES = ("low", "high")
 #: Seconds, from 1 s to 1 h.
@@ -22,7 +22,7 @@ WAITING_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14_400, 28_800, 86_
 
 @dataclass(frozen=True)
 class Described:
-    """A metric: its name, kind and labels, and what it says."""
+    """A metric: its name, kind, labels and meaning."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -51,9 +51,9 @@ METRICS = (
         BUCKETS,
     ),
     Described("darks_jobs_in_progress", "gauge", _SERVICE, "Jobs at work"),
-    Described("darks_redeliveries_total", "counter", _SERVICE, "Deliveries of a message that came before"),
+    Described("darks_redeliveries_total", "counter", _SERVICE, "Deliveries of messages delivered before"),
     Described(
-        "darks_publish_failures_total", "counter", _SERVICE, "Times that a follow-up was not confirmed"
+        "darks_publish_failures_total", "counter", _SERVICE, "Publishes that the broker did not confirm"
     ),
     Described(
         "darks_messages_published_total",
@@ -78,17 +78,19 @@ METRICS = (
         "darks_store_errors_total",
         "counter",
         _SERVICE,
-        "Jobs that failed because the store did not answer or had no room",
+        "Jobs that failed because the store did not answer or was full",
     ),
     Described(
         "darks_store_available", "gauge", _SERVICE, "1 if the store answers this process, as `/ready` sees it"
     ),
-    Described("darks_consumer_attached", "gauge", _SERVICE, "1 if deliveries may come, as `/ready` sees it"),
+    Described(
+        "darks_consumer_attached", "gauge", _SERVICE, "1 if a consumer is attached, as `/ready` sees it"
+    ),
     Described(
         "darks_last_tick_timestamp_seconds",
         "gauge",
         _SERVICE,
-        "When the I/O loop last turned to the broker (Unix time)",
+        "When the I/O loop last attended to the broker (Unix time)",
     ),
     Described(
         "darks_last_message_timestamp_seconds",
@@ -100,7 +102,7 @@ METRICS = (
         "darks_last_message_sent_timestamp_seconds",
         "gauge",
         _SERVICE,
-        "When the message that was taken last had been made (Unix time); not of set.check",
+        "When the message that was taken last was made (Unix time); set.check excepted",
     ),
     Described(
         "darks_build_info", "gauge", ("service", "version", "jwst"), "Always 1: which versions are running"
@@ -109,25 +111,25 @@ METRICS = (
         "darks_set_waiting_integrations",
         "gauge",
         ("configuration",),
-        "Calibrated integrations that are in no dark reference as yet (from ingest)",
+        "Calibrated integrations that are not in a dark reference yet (from ingest)",
     ),
     Described(
         "darks_set_oldest_timestamp_seconds",
         "gauge",
         ("configuration",),
-        "When the first exposure that waits so was ingested (Unix time; from ingest)",
+        "When the first of these waiting exposures was ingested (Unix time; from ingest)",
     ),
     Described(
         "darks_set_newest_timestamp_seconds",
         "gauge",
         ("configuration",),
-        "When the last exposure that waits so was ingested (Unix time; from ingest)",
+        "When the last of these waiting exposures was ingested (Unix time; from ingest)",
     ),
     Described(
         "darks_references_built_total",
         "counter",
         ("service", "verification"),
-        f"Dark references by what their verification came to: {', '.join(VERIFICATIONS)} (from darkref)",
+        f"Dark references by the result of their verification: {', '.join(VERIFICATIONS)} (from darkref)",
     ),
     Described(
         "darks_dark_current_electrons_per_kilosecond",
@@ -139,7 +141,7 @@ METRICS = (
         "darks_dark_current_error_electrons_per_kilosecond",
         "gauge",
         _PLACE,
-        "Its own error, 1 sigma; NaN where the message does not say it (from darkref)",
+        "Error (1 sigma) of the dark current; NaN where the message lacks it (from darkref)",
     ),
     Described(
         "darks_effective_noise_electrons",
@@ -152,44 +154,52 @@ METRICS = (
         "darks_jump_pixel_fraction",
         "gauge",
         _PLACE,
-        "Part of the pixels with a jump in the newest exposure or set (from noise)",
+        "Fraction of the pixels with a jump in the newest exposure or set (from noise)",
+    ),
+    Described(
+        "darks_figure",
+        "gauge",
+        (*_PLACE, "figure"),
+        "Every other figure of the newest reference or set, in the unit of its row in "
+        "shared/products/figures.py; `figure`: its name there (from darkref and noise)",
     ),
     Described(
         "darks_measured_timestamp_seconds",
         "gauge",
         (*_PLACE, "figure"),
-        "When what is shown was measured (Unix time); `figure`: dark_current, noise (of a set), jumps",
+        "When what is shown was measured (Unix time); `figure`: dark_current, noise (of a set), jumps, "
+        "exposure (what else is measured on one)",
     ),
     Described(
         "darks_out_of_expected_band",
         "gauge",
         (*_PLACE, "figure"),
-        "1 if the newest verdict, which counts the error too, is above or below what is expected; `figure`: "
+        "1 if the newest verdict, which includes the error, is above or below the expected range; `figure`: "
         "dark_current, noise",
     ),
     Described(
         "darks_expected_dark_current_electrons_per_kilosecond",
         "gauge",
         _BAND,
-        "The band in which the dark current is expected, `edge` low and high (from darkref)",
+        "Expected range of the dark current, `edge` low and high (from darkref)",
     ),
     Described(
         "darks_expected_effective_noise_electrons",
         "gauge",
         _BAND,
-        "The same of the effective noise, for 1000 s of RAPID (from noise)",
+        "Expected range of the effective noise, for 1000 s of RAPID (from noise)",
     ),
     Described(
         "darks_expected_cds_noise_electrons",
         "gauge",
         _BAND,
-        "The same of the CDS noise, for groups of one frame (from noise)",
+        "Expected range of the CDS noise, for groups of one frame (from noise)",
     ),
 )
 
 
 def metrics_table() -> str:
-    """Return the table of docs/services.md: every metric, its labels and what it says, as Markdown."""
-    rows = ["| metric | labels | says |", "|---|---|---|"]
-    rows += [f"| `{one.name}` | {', '.join(one.labels)} | {one.says} |" for one in METRICS]
+    """Return the table of docs/services.md, every metric with its labels and meaning, as Markdown."""
+    rows = ["| metric | labels | meaning |", "|---|---|---|"]
+    rows += [f"| `{metric.name}` | {', '.join(metric.labels)} | {metric.says} |" for metric in METRICS]
     return "\n".join(rows)

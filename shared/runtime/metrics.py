@@ -1,10 +1,10 @@
-"""What Prometheus sees of a service, fed by what its worker tells; the names are in `shared.metric_names`."""
+"""What Prometheus sees of a service, made from its worker's events; `metric_names` has the names."""
 
 import math
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
 
@@ -12,21 +12,34 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from shared.detectors import Expected, detectors
+from shared.contracts.messages import (
+    Envelope,
+    ExposureIngested,
+    ExposureRejected,
+    NoiseMeasured,
+    ReferenceBuilt,
+)
+from shared.contracts.routing import SENDS
 from shared.errors import NoSpaceLeft, PublishFailed, StoreUnavailable
-from shared.health import Watched
-from shared.messages import Envelope, ExposureIngested, ExposureRejected, NoiseMeasured, ReferenceBuilt
-from shared.metric_names import DIRECTIONS, METRICS, OUTCOMES, VERIFICATIONS
-from shared.topology import SENDS
-from shared.worker_events import WorkerEvent
+from shared.nircam.detectors import detectors
+from shared.products.figures import (
+    EXPOSURE_FIGURES,
+    GENERIC_METRIC,
+    REFERENCE_FIGURES,
+    SET_FIGURES,
+    FigureDefinition,
+)
+from shared.runtime.events import WorkerEvent
+from shared.runtime.health import Watched
+from shared.runtime.metric_names import DIRECTIONS, METRICS, OUTCOMES, VERIFICATIONS
+from shared.statistics.verdicts import WITHIN
 
-#: Half the width of the band that is expected, in its sigmas: that of the products' verdicts.
-BAND_SIGMAS = 2.0
 _STORE_ERRORS = {StoreUnavailable.__name__, NoSpaceLeft.__name__}
-#: Waits on purpose, in a queue of its own, until its configuration has settled.
+#: A message that waits on purpose, in a queue of its own, until its configuration has settled.
 _WAITS_ON_PURPOSE = "set.check"
-# A verdict is written for people; it says so of every figure that is out of its band.
-_OFF = re.compile(r"sigma (?:above|below) expected")
+#: Value and error of a figure, as a message has them.
+_Known = tuple[float | None, float | None]
+_UNKNOWN: _Known = (None, None)
 
 _no_creation_times: Callable[[], None] = disable_created_metrics
 
@@ -50,6 +63,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._service = service
+        self._sends = SENDS.get(service, ())
         self._simulated = simulated
         self._clock = clock
         self._lock = threading.Lock()
@@ -59,27 +73,28 @@ class Metrics:
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
-        for one in METRICS:
-            if one.kind == "counter":
-                self._counters[one.name] = Counter(one.name, one.says, one.labels, registry=self.registry)
-            elif one.kind == "gauge":
-                self._gauges[one.name] = Gauge(one.name, one.says, one.labels, registry=self.registry)
+        for metric in METRICS:
+            described = (metric.name, metric.says, metric.labels)
+            if metric.kind == "counter":
+                self._counters[metric.name] = Counter(*described, registry=self.registry)
+            elif metric.kind == "gauge":
+                self._gauges[metric.name] = Gauge(*described, registry=self.registry)
             else:
-                self._histograms[one.name] = Histogram(
-                    one.name, one.says, one.labels, buckets=one.buckets, registry=self.registry
+                self._histograms[metric.name] = Histogram(
+                    *described, buckets=metric.buckets, registry=self.registry
                 )
         self._show_from_the_start()
 
     def _show_from_the_start(self) -> None:
-        # A series that is there before its first event shows that event as an increase.
-        for one in METRICS:
-            if one.labels == ("service",) and one.kind == "counter":
-                self._count(one.name, 0)
+        # A series that exists before its first event shows that event as an increase.
+        for metric in METRICS:
+            if metric.labels == ("service",) and metric.kind == "counter":
+                self._count(metric.name, 0)
         for outcome in OUTCOMES:
             self._count("darks_messages_processed_total", 0, outcome)
         for direction in DIRECTIONS:
             self._count("darks_store_bytes_total", 0, direction)
-        for schema in SENDS.get(self._service, ()):
+        for schema in self._sends:
             self._count("darks_messages_published_total", 0, schema)
         for histogram in self._histograms.values():
             histogram.labels(self._service)
@@ -87,31 +102,29 @@ class Metrics:
         self._gauges["darks_build_info"].labels(
             self._service, _version("nircam-darks"), _version("jwst")
         ).set(1)
-        if self._service == "darkref":
+        if "reference.built" in self._sends:
             for verification in VERIFICATIONS:
                 self._count("darks_references_built_total", 0, verification)
         self._show_bands()
 
     def _show_bands(self) -> None:
-        bands: dict[str, Callable[[str], Expected]] = {}
-        if self._service == "darkref":
-            bands["darks_expected_dark_current_electrons_per_kilosecond"] = lambda name: (
-                detectors()[name].expected.dark_current_nrc09
-            )
-        elif self._service == "noise":
-            bands["darks_expected_effective_noise_electrons"] = lambda name: (
-                detectors()[name].expected.effective_noise
-            )
-            bands["darks_expected_cds_noise_electrons"] = lambda name: detectors()[name].expected.cds_noise
-        for metric, expected_of in bands.items():
-            for name in detectors():
-                expected = expected_of(name)
-                half = BAND_SIGMAS * expected.sigma
-                self._gauges[metric].labels(name, "low").set(expected.value - half)
-                self._gauges[metric].labels(name, "high").set(expected.value + half)
+        definitions: tuple[FigureDefinition, ...] = ()
+        if "reference.built" in self._sends:
+            definitions += REFERENCE_FIGURES
+        if "noise.measured" in self._sends:
+            definitions += SET_FIGURES
+        for definition in definitions:
+            if not definition.band_metric or definition.expected is None:
+                continue
+            band = self._gauges[definition.band_metric]
+            for name, detector in detectors().items():
+                expected = definition.expected(detector.expected)
+                half = WITHIN * expected.error
+                band.labels(name, "low").set(expected.value - half)
+                band.labels(name, "high").set(expected.value + half)
 
     def watch(self, worker: Watched, store_problem: Callable[[], str | None]) -> None:
-        """Show at each scrape how the worker and its store are doing, as `shared.health.Health` sees them."""
+        """Show at each scrape how the worker and its store are doing, as `health.Health` sees them."""
         shown = {
             "darks_last_tick_timestamp_seconds": lambda: (
                 self._clock() - (time.monotonic() - worker.last_tick)
@@ -123,7 +136,7 @@ class Metrics:
             self._gauges[name].labels(self._service).set_function(ask)
 
     def waiting(self) -> list[str]:
-        """Return the configurations of which this process saw an exposure arrive that may still wait."""
+        """Return the configurations in which this process saw exposures arrive that may still wait."""
         with self._lock:
             return sorted(self._waiting)
 
@@ -134,14 +147,14 @@ class Metrics:
         oldest: datetime | None = None,
         newest: datetime | None = None,
     ) -> None:
-        """Show how much of a configuration waits; one of which nothing does is let go.
+        """Show how much of a configuration waits; forget a configuration of which nothing does.
 
         Parameters
         ----------
         configuration : str
         integrations : int
         oldest, newest : datetime, optional
-            When the first and the last exposure that waits was ingested.
+            When the first and the last of the waiting exposures were ingested.
         """
         self._gauges["darks_set_waiting_integrations"].labels(configuration).set(integrations)
         for end, when in (("oldest", oldest), ("newest", newest)):
@@ -154,7 +167,7 @@ class Metrics:
             (self._waiting.add if integrations else self._waiting.discard)(configuration)
 
     def observe(self, event: WorkerEvent) -> None:
-        """Count what a worker did; an observer of `shared.worker.Worker`."""
+        """Count what a worker did; an observer of `shared.runtime.worker.Worker`."""
         if event.kind == "received":
             self._begin(event)
         elif event.kind != "progress":
@@ -171,13 +184,13 @@ class Metrics:
             self._histograms["darks_message_waiting_seconds"].labels(self._service).observe(age)
             self._gauges["darks_last_message_sent_timestamp_seconds"].labels(self._service).set(made)
         with self._lock:
-            # Each worker tells in a thread of its own, and works on one message at a time.
+            # Each worker reports from a thread of its own, and works on one message at a time.
             self._busy.add(threading.get_ident())
             self._gauges["darks_jobs_in_progress"].labels(self._service).set(len(self._busy))
 
     def _end(self, event: WorkerEvent) -> None:
         if threading.get_ident() not in self._busy:
-            # Never came to a job: unreadable, delivered too often, or of a foreign form.
+            # It never reached a job: unreadable, delivered too often, or in a foreign form.
             self._begin(event)
         elif event.kind != "paused":  # its seconds are those of the pause
             self._histograms["darks_job_duration_seconds"].labels(self._service).observe(event.seconds)
@@ -198,62 +211,106 @@ class Metrics:
 
     def _show(self, message: Envelope, cause: Envelope | None) -> None:
         """Show the figures that a message carries."""
-        said, of = message.content, cause.content if cause is not None else None
-        if isinstance(said, ExposureIngested):
+        content = message.content
+        if isinstance(content, ExposureIngested):
             with self._lock:
-                self._waiting.add(said.configuration)
-        if isinstance(said, ReferenceBuilt):
-            verification = {True: "accepted", False: "rejected", None: "unverified"}[said.accepted]
+                self._waiting.add(content.configuration)
+        if isinstance(content, ReferenceBuilt):
+            verification = "unverified" if content.acceptance is None else str(content.acceptance)
             self._count("darks_references_built_total", 1, verification)
-        if not isinstance(said, ReferenceBuilt | NoiseMeasured) or of is None:
+        if not isinstance(content, ReferenceBuilt | NoiseMeasured) or cause is None:
             return
-        if of.simulated and not self._simulated:
+        measured = cause.content
+        if measured.simulated and not self._simulated:
             return
-        place = (of.key.detector, of.key.subarray)
-        if isinstance(said, ReferenceBuilt):
-            current = {
-                "darks_dark_current_electrons_per_kilosecond": said.dark_current_e_per_ks,
-                "darks_dark_current_error_electrons_per_kilosecond": said.dark_current_error_e_per_ks,
-            }
-            self._measured(message, place, "dark_current", current, said.verdict)
-            return
-        if said.set_id is not None:
-            noise = {
-                "darks_effective_noise_electrons": said.headline.get("spatial_effective_noise_e"),
-                "darks_cds_noise_electrons": said.headline.get("cds_noise_e"),
-            }
-            self._measured(message, place, "noise", noise, said.verdict)
-        percent = said.headline.get("jump_pixel_percent")
-        if percent is not None:
-            self._measured(message, place, "jumps", {"darks_jump_pixel_fraction": percent / 100})
+        place = (measured.key.detector, measured.key.subarray)
+        groups: dict[str, list[FigureDefinition]] = defaultdict(list)
+        for definition in _definitions(content):
+            groups[_group(content, definition)].append(definition)
+        for group, definitions in groups.items():
+            self._show_group(message, content, place, group, definitions)
 
-    def _measured(
+    def _show_group(
         self,
         message: Envelope,
+        content: ReferenceBuilt | NoiseMeasured,
         place: tuple[str, str],
-        figure: str,
-        values: Mapping[str, float | None],
-        verdict: str | None = None,
+        group: str,
+        definitions: Sequence[FigureDefinition],
     ) -> None:
-        """Show what a message says of one figure, unless something newer is shown already."""
-        if self._shown.get((*place, figure), message.time) > message.time:
-            # Delivered again: its product was made before the one that is shown.
+        """Show the figures that are measured together, unless newer ones are shown already."""
+        known = _figures(content)
+        if group == "jumps" and all(known.get(each.name, _UNKNOWN)[0] is None for each in definitions):
+            # Sets and exposures both count jumps; a message without a count leaves the last one as it is.
             return
-        self._shown[*place, figure] = message.time
-        for name, value in values.items():
-            # What was not measured now is not known: the value before it would be taken for this one's.
-            self._gauges[name].labels(*place).set(math.nan if value is None else value)
-        self._gauges["darks_measured_timestamp_seconds"].labels(*place, figure).set(message.time.timestamp())
-        if verdict is not None:
-            off = _OFF.search(verdict) is not None
-            self._gauges["darks_out_of_expected_band"].labels(*place, figure).set(off)
+        if self._shown.get((*place, group), message.time) > message.time:
+            # A redelivery: its product is older than the one that is shown.
+            return
+        self._shown[*place, group] = message.time
+        for definition in definitions:
+            self._show_figure(definition, place, known)
+        self._gauges["darks_measured_timestamp_seconds"].labels(*place, group).set(message.time.timestamp())
+        off = _is_off(content, group)
+        if off is not None:
+            self._gauges["darks_out_of_expected_band"].labels(*place, group).set(off)
+
+    def _show_figure(
+        self, definition: FigureDefinition, place: tuple[str, str], known: Mapping[str, _Known]
+    ) -> None:
+        """Set the gauges of a figure; to NaN where it was not measured, so that no older value stays."""
+        value, error = known.get(definition.name, _UNKNOWN)
+        if definition.metric == GENERIC_METRIC:
+            if definition.name in known:
+                gauge = self._gauges[definition.metric].labels(*place, definition.name)
+                gauge.set(math.nan if value is None else value)
+        elif definition.metric:
+            shown = math.nan if value is None else value * definition.metric_scale
+            self._gauges[definition.metric].labels(*place).set(shown)
+        if definition.error_metric:
+            self._gauges[definition.error_metric].labels(*place).set(math.nan if error is None else error)
 
     def _count(self, name: str, amount: float = 1, *labels: str) -> None:
         self._counters[name].labels(self._service, *labels).inc(amount)
 
 
+def _definitions(content: ReferenceBuilt | NoiseMeasured) -> tuple[FigureDefinition, ...]:
+    if isinstance(content, ReferenceBuilt):
+        return REFERENCE_FIGURES
+    if content.set_id is not None:
+        return SET_FIGURES
+    return tuple(definition for definition in EXPOSURE_FIGURES if definition.metric)
+
+
+def _group(content: ReferenceBuilt | NoiseMeasured, definition: FigureDefinition) -> str:
+    """Return what a figure is measured with; the noise of an exposure is not that of its set."""
+    if isinstance(content, NoiseMeasured) and content.set_id is None and definition.group == "noise":
+        return "exposure"
+    return definition.group
+
+
+def _figures(content: ReferenceBuilt | NoiseMeasured) -> dict[str, _Known]:
+    """Return value and error of every figure of a message; one of 1.0 holds some values only."""
+    known: dict[str, _Known]
+    if isinstance(content, ReferenceBuilt):
+        error = content.dark_current_error_e_per_ks
+        known = {"dark_current_e_per_ks": (content.dark_current_e_per_ks, error)}
+    else:
+        known = {name: (value, None) for name, value in content.headline.items()}
+    return {name: (figure.value, figure.error) for name, figure in content.figures.items()} | known
+
+
+def _is_off(content: ReferenceBuilt | NoiseMeasured, group: str) -> bool | None:
+    """Say whether a reference's dark current or a set's noise, jumps included, is out of its band."""
+    if isinstance(content, ReferenceBuilt):
+        return content.comparison.is_off
+    if group != "noise":
+        return None
+    compared = {definition.name for definition in SET_FIGURES if definition.verdict_name is not None}
+    return any(figure.comparison.is_off for name, figure in content.figures.items() if name in compared)
+
+
 def _outcome(event: WorkerEvent) -> str:
-    rejected = any(isinstance(one.message.content, ExposureRejected) for one in event.outgoing)
+    rejected = any(isinstance(outgoing.message.content, ExposureRejected) for outgoing in event.outgoing)
     return "rejected" if rejected and event.kind == "finished" else event.kind
 
 
@@ -261,5 +318,5 @@ def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        # An image that has no use for it.
+        # An image without this distribution.
         return ""

@@ -1,6 +1,6 @@
-"""A stage as a service of its own: settings, logs, store, broker, one worker, and a way out.
+"""A stage as a service of its own: reads the settings, opens store and broker, runs one worker, and exits.
 
-`python -m services.<stage>` is this and nothing else.
+``python -m services.<stage>`` is this and nothing else.
 """
 
 import enum
@@ -8,33 +8,33 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from types import FrameType
 
 from shared.broker.base import Broker
 from shared.broker.opening import open_broker
+from shared.catalog.waiting import WaitingSurvey
+from shared.contracts.messages import Envelope
+from shared.contracts.routing import BINDINGS, STAGE_HANDLERS
+from shared.contracts.s3_events import announcements
 from shared.errors import DarksError, EnvironmentFault, TransientError
-from shared.health import Health, HealthServer
-from shared.jobs import JobProcesses
-from shared.logs import EventLog, configure
-from shared.messages import Envelope
-from shared.metrics import Metrics
-from shared.notifications import announcements
-from shared.service_settings import ServiceSettings, read_settings, read_settings_file
-from shared.settings import StageSettings
+from shared.runtime.events import WorkerEvent
+from shared.runtime.health import Health, HealthServer
+from shared.runtime.jobs import JobProcesses
+from shared.runtime.logs import EventLog, configure
+from shared.runtime.metrics import Metrics
+from shared.runtime.store_monitor import StoreMonitor, require_store
+from shared.runtime.worker import Worker, WorkerPolicy
+from shared.settings.service import ServiceSettings, read_settings, read_settings_file
+from shared.settings.stage import StageSettings
 from shared.store.base import Store
 from shared.store.opening import open_store
 from shared.store.s3 import S3Store
 from shared.store.s3_probe import probe
-from shared.store_watch import StoreWatch, require_store
-from shared.topology import BINDINGS
-from shared.waiting import WaitingSurvey
-from shared.worker import Worker
-from shared.worker_events import WorkerEvent
 
 _logger = logging.getLogger(__name__)
-#: Seconds between two questions to a store that does not answer at the start.
+#: Seconds between two attempts to reach a store that does not answer at the start.
 _ASK_AGAIN = 2.0
 
 
@@ -53,20 +53,48 @@ class ExitCode(enum.IntEnum):
     STOPPED = (
         0,
         "it was asked to stop (SIGTERM, SIGINT), or `DARKS_MESSAGES` or `DARKS_IDLE_SECONDS` was reached; "
-        "the job at hand was finished or put back",
+        "the job at hand was finished or requeued",
     )
-    BUG = 1, "an error nobody foresaw; the log ends with it: start the service again, and report it"
-    CONFIGURATION = 2, "a setting is missing or wrong, or the HTTP port is taken; the log names it"
-    BROKER = 3, "the broker refused: credentials, virtual host, or queues that are not there"
-    STORE = 4, "the store refused: no such bucket or folder, or no right to it"
+    BUG = 1, "an unforeseen error, with which the log ends: start the service again, and report it"
+    CONFIGURATION = 2, "a setting is missing or wrong, or the HTTP port is in use; the log names it"
+    BROKER = 3, "the broker refused: wrong credentials, no such virtual host, or missing queues"
+    STORE = 4, "the store refused: no such bucket or folder, or no permission"
 
 
 class _Refused(Exception):
-    """What ends a service before its time."""
+    """Ends the service with an exit code and a reason."""
 
     def __init__(self, code: ExitCode, reason: object) -> None:
         super().__init__(" ".join(str(reason).split()))
         self.code = code
+
+
+def program(service: str, arguments: Sequence[str]) -> int:
+    """Run ``python -m services.<service>``; it has no options, because its settings are the environment's.
+
+    Parameters
+    ----------
+    service : str
+        Name of a stage.
+    arguments : sequence of str
+        Of the command line, without the program's name.
+
+    Returns
+    -------
+    int
+        As `main` does; 0 after ``--help``, 2 for any other argument.
+    """
+    usage = (
+        f"python -m services.{service}: runs {service} as a service until SIGTERM. It has no options: set "
+        "DARKS_BROKER_URL, DARKS_STORE and what else docs/settings.md lists in the environment."
+    )
+    if not arguments:
+        return main(service, STAGE_HANDLERS[service])
+    if list(arguments) in (["-h"], ["--help"]):
+        print(usage)
+        return 0
+    print(f"{service}: unexpected argument {arguments[0]!r}. {usage}", file=sys.stderr)
+    return int(ExitCode.CONFIGURATION)
 
 
 def main(service: str, handler: str) -> int:
@@ -93,7 +121,7 @@ def main(service: str, handler: str) -> int:
         configure(settings.logs(), {"service": service})
         broker = open_broker()
     except EnvironmentFault as error:
-        # Nothing is known yet of how to log; whoever started it reads this.
+        # How to log is not known yet; whoever started the service reads standard error.
         print(f"{service}: {error}", file=sys.stderr)
         return ExitCode.CONFIGURATION
     try:
@@ -104,7 +132,7 @@ def main(service: str, handler: str) -> int:
         return refused.code
     except Exception:
         _logger.exception(
-            "the service ends for an error that nobody foresaw", extra={"exit_code": int(ExitCode.BUG)}
+            "the service ends because of an unforeseen error", extra={"exit_code": int(ExitCode.BUG)}
         )
         return ExitCode.BUG
     _logger.info("stopped", extra={"exit_code": int(ExitCode.STOPPED)})
@@ -131,7 +159,7 @@ def serve(
     broker : Broker
     stop : threading.Event
     listening : callable, optional
-        Told the HTTP port.
+        Called with the HTTP port.
     """
     metrics = Metrics(service, settings.simulated_metrics)
     log = EventLog()
@@ -157,22 +185,24 @@ def serve(
             broker,
             jobs,
             observe,
-            retry_delays=settings.retry_delays,
-            grace=settings.grace_seconds,
-            messages=settings.messages,
-            idle=settings.idle_seconds,
+            WorkerPolicy(
+                retry_delays=settings.retry_delays,
+                grace=settings.grace_seconds,
+                messages=settings.messages,
+                idle=settings.idle_seconds,
+            ),
             translate=_translator(service, settings),
         )
-        # Of the services that take announcements: only they show what waits.
-        watch = StoreWatch(store, chore=WaitingSurvey(metrics) if _takes_announcements(service) else None)
-        health = Health(worker, lambda: watch.problem, settings.live_seconds)
-        metrics.watch(worker, lambda: watch.problem)
+        # Only the service that takes announcements shows what waits.
+        monitor = StoreMonitor(store, chore=WaitingSurvey(metrics) if _takes_announcements(service) else None)
+        health = Health(worker, lambda: monitor.problem, settings.live_seconds)
+        metrics.watch(worker, lambda: monitor.problem)
         try:
             server = HealthServer(settings.http_host, settings.http_port, health, metrics.registry)
         except EnvironmentFault as error:
             raise _Refused(ExitCode.CONFIGURATION, error) from error
         stack.enter_context(server)
-        stack.enter_context(watch)
+        stack.enter_context(monitor)
         address = {"host": settings.http_host, "port": server.port}
         _logger.info("serving /live, /ready and /metrics", extra=address)
         if listening is not None:
@@ -193,8 +223,8 @@ def exit_code_table() -> str:
 def _require_sources(service: str, stage: StageSettings) -> None:
     if _takes_announcements(service) and not stage.allowed_sources:
         raise EnvironmentFault(
-            "DARKS_ALLOWED_SOURCES is empty, so that every exposure would be refused; say where announced "
-            "exposures may lie, such as '[\"s3://bucket/prefix/\"]'"
+            "DARKS_ALLOWED_SOURCES is empty, so every exposure would be refused; set it to where announced "
+            "exposures may be, such as '[\"s3://bucket/prefix/\"]'"
         )
 
 
@@ -205,7 +235,7 @@ def _takes_announcements(service: str) -> bool:
 def _open(stage: StageSettings) -> Store:
     try:
         store = open_store(stage)
-        # Whether one may write there shows now, and not at the first product.
+        # A missing permission to write shows now, and not at the first product.
         store.scratch()
     except (DarksError, OSError, ValueError) as error:
         raise _Refused(ExitCode.STORE, error) from error
@@ -213,7 +243,7 @@ def _open(stage: StageSettings) -> Store:
 
 
 def _await(store: Store, worker: Worker, stop: threading.Event) -> None:
-    """Wait until the store answers: a message that is taken before would only fail."""
+    """Wait until the store answers: a message taken before that would only fail."""
     while not stop.is_set():
         try:
             require_store(store)

@@ -1,4 +1,4 @@
-"""A thread that looks after the store, so that whoever asks for its health never waits for it."""
+"""Monitors the store in a thread of its own, so that a health check never waits for the store."""
 
 import logging
 import threading
@@ -11,17 +11,17 @@ from shared.errors import DarksError
 from shared.store.base import Store
 
 _logger = logging.getLogger(__name__)
-#: An object that is never there: to be told so is an answer.
+#: The key of an object that never exists: being told so shows that the store answers.
 _NOTHING = "health/nothing"
 
 
 def require_store(store: Store) -> None:
-    """Ask the store for an object that is not there.
+    """Raise unless the store answers: ask it for an object that does not exist.
 
     Raises
     ------
     TransientError
-        If it does not answer.
+        If the store does not answer.
     PermanentError
         If it refuses.
     OSError
@@ -33,17 +33,18 @@ def require_store(store: Store) -> None:
         return
 
 
-class StoreWatch:
-    """Asks the store again and again whether it answers; use it in a ``with``.
+class StoreMonitor:
+    """Checks again and again that the store answers; use it in a ``with``.
 
     Parameters
     ----------
     store : Store
     every : float
-        Seconds between two questions.
+        Seconds between two checks.
     chore : callable, optional
-        Called with the store each `chore_every` seconds, while it answers.
+        Called with the store every `chore_every` seconds as long as the store answers.
     chore_every : float
+        In s.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class StoreWatch:
         self._chore_every = chore_every
         self._chore_next = time.monotonic() + min(every, chore_every)
         self._stop = threading.Event()
-        self._problem: str | None = "the store was not asked yet"
+        self._problem: str | None = "the store has not been checked yet"
         self._asked = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="store-watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="store-monitor", daemon=True)
 
     @property
     def problem(self) -> str | None:
@@ -79,7 +80,7 @@ class StoreWatch:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        # One that hangs in the store is not waited for.
+        # A thread that hangs in the store is not waited for.
         self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
@@ -95,13 +96,13 @@ class StoreWatch:
         except (DarksError, OSError) as error:
             self._problem = " ".join(str(error).split())
         except Exception:
-            _logger.exception("the store could not be asked")
-            self._problem = "the store could not be asked; see the log"
+            _logger.exception("the store could not be checked")
+            self._problem = "the store could not be checked; see the log"
         self._asked = time.monotonic()
         if self._problem is None and self._chore is not None and self._asked >= self._chore_next:
             try:
                 self._chore(self._store)
             except Exception:
-                _logger.exception("looking through the store failed")
+                _logger.exception("surveying the store failed")
             self._asked = time.monotonic()
             self._chore_next = self._asked + self._chore_every

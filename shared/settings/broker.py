@@ -1,4 +1,4 @@
-"""Where the broker is and who asks; read from the environment as ``DARKS_BROKER_<NAME>``."""
+"""Settings of the broker: its address and the user; read from the environment as ``DARKS_BROKER_<NAME>``."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -8,47 +8,54 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from shared.errors import EnvironmentFault
+from shared.settings.faults import settings_fault
 
 _PORTS = {"amqp": 5672, "amqps": 5671}
 _MANAGEMENT = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 
 
 class BrokerSettings(BaseSettings):
-    """Settings of the connection to RabbitMQ. No representation of it shows a password."""
+    """Settings of the connection to RabbitMQ. None of their representations shows a password."""
 
-    # A value that does not fit is not quoted: it may hold the password.
+    # Errors do not quote a wrong value, which may contain the password.
     model_config = SettingsConfigDict(
         env_prefix="DARKS_BROKER_", extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
     url: SecretStr = Field(
+        examples=["amqp://user:password@host:5672/vhost"],
         default=SecretStr("amqp://localhost:5672/"),
         description="amqp:// or amqps:// URL: user, password, host, port and virtual host",
     )
     nodes: list[str] = Field(
+        examples=[["rabbit-2:5672", "rabbit-3"]],
         default_factory=list,
-        description="Further nodes of the same cluster, tried in turn when one is lost: a JSON list of "
+        description="Further nodes of the same cluster, tried in turn when one is lost: "
         '"host:port" or "host"; user, virtual host and TLS are those of the URL',
     )
     user: str | None = Field(default=None, description="User name; by default the URL's, or guest")
     password_file: Path | None = Field(
-        default=None, description="File with the password, read at each connection; by default the URL's"
+        default=None, description="File with the password, read for each connection; by default the URL's"
     )
     ca_file: Path | None = Field(
-        default=None, description="Certificates that sign the broker's (amqps); by default the system's"
+        default=None,
+        description="CA certificates for the broker's (amqps); by default the system's",
     )
     cert_file: Path | None = Field(default=None, description="Client certificate (amqps)")
     key_file: Path | None = Field(default=None, description="Key of the client certificate")
     heartbeat: int = Field(
-        default=60, ge=2, description="Seconds without a sign after which a connection is given up"
+        default=60, ge=2, description="Seconds without a sign of life after which a connection counts as lost"
     )
     publish_timeout: float = Field(
-        default=20.0, gt=0, description="Seconds to wait for the confirm of a message, reconnecting meanwhile"
+        default=20.0,
+        gt=0,
+        description="Seconds to wait for a message to be confirmed, including reconnections",
     )
     management_url: SecretStr | None = Field(
+        examples=["http://host:15672"],
         default=None,
         description="URL of the management HTTP API; by default the broker's host, port 15672 or 15671. "
-        "Where it does not answer, the hosts of the further nodes are asked, at the same port",
+        "If it does not answer, the hosts of the other nodes are asked, at the same port",
     )
 
     @field_validator("nodes")
@@ -57,7 +64,7 @@ class BrokerSettings(BaseSettings):
         for node in nodes:
             try:
                 parts = urlsplit(f"//{node}")
-                # Anything but host and port may be a URL, and so hold a password.
+                # Anything but host and port may be a URL, and thus contain a password.
                 well = bool(parts.hostname) and parts.port != 0 and parts.netloc == node and "@" not in node
             except ValueError:
                 well = False
@@ -88,7 +95,7 @@ class BrokerSettings(BaseSettings):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.scheme not in _PORTS:
-            raise ValueError("the broker's URL must begin with amqp:// or amqps://")
+            raise ValueError("DARKS_BROKER_URL must begin with amqp:// or amqps://")
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError(
                 "a client certificate needs both DARKS_BROKER_CERT_FILE and DARKS_BROKER_KEY_FILE"
@@ -153,7 +160,7 @@ class BrokerSettings(BaseSettings):
         return self.model_copy(update=changes)
 
     def password(self) -> str:
-        """Return the password; from its file it is read anew, so that it may be changed under way.
+        """Return the password; its file is read each time, so that the password may change meanwhile.
 
         Raises
         ------
@@ -168,7 +175,9 @@ class BrokerSettings(BaseSettings):
             reason = getattr(error, "strerror", None) or "it is not text"
             raise EnvironmentFault(
                 f"the broker's password cannot be read from {self.password_file}: {reason}; "
-                "mount it there, or correct DARKS_BROKER_PASSWORD_FILE"
+                "mount it there, or correct DARKS_BROKER_PASSWORD_FILE",
+                where=self.password_file,
+                setting="DARKS_BROKER_PASSWORD_FILE",
             ) from None
 
 
@@ -182,15 +191,9 @@ def broker_settings(**given: Any) -> BrokerSettings:
     Raises
     ------
     EnvironmentFault
-        If one does not fit, in one line that quotes no value.
+        If one does not fit; the message names the variable and what it takes, in one line without the value.
     """
     try:
         return BrokerSettings(**given)
-    except SettingsError as error:
-        # What cannot even be parsed. Its cause would quote the value.
-        raise EnvironmentFault(f"{error}; DARKS_BROKER_NODES is a JSON list of strings") from None
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        name = "_".join(str(part) for part in fault["loc"]).upper()
-        setting = f"DARKS_BROKER_{name}" if name else "the DARKS_BROKER_ settings"
-        raise EnvironmentFault(f"{setting}: {fault['msg'].removeprefix('Value error, ')}") from None
+    except (SettingsError, ValidationError) as error:
+        raise settings_fault(BrokerSettings, error) from None

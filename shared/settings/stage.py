@@ -8,20 +8,30 @@ import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.detectors import READ_PATTERNS
-from shared.store.keys import bucket_address
+from shared.addresses import bucket_address
+from shared.nircam.detectors import READ_PATTERNS
+
+#: Names that settings had before, still accepted: former name -> name.
+FORMER_NAMES = {"max_equivalent_groups": "max_fullframe_groups", "min_measurements": "min_valid"}
+
+
+def _mode_today(mode: Any) -> Any:
+    # What notebook mode was called at first, on the command line and in the environment.
+    return "notebook" if mode == "reference" else mode
 
 
 class BucketAccess(BaseSettings):
     """How buckets are reached. Credentials are none of it: boto3 finds them by itself."""
 
     endpoint: str | None = Field(
+        title="the server's http:// or https:// URL without a password",
+        examples=["https://host:port"],
         default=None,
         pattern=r"^https?://[^/@\s]+/?$",
         description="https://host:port of the server; None: AWS",
@@ -68,89 +78,137 @@ class StageSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DARKS_", extra="forbid")
 
     store: Path | str = Field(
-        description="Where products are kept: a folder, or s3://bucket or s3://bucket/prefix"
+        title="a results folder or an s3:// URL",
+        examples=["s3://bucket/prefix"],
+        description="Where products are kept: a folder, s3://bucket or s3://bucket/prefix",
     )
     scratch: Path | None = Field(
         default=None,
-        description="Folder for files in the making where the store is a bucket; "
-        "None: a user's own in the system's temporary folder",
+        description="Folder for files being written when the store is a bucket; None: a folder of the "
+        "user's own in the system's temporary folder",
     )
     s3: S3Settings = Field(default_factory=S3Settings, description="How a store in a bucket is reached")
     source_s3: SourceS3Settings = Field(
         default_factory=SourceS3Settings, description="How exposures in buckets are reached"
     )
     allowed_sources: list[str] = Field(
+        examples=[["s3://bucket/prefix/"]],
         default_factory=list,
-        description="Where announced exposures may lie, such as s3://bucket/prefix/ or, on a disk that every "
-        "worker sees, file:///data/darks/ (a JSON list); empty: nowhere, everything is refused",
+        description="Where announced exposures may lie, such as s3://bucket/prefix/ or, on a disk that "
+        "every worker sees, file:///data/darks/; if empty, every exposure is refused",
     )
-    mode: Literal["reference", "flight"] = Field(
+    mode: Annotated[Literal["flight", "notebook"], BeforeValidator(_mode_today)] = Field(
         default="flight",
-        description="How darkref combines: flight mode, or reference: the notebook's seven steps to the "
-        "letter",
+        description="How exposures are combined: flight mode, or notebook mode, the seven steps of the "
+        "NRC-09 notebook to the letter (also called reference)",
     )
     overrides: dict[str, Path] = Field(
-        default_factory=dict, description="Reference files by reftype, used in place of CRDS's choice"
+        examples=[{"mask": "mask.fits"}],
+        default_factory=dict,
+        description="Reference file to use in place of CRDS's choice, by reference type",
+    )
+    steps: dict[str, str] = Field(
+        examples=[{"jump.expand_large_events": "true"}],
+        default_factory=dict,
+        description="Parameter of a pipeline step in place of jwst's default, such as "
+        "jump.expand_large_events=true; parameter references of CRDS (pars-*) are not used",
     )
     min_integrations: int = Field(
-        default=2, ge=1, description="Integrations a set needs before a dark reference is built from it"
+        default=2, ge=1, description="Minimum number of integrations for a dark reference"
     )
-    min_measurements: int = Field(
+    min_valid: int = Field(
         default=3,
         ge=1,
-        description="Measurements that a pixel of a flight-mode dark needs in every group; with fewer it is "
-        "flagged UNRELIABLE_DARK",
+        description="Minimum number of measurements per group; a pixel of a flight-mode dark with fewer "
+        "is flagged UNRELIABLE_DARK",
     )
     verify: bool = Field(
         default=True,
-        description="Whether darkref verifies a reference before it is announced; takes a second pass over "
-        "the ramps",
+        description="Verify each reference before it is announced, which takes a second pass over the ramps",
     )
     max_memory: int = Field(
-        default=2 * 1024**3, ge=64 * 1024**2, description="Bytes that darkref and noise may use for a job"
+        default=2 * 1024**3, ge=64 * 1024**2, description="Memory limit of one darkref or noise job (bytes)"
     )
-    max_equivalent_groups: int | None = Field(
+    max_fullframe_groups: int | None = Field(
         default=None,
         ge=1,
-        description="Upper bound on full-frame-equivalent groups in memory at once, over all exposures",
+        description="Upper limit on the groups held in memory at once, over all exposures, counted in full "
+        "frames (the notebook's max_equivalent_groups); by default the memory limit alone counts",
     )
     persistence_time: int = Field(
-        default=1000, ge=0, description="Window of the persistence step in s; 0 skips the step"
+        default=1000, ge=0, description="Window of the persistence step (s); 0 skips the step"
+    )
+    use_problem_data: bool = Field(
+        default=False,
+        description="Take exposures whose header reports a problem (DATAPROB = T, VISITSTA = UNSUCCESSFUL), "
+        "which are rejected otherwise",
+    )
+    derive_keywords: bool = Field(
+        default=False,
+        description="Derive keywords that a header lacks, such as NOUTPUTS of ground tests, from the others; "
+        "a file that lacks them is rejected otherwise",
+    )
+    truncate: int | None = Field(
+        default=None,
+        ge=2,
+        description="Use only this many groups, the first, of exposures that have more, so that exposures of "
+        "different lengths form one set; by default all groups",
     )
     epoch_gap_days: float = Field(
-        default=10.0, gt=0, description="A gap longer than this without an exposure starts a new set"
+        default=10.0, gt=0, description="Exposures more than this many days apart belong to different sets"
     )
     settle_seconds: float | None = Field(
-        default=None, description="A set is taken as complete when nothing came for this long; None: never"
+        default=None,
+        description="Seconds without a new exposure after which a set counts as complete; None: never",
     )
     pixels: list[tuple[int, int]] = Field(
-        default_factory=list, description="(x, y) of pixels whose ramps are plotted, 0-based; empty: chosen"
+        title="a JSON list of [x, y]",
+        examples=[[[1024, 512]]],
+        default_factory=list,
+        description="Pixel whose ramps the report shows, as 0-based x and y; by default the report "
+        "chooses some",
     )
     emulate: list[str] = Field(
+        examples=[["DEEP8"]],
         default_factory=list,
-        description="Readout patterns, such as DEEP8, that noise makes of the frames of RAPID sets, to tell "
-        "their effective noise too (a JSON list)",
+        description="Also estimate the noise of RAPID sets in this readout pattern, such as DEEP8, by "
+        "combining their frames",
     )
     previous_references: list[str] = Field(
+        examples=[["s3://bucket/dark.fits"]],
         default_factory=list,
-        description="Dark references, files or s3://bucket/key, that new ones are compared with in place of "
-        "what the store holds (a JSON list): each set takes the first of its detector, subarray and readout, "
-        "and is refused if there is none; flight mode only",
+        description="Dark reference (a file or s3://bucket/key) to compare new ones with, in place of "
+        "the newest in the store; of several, the first with the detector, subarray and "
+        "readout of the set counts, and a set without one is refused (flight mode only)",
     )
     author: str = Field(default="nircam-darks", description="AUTHOR of reference files")
     descrip: str | None = Field(
-        default=None, max_length=65, description="DESCRIP of reference files; None: what they are of"
+        default=None,
+        max_length=65,
+        description="DESCRIP of reference files; by default it says what they were made from",
     )
     pedigree: Literal["INFLIGHT", "GROUND", "MODEL", "DUMMY", "SIMULATION"] | None = Field(
         default=None,
-        description="PEDIGREE of reference files; INFLIGHT gets the data's dates. None: INFLIGHT, or of "
-        "simulated exposures SIMULATION; of these INFLIGHT and GROUND are refused",
+        description="PEDIGREE of reference files; by default INFLIGHT with the dates of the data, GROUND "
+        "for exposures from before the launch, or SIMULATION for simulated exposures, for which INFLIGHT "
+        "and GROUND are refused",
     )
     useafter: str | None = Field(
+        examples=["2022-04-11T06:00:00"],
         default=None,
-        description="USEAFTER of reference files, yyyy-mm-ddThh:mm:ss; None: when the set's first exposure "
-        "began",
+        description="USEAFTER of reference files, such as 2022-04-11T06:00:00; by default the start of "
+        "the first exposure of the set",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for former, name in FORMER_NAMES.items():
+            if former in values:
+                values[name] = values.pop(former)
+            elif (value := os.environ.get(f"DARKS_{former.upper()}")) is not None:
+                values.setdefault(name, value)
+        return values
 
     @field_validator("store")
     @classmethod
@@ -188,8 +246,8 @@ class StageSettings(BaseSettings):
                 bucket_address(address)
             elif "://" in address and not address.startswith("file:///"):
                 raise ValueError(f"{address!r} is neither a file nor s3://bucket/key")
-        if addresses and info.data.get("mode") == "reference":
-            raise ValueError("reference mode compares with no earlier reference; use flight mode")
+        if addresses and info.data.get("mode") == "notebook":
+            raise ValueError("notebook mode compares with no earlier reference; use flight mode")
         return addresses
 
     @field_validator("useafter")
@@ -206,7 +264,7 @@ class StageSettings(BaseSettings):
 
     @property
     def source_bucket(self) -> BucketAccess:
-        """How exposures in buckets are reached: as the store is, where nothing else is said."""
+        """How exposures in buckets are reached; in the way of the store, unless set otherwise."""
         return self.source_s3 if self.source_s3.model_fields_set else self.s3
 
     @property
@@ -215,6 +273,10 @@ class StageSettings(BaseSettings):
         if isinstance(self.store, Path):
             return self.store
         return self.scratch or Path(tempfile.gettempdir()) / f"nircam-darks-{os.getuid()}"
+
+
+#: How a value that is no plain text is written in the environment.
+_FORMS = {list: " (a JSON list)", dict: " (a JSON object)"}
 
 
 def settings_table() -> str:
@@ -234,5 +296,6 @@ def settings_rows(fields: Mapping[str, FieldInfo]) -> str:
         if isinstance(value, SecretStr):
             value = value.get_secret_value()
         default = "required" if entry.is_required() else repr(value)
-        rows.append(f"| `DARKS_{name.upper()}` | `{default}` | {entry.description} |")
+        form = next((form for kind, form in _FORMS.items() if get_origin(entry.annotation) is kind), "")
+        rows.append(f"| `DARKS_{name.upper()}` | `{default}` | {entry.description}{form} |")
     return "\n".join(rows)

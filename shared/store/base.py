@@ -1,13 +1,15 @@
-"""The store Protocol: S3's words for objects, whatever keeps them."""
+"""The store protocol: objects under keys, in the terms of S3, whether in a folder or in a bucket."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 
 class ObjectInfo(NamedTuple):
-    """What a put wrote.
+    """Size and digest of an object that was written.
 
     Attributes
     ----------
@@ -30,18 +32,18 @@ class ObjectReader(Protocol):
         ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return exactly `length` bytes from `offset`; fewer is an error of the store."""
+        """Return exactly `length` bytes from `offset`; a shorter object is an error of the store."""
         ...
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer of bytes with what lies from `offset` on; fewer is an error of the store.
+        """Fill a buffer with the bytes from `offset` on; a shorter object is an error of the store.
 
         Several threads may read at once.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the object."""
+        """Close the object."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -55,7 +57,7 @@ class Store(Protocol):
     """Objects under keys. Every put is all or nothing; nothing half-written is ever visible.
 
     Keys are ``/``-separated; no implementation accepts an empty part, ``.``, ``..`` or a leading ``/``.
-    Every method raises `shared.errors.StoreUnavailable` where trying again may help.
+    Every method raises `shared.errors.StoreUnavailable` if trying again may help.
     """
 
     def put(self, key: str, data: bytes) -> ObjectInfo:
@@ -63,11 +65,11 @@ class Store(Protocol):
         ...
 
     def put_file(self, key: str, path: Path) -> ObjectInfo:
-        """Take the finished file at `path` in as `key`; the file at `path` may be moved away."""
+        """Store the finished file at `path` as `key`; the file may be moved away."""
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write only where nothing is there yet (If-None-Match: *); False if something was."""
+        """Write only if there is no object under `key` (If-None-Match: *); return False if there is one."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -77,8 +79,8 @@ class Store(Protocol):
     def open(self, key: str) -> ObjectReader:
         """Open an object for ranged reads; `KeyError` if there is none.
 
-        What is read is of the object that was opened. Once that was replaced or deleted, a store that
-        does not keep it raises `StoreUnavailable`; it never gives another one's bytes.
+        Every read is of the object that was opened. Once it was replaced or deleted, a store that does not
+        keep it raises `StoreUnavailable`; it never returns bytes of another object.
         """
         ...
 
@@ -91,17 +93,42 @@ class Store(Protocol):
         ...
 
     def uri(self, key: str) -> str:
-        """Return the address a person or a message uses for this object."""
+        """Return the address by which people and messages refer to this object."""
         ...
 
     def scratch(self) -> Path:
-        """Return a directory on this machine's disk for files in the making.
+        """Return a folder on this machine's disk for unfinished files.
 
-        `put_file` from there is a rename where the store is this disk. Each process has its own,
-        and what a killed process left is removed by the next one that opens the store.
+        If the store is on the same disk, `put_file` from there is a rename. Each process has its own folder;
+        what a killed process left is removed by the next process that opens the store.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the store; this process's scratch directory is removed."""
+        """Close the store and remove this process's scratch folder."""
         ...
+
+
+#: A bucket answers as many requests as quickly as one.
+_FETCHED_AT_ONCE = 16
+
+
+def get_many(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the key and the bytes of each object that exists, in the order of `keys`.
+
+    Several objects are fetched at once, but only a few are held in memory, however many keys there are.
+    """
+
+    def get(key: str) -> tuple[str, bytes | None]:
+        try:
+            return key, store.get(key)
+        except KeyError:
+            # Removed since it was listed.
+            return key, None
+
+    remaining = iter(keys)
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+        while batch := list(itertools.islice(remaining, _FETCHED_AT_ONCE)):
+            for key, body in map(get, batch) if len(batch) == 1 else pool.map(get, batch):
+                if body is not None:
+                    yield key, body

@@ -1,11 +1,11 @@
-"""A store that counts the bytes which pass through it, for the metrics."""
+"""A store that counts the bytes read and written through it, for the metrics."""
 
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.closing import Closing
 from shared.store.base import ObjectInfo, ObjectReader, Store
 
 
@@ -21,9 +21,9 @@ NO_TRAFFIC = StoreTraffic()
 
 
 class CountingStore:
-    """A `shared.store.base.Store` in front of another one.
+    """A `shared.store.base.Store` that passes everything on to another store, and counts.
 
-    Any number of threads may read at once; only one writes.
+    Any number of threads may read at once; only one may write.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ class CountingStore:
 
     @property
     def traffic(self) -> StoreTraffic:
-        """What passed so far."""
+        """Bytes read and written so far."""
         return StoreTraffic(self._read, self._written)
 
     def count_read(self, size: int) -> None:
-        """Count bytes that one of its readers gave."""
+        """Count bytes that one of the readers returned."""
         with self._lock:
             self._read += size
 
@@ -59,7 +59,7 @@ class CountingStore:
         return info
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write only where nothing is there yet."""
+        """Write only if there is no object under `key`."""
         written = self._store.put_if_absent(key, data)
         if written:
             self._written += len(data)
@@ -88,15 +88,15 @@ class CountingStore:
         return self._store.uri(key)
 
     def scratch(self) -> Path:
-        """Return this process's directory for files in the making."""
+        """Return this process's folder for unfinished files."""
         return self._store.scratch()
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self._store.close()
 
 
-class _CountingReader(Closing):
+class _CountingReader(AbstractContextManager["_CountingReader", None]):
     def __init__(self, owner: CountingStore, reader: ObjectReader) -> None:
         self._owner = owner
         self._reader = reader
@@ -113,6 +113,9 @@ class _CountingReader(Closing):
     def read_into(self, offset: int, buffer: memoryview) -> None:
         self._reader.read_into(offset, buffer)
         self._owner.count_read(len(buffer))
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._reader.close()

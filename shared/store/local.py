@@ -1,4 +1,4 @@
-"""The embedded store: objects are files under a folder of this machine's disk."""
+"""The store in a folder: objects are files on this machine's disk."""
 
 import contextlib
 import errno
@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from shared.addresses import checked_key
 from shared.errors import StoreUnavailable
-from shared.files import RangedFile
 from shared.store.base import ObjectInfo, ObjectReader
-from shared.store.faults import fault_of, store_faults
-from shared.store.keys import checked_key
+from shared.store.faults import disk_fault, store_faults
+from shared.store.ranged_file import RangedFile
 from shared.store.scratch import ScratchFolders
 
-# What `link` answers on file systems without hard links (exFAT, many network mounts).
+# Errors of `os.link` on file systems without hard links (exFAT, many network mounts).
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _T = TypeVar("_T")
 
 
 class LocalReader(RangedFile):
-    """Ranged reads of one object; `StoreUnavailable` where it ends too early or the disk fails."""
+    """Reads ranges of one object; raises `StoreUnavailable` if it is too short or the disk fails."""
 
     def __init__(self, root: Path, key: str, path: Path) -> None:
         self._root = root
@@ -33,25 +33,26 @@ class LocalReader(RangedFile):
         super().__init__(path)
 
     def _failed(self, error: OSError) -> Exception:
-        return fault_of(error, self._root) or error
+        return disk_fault(error, self._root) or error
 
     def _short(self, offset: int, length: int, have: int) -> StoreUnavailable:
         return StoreUnavailable(
-            f"{self._key} in {self._root}: {length} bytes were asked from byte {offset}, {have} came "
-            f"(the object has {self.size}); if this stays so, delete its product's folder and run again"
+            f"{self._key} in {self._root}: {length} bytes were requested from byte {offset}, {have} arrived "
+            f"(the object has {self.size}); if this stays so, delete its product's folder and run again",
+            where=self._key,
         )
 
 
 class LocalStore:
-    """A `shared.store.base.Store` on a folder.
+    """A `shared.store.base.Store` in a folder.
 
-    A key is a path under `root`. An object is written under ``root/.scratch``, brought to the disk
-    (fsync) and only then given its name, so a reader sees all of it or none, through a crash too.
+    A key is a path under `root`. An object is written under ``root/.scratch``, synced to the disk and only
+    then given its name, so that a reader sees all of it or nothing, even after a crash.
 
     Parameters
     ----------
     root : Path
-        Made at the first write if it is not there. May be used by several processes at once.
+        Created at the first write. Several processes may use it at once.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,7 +60,7 @@ class LocalStore:
         self._scratch = ScratchFolders(self.root / ".scratch")
         self._lock = threading.Lock()
         with contextlib.suppress(OSError):
-            # Whoever may only read here has nothing to tidy.
+            # A user who may only read here has nothing to clean up.
             self._scratch.sweep()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -73,7 +74,7 @@ class LocalStore:
         return ObjectInfo(len(data), hashlib.sha256(data).hexdigest())
 
     def put_file(self, key: str, path: Path) -> ObjectInfo:
-        """Take the finished file at `path` in as `key`; it is moved where it is on this file system."""
+        """Take the finished file at `path` in as `key`; a file on the same file system is moved."""
         target = self._path(key)
         size = path.stat().st_size
         with store_faults(self.root, size):
@@ -93,7 +94,7 @@ class LocalStore:
         return ObjectInfo(size, digest)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write only where nothing is there yet; False if something was. One of many at once wins."""
+        """Write only if there is no object under `key`, else return False; one of many writers wins."""
         target = self._path(key)
         if target.is_file():
             return False
@@ -117,7 +118,7 @@ class LocalStore:
                 raise KeyError(key) from None
 
     def delete(self, key: str) -> None:
-        """Remove an object, and the folders that are empty without it; nothing if there is none."""
+        """Remove an object and the folders that it leaves empty; nothing happens if there is none."""
         path = self._path(key)
         with store_faults(self.root):
             try:
@@ -144,7 +145,7 @@ class LocalStore:
         return self._path(key).as_uri()
 
     def scratch(self) -> Path:
-        """Return this process's own folder on the store's file system, for files in the making."""
+        """Return this process's own folder on the store's file system, for unfinished files."""
         with store_faults(self.root), self._lock:
             return self._scratch.own()
 
@@ -156,7 +157,7 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         parts = checked_key(key).split("/")
         if parts[0] == self._scratch.folder.name:
-            raise ValueError(f"{key!r} is not a key: {parts[0]} is the store's own")
+            raise ValueError(f"{key!r} is not a key: {parts[0]} belongs to the store itself")
         return self.root.joinpath(*parts)
 
     def _walk(self, folder: str, prefix: str) -> Iterator[str]:
@@ -178,7 +179,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _finished(self, content: bytes | Path) -> Iterator[Path]:
-        """Give a scratch file that holds `content` and is on the disk; remove it if it is still there."""
+        """Give a scratch file with `content`, synced to the disk; remove it if it was not moved away."""
         path = self.scratch() / f"put-{uuid4().hex}"
         try:
             with path.open("xb") as file:
@@ -197,7 +198,7 @@ class LocalStore:
         self._placed(target, lambda: source.replace(target))
 
     def _link(self, source: Path, target: Path) -> bool:
-        """Give `source` a second name where it is free; False if it is not."""
+        """Give `source` a second name, or return False if that name is taken."""
         try:
             os.link(source, target)
         except FileExistsError:
@@ -212,7 +213,7 @@ class LocalStore:
         return True
 
     def _placed(self, target: Path, place: Callable[[], _T]) -> _T:
-        """Make the folder of `target`, call `place`, and bring the new name to the disk."""
+        """Create the folder of `target`, call `place`, and sync the new name to the disk."""
         tries = 3
         while True:
             try:
@@ -220,7 +221,7 @@ class LocalStore:
                 placed = place()
                 break
             except FileNotFoundError:
-                # A folder that was empty for a moment may have gone with a `delete` elsewhere.
+                # A `delete` in another process may have removed a folder that was empty for a moment.
                 tries -= 1
                 if tries == 0 or target.parent.is_dir():
                     raise
@@ -239,7 +240,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # A new name is only safe from a power cut once its folder is on the disk.
+    # A new name survives a power cut only once its folder is synced.
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -1,42 +1,61 @@
-"""A product and its manifest: the commit point, and the outbox.
+"""Products and their manifests: the unit of work of every stage.
 
-Data objects first, then ``manifest.json`` by a conditional put. Readers trust only manifests, so a
-product is there wholly or not at all, and a redelivered message finds the work already done.
+A product is a few data objects and a ``manifest.json``. The data objects are written first, the manifest
+last, by a conditional put: that is the commit point. Readers trust only manifests, so a product is there as a
+whole or not at all. The manifest also holds the messages that announce the product (the outbox), so a
+redelivered message finds the work done and publishes the same messages again.
+
+Stages make products through `get_or_build`; `find` and `find_all` read manifests. A manifest that cannot be
+read, say because a store lost half of it, stops nothing but its own product: walks pass over it and log it,
+and whoever makes the product again sets it aside.
 """
 
 import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.contracts.messages import Envelope, MessageData
 from shared.errors import DarksError, EnvironmentFault
-from shared.messages import Envelope
-from shared.store.base import Store
+from shared.store.base import Store, get_many
+
+_logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-#: A product's path ends in its key, and each `Draft` has a folder of its own under that.
+#: The path of a product ends in its key; each `Draft` writes to a folder of its own under the path.
 _PRODUCT_PATH = re.compile(r"/[0-9a-f]{32}$")
 _DRAFT_OBJECT = re.compile(r"(?P<path>.+/[0-9a-f]{32})/(?P<draft>[0-9a-f]{8})/.+")
 
 
+class DamagedManifest(EnvironmentFault):
+    """A manifest cannot be read, or is none of this program."""
+
+
 class InputDigest(BaseModel):
-    """One thing a product was made from.
+    """One input of a product.
 
     Attributes
     ----------
+    role : str
+        Its part, such as ``"exposure"``.
+    uri : str
+        Where it lay.
     sha256 : str
         Of its bytes.
     product : str or None
-        Its product key, where it is a product itself. That stands for it in `product_key`: a ramp made
-        again from the same exposure differs in the dates it holds, not in what it says.
+        Its product key, if it is a product itself. `product_key` then uses this in place of the bytes: a ramp
+        made again from the same exposure differs only in the dates that it records.
     """
 
     role: str
@@ -55,7 +74,7 @@ class ObjectEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a product is, what it was made from, and what is to be announced about it.
+    """The record of a committed product: what it is, what it was made from, which messages announce it.
 
     Attributes
     ----------
@@ -64,16 +83,17 @@ class Manifest(BaseModel):
         ``"set-noise"``.
     path : str
         Key prefix of the product in the store; the objects and this manifest lie under it.
-    facts : dict
-        The product's headline facts; the stage's ``products.py`` has the model.
+    results : dict
+        Called ``facts`` in the stored file.
+        Headline results; `shared.catalog.products.MODELS` has the model of each kind.
     timings : dict
         Seconds by name.
     messages : list of Envelope
-        The outbox: published after the commit, and again at every redelivery.
+        The outbox: published after the commit, and again whenever the message is redelivered.
     """
 
     # JSON has no NaN; "NaN" is read back as one, where null would not be.
-    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="strings")
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="strings", populate_by_name=True)
 
     version: str = "1.0"
     product: str
@@ -82,7 +102,7 @@ class Manifest(BaseModel):
     parameters: dict[str, Any]
     versions: dict[str, str]
     objects: list[ObjectEntry]
-    facts: dict[str, Any]
+    results: dict[str, Any] = Field(alias="facts")
     timings: dict[str, float] = Field(default_factory=dict)
     messages: list[Envelope] = Field(default_factory=list)
     created: datetime
@@ -102,15 +122,15 @@ class Manifest(BaseModel):
 
 
 def product_key(inputs: list[InputDigest], parameters: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    """Return the key of a product: the same inputs, parameters and versions give the same one.
+    """Return the key of a product, which depends on its inputs, parameters and versions only.
 
-    Where an input lies does not count, only what it is (its product key, else its bytes) and its part.
+    An input counts by its role and its identity (its product key, else its sha256), not by where it lies.
 
     Parameters
     ----------
     inputs : list of InputDigest
     parameters : mapping
-        What the result depends on; nothing that only changes how fast it is made.
+        Everything else that the result depends on, and nothing that only changes how fast it is made.
     versions : mapping of str to str
         Algorithm version, jwst version, CRDS context.
 
@@ -119,7 +139,7 @@ def product_key(inputs: list[InputDigest], parameters: Mapping[str, Any], versio
     str
         First 32 hex digits of a sha256.
     """
-    said = json.dumps(
+    identity = json.dumps(
         {
             "inputs": sorted((i.role, i.product or i.sha256) for i in inputs),
             "parameters": dict(parameters),
@@ -128,48 +148,69 @@ def product_key(inputs: list[InputDigest], parameters: Mapping[str, Any], versio
         sort_keys=True,
         default=str,
     )
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
 def find(store: Store, path: str) -> Manifest | None:
-    """Return the manifest of the product at `path`, or None if that product was never committed.
+    """Return the manifest of the product at `path`, or None if the product was never committed.
 
     Raises
     ------
-    EnvironmentFault
-        If it is damaged, or not of this program.
+    DamagedManifest
+        If the manifest is damaged, or not one of this program.
     """
+    key = f"{path}/{MANIFEST}"
     try:
-        return _read(store, f"{path}/{MANIFEST}")
+        return _parse(store, key, store.get(key))
     except KeyError:
         return None
 
 
-def find_all(store: Store, prefix: str) -> Iterator[Manifest]:
-    """Yield every committed product whose path begins with `prefix`, ascending by key; see `find`."""
-    for key in store.list(prefix):
-        if key.endswith("/" + MANIFEST):
-            yield _read(store, key)
+def find_all(store: Store, *prefixes: str, damaged: list[str] | None = None) -> Iterator[Manifest]:
+    """Yield the manifest of every committed product whose path begins with one of `prefixes`.
+
+    This is the only walk over manifests; `shared.catalog.products.walk` gives them as typed products.
+
+    Parameters
+    ----------
+    store : Store
+    *prefixes : str
+        Walked one after the other, each ascending by key.
+    damaged : list of str, optional
+        Takes the addresses of manifests that cannot be read, for the caller to tell. Such manifests are
+        skipped; without a list they are logged.
+    """
+    keys = (key for prefix in prefixes for key in store.list(prefix) if key.endswith("/" + MANIFEST))
+    for key, body in get_many(store, keys):
+        try:
+            yield _parse(store, key, body)
+        except DamagedManifest as error:
+            if damaged is None:
+                _logger.error("skipped: %s", error)
+            else:
+                damaged.append(store.uri(key))
 
 
-def _read(store: Store, key: str) -> Manifest:
-    body = store.get(key)
+def _parse(store: Store, key: str, body: bytes) -> Manifest:
     try:
         return Manifest.model_validate_json(body)
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "it"
-        raise EnvironmentFault(
-            f"{store.uri(key)} is no manifest of this program: {where}: {fault['msg']}; "
-            "remove the folder it is in, and what it described is made again"
+        field = ".".join(map(str, fault["loc"]))
+        reason = f"{field}: {fault['msg']}" if field else fault["msg"]
+        raise DamagedManifest(
+            f"{store.uri(key)} is not a manifest of this program: {reason}; announce its exposure or set "
+            "again, and the product is made anew",
+            where=store.uri(key),
         ) from error
 
 
 def sweep(store: Store, prefix: str) -> int:
-    """Remove what makers that were killed left of their products: the objects that no manifest names.
+    """Remove the objects that killed processes left behind: those in draft folders that no manifest names.
 
-    Only where nobody else writes to the store: what another is just making is not named yet either.
-    Committed products stay as they are, and so does all that no `Draft` put there.
+    Call this only if no other process writes to the store, because the objects of a product that is just
+    being made are not named either. Committed products are untouched, and so is everything that no `Draft`
+    wrote.
 
     Parameters
     ----------
@@ -180,7 +221,7 @@ def sweep(store: Store, prefix: str) -> int:
     Returns
     -------
     int
-        How many objects were removed.
+        Number of objects removed.
     """
     # Path of a product -> folder of a draft -> the keys in it.
     drafts: dict[str, dict[str, list[str]]] = {}
@@ -189,14 +230,14 @@ def sweep(store: Store, prefix: str) -> int:
         path, _, name = key.rpartition("/")
         if name == MANIFEST and _PRODUCT_PATH.search(path):
             committed.add(path)
-        elif found := _DRAFT_OBJECT.fullmatch(key):
-            drafts.setdefault(found["path"], {}).setdefault(found["draft"], []).append(key)
+        elif match := _DRAFT_OBJECT.fullmatch(key):
+            drafts.setdefault(match["path"], {}).setdefault(match["draft"], []).append(key)
     removed = 0
     for path, folders in drafts.items():
         if path not in committed:
             named: set[str] | None = set()
         elif len(folders) == 1:
-            # One draft, and it was committed: its manifest need not be read.
+            # The only draft was committed: its manifest need not be read.
             continue
         else:
             named = _named(store, path)
@@ -208,17 +249,73 @@ def sweep(store: Store, prefix: str) -> int:
 
 
 def _named(store: Store, path: str) -> set[str] | None:
-    """Return the keys of a product's objects; None if its manifest does not say."""
+    """Return the keys of a product's objects, or None if its manifest cannot tell."""
     try:
-        said = json.loads(store.get(f"{path}/{MANIFEST}"))
-        # A whole results folder may have been copied into this one: its keys are not of this store.
-        return {entry["key"] for entry in said["objects"]} if said["path"] == path else None
+        manifest = json.loads(store.get(f"{path}/{MANIFEST}"))
+        # If a whole results folder was copied into this one, its keys are not those of this store.
+        return {entry["key"] for entry in manifest["objects"]} if manifest["path"] == path else None
     except (ValueError, LookupError, TypeError):
         return None
 
 
+@dataclass(frozen=True)
+class ProductSpec:
+    """What decides which product a piece of work makes, and where it lies.
+
+    Parameters
+    ----------
+    kind : str
+        As `Manifest.product`.
+    folder : str
+        Key prefix of the products of this kind and subject, without the slash at its end, such as
+        ``"darkref/<configuration>/<set id>"``.
+    inputs, parameters, versions
+        As in `product_key`.
+    """
+
+    kind: str
+    folder: str
+    inputs: list[InputDigest]
+    parameters: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @cached_property
+    def key(self) -> str:
+        """The product key; also the identity of the message that announces the product."""
+        return product_key(self.inputs, self.parameters, self.versions)
+
+    @property
+    def path(self) -> str:
+        """Key prefix of the product: the folder, then the product key."""
+        return f"{self.folder}/{self.key}"
+
+    @property
+    def manifest_key(self) -> str:
+        """Key of the product's manifest."""
+        return f"{self.path}/{MANIFEST}"
+
+
+@dataclass(frozen=True)
+class BuiltProduct:
+    """What `get_or_build` records of a product once its data objects are in the store.
+
+    Attributes
+    ----------
+    results : BaseModel
+        Headline results; become `Manifest.results`.
+    announcement : MessageData or None
+        What to tell the other stages; None for a product that nobody waits for.
+    timings : mapping of str to float
+        Seconds by name.
+    """
+
+    results: BaseModel
+    announcement: MessageData | None = None
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
 class Draft:
-    """A product in the making: put its objects, then commit.
+    """A product that is being made: `add` its objects, then `commit`.
 
     Parameters
     ----------
@@ -247,17 +344,17 @@ class Draft:
         self._parameters = dict(parameters)
         self._versions = dict(versions)
         self._objects: list[ObjectEntry] = []
-        # Two workers may make one product at once, and their files differ in a date: each writes where
-        # the other does not, so what the winner's manifest names is what the winner wrote.
+        # Two workers may make one product at once, and their files differ in a date. Each writes to a folder
+        # of its own, so that the winner's manifest names what the winner wrote.
         self._folder = f"{path}/{uuid4().hex[:8]}"
 
     def add(self, name: str, data: bytes | Path) -> ObjectEntry:
-        """Put one data object; a `Path` is a finished file, which the store may move away."""
+        """Write one data object; a `Path` is a finished file, which the store may move away."""
         key = f"{self._folder}/{name}"
         try:
             info = self._store.put(key, data) if isinstance(data, bytes) else self._store.put_file(key, data)
         except DarksError:
-            # On a disk that is full, every attempt would take more of it.
+            # On a full disk, every further attempt would take more room.
             self._discard(self._objects)
             raise
         entry = ObjectEntry(name=name, key=key, size=info.size, sha256=info.sha256)
@@ -266,14 +363,14 @@ class Draft:
 
     def commit(
         self,
-        facts: BaseModel,
+        results: BaseModel,
         messages: list[Envelope] | None = None,
         timings: Mapping[str, float] | None = None,
     ) -> Manifest:
-        """Put the manifest where none is yet; return the one that stands.
+        """Write the manifest if there is none yet, and return the one in the store.
 
-        A second worker that made the same product loses the race and returns the winner's manifest,
-        so both publish the same messages.
+        A second worker that made the same product loses the race and returns the winner's manifest, so that
+        both publish the same messages. A damaged manifest is replaced; what it held is kept beside it.
         """
         manifest = Manifest(
             product=self._product,
@@ -282,7 +379,7 @@ class Draft:
             parameters=self._parameters,
             versions=self._versions,
             objects=self._objects,
-            facts=facts.model_dump(mode="json"),
+            results=results.model_dump(mode="json"),
             timings=dict(timings or {}),
             messages=messages or [],
             created=datetime.now(UTC),
@@ -290,16 +387,87 @@ class Draft:
         body = manifest.model_dump_json(indent=1, by_alias=True).encode()
         if self._store.put_if_absent(f"{self.path}/{MANIFEST}", body):
             return manifest
-        standing = find(self._store, self.path)
-        if standing is None:
+        try:
+            existing = find(self._store, self.path)
+        except DamagedManifest as error:
+            self._replace_damaged(body, error)
             return manifest
-        # A put that was repeated because its answer got lost finds its own manifest there.
-        named = {entry.key for entry in standing.objects}
+        if existing is None:
+            return manifest
+        # A put that was repeated because its answer was lost finds its own manifest.
+        named = {entry.key for entry in existing.objects}
         self._discard([entry for entry in self._objects if entry.key not in named])
-        return standing
+        return existing
+
+    def _replace_damaged(self, body: bytes, error: DamagedManifest) -> None:
+        key = f"{self.path}/{MANIFEST}"
+        damaged = self._store.get(key)
+        aside = f"{self.path}/damaged-{hashlib.sha256(damaged).hexdigest()[:8]}"
+        _logger.error("%s; the product was made anew, and the old bytes are kept as %s", error, aside)
+        self._store.put(aside, damaged)
+        # Two workers may both get here. Each names what it wrote itself and keeps it, so that either manifest
+        # is right.
+        self._store.put(key, body)
 
     def _discard(self, entries: list[ObjectEntry]) -> None:
-        """Remove objects that no manifest will name; what cannot be removed is left to `sweep`."""
+        """Remove objects that no manifest will name; `sweep` removes those that cannot be removed now."""
         for entry in entries:
             with contextlib.suppress(DarksError):
                 self._store.delete(entry.key)
+
+
+def get_or_build(
+    store: Store,
+    spec: ProductSpec,
+    build: Callable[[Draft], BuiltProduct],
+    cause: Envelope | None = None,
+    identity: str | None = None,
+) -> Manifest:
+    """Return the committed product of `spec`, building it first if the store does not have it yet.
+
+    Every stage makes every product through this function, so all of them keep one commit rule: data
+    objects first, then the manifest by a conditional put, with the announcement in its outbox. A
+    redelivered message finds the manifest and publishes the same announcement again.
+
+    Parameters
+    ----------
+    store : Store
+    spec : ProductSpec
+    build : callable
+        Called with a `Draft` only if the product is missing: does the work, adds the data objects to
+        the draft, and returns what the manifest records.
+    cause : Envelope, optional
+        The message that asked for the work; the announcement keeps its correlation id. Required with
+        an announcement.
+    identity : str, optional
+        What the announcement's id is derived from; the product key unless given.
+
+    Returns
+    -------
+    Manifest
+        Of the product in the store. If another worker committed the same product meanwhile, this is
+        the other worker's manifest, and the objects of this one are removed.
+
+    Examples
+    --------
+    >>> spec = ProductSpec("set-noise", "noise/nrca1_full/set1", [], {"gain": 2.0}, {"noise": "3"})
+    >>> class Results(BaseModel):
+    ...     noise_e: float = 15.8
+    >>> def build(draft):
+    ...     entry = draft.add("map.bin", b"values")
+    ...     return BuiltProduct(Results())
+    >>> get_or_build(store, spec, build).objects[0].name
+    'map.bin'
+    >>> get_or_build(store, spec, build) == find(store, spec.path)
+    True
+    """
+    with contextlib.suppress(DamagedManifest):
+        existing = find(store, spec.path)
+        if existing is not None:
+            return existing
+    draft = Draft(store, spec.kind, spec.path, spec.inputs, spec.parameters, spec.versions)
+    built = build(draft)
+    messages = []
+    if built.announcement is not None:
+        messages.append(Envelope.of(built.announcement, identity=identity or spec.key, cause=cause))
+    return draft.commit(built.results, messages, built.timings)

@@ -1,15 +1,15 @@
-"""Ranged reads of a file of this machine, whoever's file it is."""
+"""Ranged reads of a file on this machine: the base of readers of the store and of exposures."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Self
 
-from shared.closing import Closing
 
+class RangedFile(AbstractContextManager["RangedFile", None]):
+    """Random access to one file, as `shared.store.base.ObjectReader`; subclasses say what errors mean.
 
-class RangedFile(Closing):
-    """Random access to one file, as `shared.store.base.ObjectReader`; what errors mean, a subclass says.
-
-    What was opened stays readable and whole even if the file's name is given to another one meanwhile.
+    The opened file stays readable and whole even if its name is given to another file meanwhile.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class RangedFile(Closing):
             If the file ends before that, or the disk fails.
         """
         if offset < 0 or length < 0:
-            raise ValueError(f"a range of {length} bytes from byte {offset} is none")
+            raise ValueError(f"there is no range of {length} bytes from byte {offset}")
         parts: list[bytes] = []
         have = 0
         try:
-            # One call gives at most 2 GiB.
+            # One call returns at most 2 GiB.
             while have < length and (part := os.pread(self._fd, length - have, offset + have)):
                 parts.append(part)
                 have += len(part)
@@ -57,25 +57,31 @@ class RangedFile(Closing):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill a buffer of bytes with what lies from `offset` on; raises as `read` does."""
+        """Fill a buffer with the bytes from `offset` on; raises as `read` does."""
         if offset < 0:
-            raise ValueError(f"a range of {len(buffer)} bytes from byte {offset} is none")
+            raise ValueError(f"there is no range of {len(buffer)} bytes from byte {offset}")
         have = 0
         try:
-            while have < len(buffer) and (came := os.preadv(self._fd, [buffer[have:]], offset + have)):
-                have += came
+            while have < len(buffer) and (size := os.preadv(self._fd, [buffer[have:]], offset + have)):
+                have += size
         except OSError as error:
             raise self._failed(error) from error
         if have < len(buffer):
             raise self._short(offset, len(buffer), have)
 
     def _failed(self, error: OSError) -> Exception:
-        """Return what it means that a read failed."""
+        """Return the error to raise for a failed read; a subclass knows what it means."""
         return error
 
     def _short(self, offset: int, length: int, have: int) -> Exception:
-        """Return what it means that the file ends `have` bytes after `offset`."""
-        return EOFError(f"{length} bytes were asked from byte {offset}, {have} came")
+        """Return the error to raise if the file ends `have` bytes after `offset`."""
+        return EOFError(f"{length} bytes were requested from byte {offset}, {have} arrived")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file."""

@@ -1,8 +1,8 @@
-"""The store in a bucket: Ceph, MinIO, AWS, and what else speaks S3.
+"""The store in a bucket: Ceph, MinIO, AWS, or any other server that speaks S3.
 
-Nothing half-written is ever visible there by S3's own rules. What S3 does not promise everywhere is
-made up for here: every body goes with its Content-MD5 and is kept with our sha256, and `put_if_absent`
-does not rely on If-None-Match alone.
+By S3's own rules nothing half-written is ever visible. This module makes up for what not every server keeps:
+each body is sent with its Content-MD5 and stored with our sha256, and `S3Store.put_if_absent` does not
+rely on If-None-Match alone. `S3Reader` reads ranges of one object, and never mixes two versions of it.
 """
 
 import base64
@@ -12,18 +12,19 @@ import math
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.addresses import bucket_address, checked_key, checked_prefix
 from shared.errors import EnvironmentFault, StoreUnavailable
-from shared.settings import S3Settings
+from shared.settings.stage import S3Settings
 from shared.store.base import ObjectInfo, ObjectReader
 from shared.store.faults import store_faults
-from shared.store.keys import bucket_address, checked_key, checked_prefix
 from shared.store.s3_client import (
     CONDITION_FAILED,
     MISSING,
@@ -32,18 +33,165 @@ from shared.store.s3_client import (
     persistently,
     s3_faults,
 )
-from shared.store.s3_reader import ObjectAddress, S3Reader
 from shared.store.scratch import ScratchFolders
 
-#: S3 takes no more parts of one object.
+#: Bytes of the smallest ranged GET: FITS headers are read in blocks of 2880 bytes.
+READ_AHEAD = 1 << 16
+#: S3 allows no more parts of one object.
 _MOST_PARTS = 10_000
+
+
+class ObjectAddress(NamedTuple):
+    """Where an object lies: its bucket and key for S3, and `where` for people."""
+
+    bucket: str
+    key: str
+    where: str
+
+
+class _Piece(NamedTuple):
+    offset: int
+    data: bytes
+
+
+class S3Reader(AbstractContextManager["S3Reader", None]):
+    """Reads one object by ranged GET, as `shared.store.base.ObjectReader`.
+
+    Every read is of the object that was opened. If its key is given another object meanwhile, reads continue
+    from the old version in a bucket that keeps versions, and fail in one that does not.
+
+    Parameters
+    ----------
+    client : boto3 S3 client
+    address : ObjectAddress
+    attempts : int
+        How often to try a read whose answer breaks off.
+
+    Raises
+    ------
+    KeyError
+        If there is no such object.
+    StoreUnavailable, EnvironmentFault
+        See `shared.store.s3_client.s3_fault`.
+    """
+
+    def __init__(self, client: Any, address: ObjectAddress, attempts: int) -> None:
+        self._client = client
+        self._address = address
+        self._attempts = attempts
+        self._same: dict[str, str] = {}
+        with s3_faults(address.where):
+            self._size, self._piece = self._first()
+
+    def _first(self) -> tuple[int, _Piece]:
+        # One request gives the size and the first header.
+        try:
+            answer, data = self._ranged(0, READ_AHEAD)
+        except ClientError as error:
+            if code_of(error) in MISSING:
+                raise KeyError(self._address.key) from None
+            if code_of(error) not in {"InvalidRange", "416"}:
+                raise
+            # An empty object has no range.
+            answer, data = self._get(), b""
+        self._same["IfMatch"] = answer["ETag"]
+        if answer.get("VersionId", "null") != "null":
+            self._same["VersionId"] = answer["VersionId"]
+        total = str(answer.get("ContentRange", "")).rpartition("/")[2]
+        size = int(total) if total.isdecimal() else int(answer["ContentLength"])
+        return size, _Piece(0, data)
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset`.
+
+        Raises
+        ------
+        ValueError
+            If either is negative.
+        StoreUnavailable
+            If the object is shorter or was replaced meanwhile, or the store does not answer.
+        """
+        if offset < 0 or length < 0:
+            raise ValueError(f"there is no range of {length} bytes from byte {offset}")
+        if length == 0:
+            return b""
+        if offset + length > self._size:
+            raise self._short(offset, length, max(self._size - offset, 0))
+        piece = self._piece
+        if not piece.offset <= offset <= offset + length <= piece.offset + len(piece.data):
+            wanted = min(max(length, READ_AHEAD), self._size - offset)
+            with s3_faults(self._address.where):
+                piece = _Piece(offset, self._later(offset, wanted))
+            if len(piece.data) < length:
+                raise self._short(offset, length, len(piece.data))
+            if length < READ_AHEAD:
+                self._piece = piece
+        start = offset - piece.offset
+        return piece.data if len(piece.data) == length else piece.data[start : start + length]
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes from `offset` on, by one GET; raises as `read` does."""
+        buffer[:] = self.read(offset, len(buffer))
+
+    def _later(self, offset: int, length: int) -> bytes:
+        try:
+            answer, data = self._ranged(offset, length)
+        except ClientError as error:
+            if code_of(error) in CONDITION_FAILED | MISSING | {"InvalidRange", "416"}:
+                raise StoreUnavailable(
+                    f"{self._address.where}: the object was replaced or removed while it was read; "
+                    "read it again",
+                    where=self._address.where,
+                ) from error
+            raise
+        if "ContentRange" not in answer and offset > 0:
+            raise StoreUnavailable(
+                f"{self._address.where}: the server sent the whole object, not the bytes from {offset} on; "
+                "it does not support ranged reads, use another one",
+                where=self._address.where,
+            )
+        return data
+
+    def _ranged(self, offset: int, length: int) -> tuple[dict[str, Any], bytes]:
+        """Return the answer to a ranged GET and its body; a damaged body is fetched again."""
+
+        def fetch() -> tuple[dict[str, Any], bytes]:
+            answer = self._get(Range=f"bytes={offset}-{offset + length - 1}")
+            return answer, answer["Body"].read()
+
+        return persistently(self._attempts, fetch)
+
+    def _get(self, **more: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._client.get_object(
+            Bucket=self._address.bucket, Key=self._address.key, **self._same, **more
+        )
+        return answer
+
+    def _short(self, offset: int, length: int, have: int) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._address.where}: {length} bytes were requested from byte {offset}, {have} arrived "
+            f"(the object has {self._size}); if this stays so, remove its product and run again",
+            where=self._address.where,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the bytes that were read ahead."""
+        self._piece = _Piece(0, b"")
 
 
 class S3Store:
     """A `shared.store.base.Store` in a bucket.
 
-    May be used by any number of threads and processes, and is opened anew in each process: a pickle
-    holds the address and the settings, never a credential.
+    Any number of threads and processes may use it. Each process opens its own: a pickle holds the address and
+    the settings, never a credential.
 
     Parameters
     ----------
@@ -51,7 +199,7 @@ class S3Store:
         ``s3://bucket`` or ``s3://bucket/prefix``.
     settings : S3Settings
     scratch : Path
-        Folder on this machine's disk for files in the making; made when first needed.
+        Folder on this machine's disk for unfinished files; created when it is first needed.
 
     Raises
     ------
@@ -77,14 +225,14 @@ class S3Store:
 
     @property
     def client(self) -> Any:
-        """The boto3 client of this process; a fork makes its own, since sockets cannot be shared."""
+        """The boto3 client of this process; a forked process makes its own, as sockets cannot be shared."""
         with self._lock:
             if self._client is None or self._owner != os.getpid():
                 self._client, self._owner = make_client(self.settings), os.getpid()
             return self._client
 
     def address_of(self, key: str) -> ObjectAddress:
-        """Return where the object under `key` is; `ValueError` if that is no key."""
+        """Return where the object under `key` lies; `ValueError` if it is not a key."""
         name = self._base + checked_key(key)
         return ObjectAddress(self.bucket, name, self._where(name))
 
@@ -101,7 +249,7 @@ class S3Store:
         return ObjectInfo(len(data), digest)
 
     def put_file(self, key: str, path: Path) -> ObjectInfo:
-        """Take the finished file at `path` in as `key`, a large one in parts; one in scratch is removed."""
+        """Upload the finished file at `path` as `key`, in parts if it is large; a scratch file is removed."""
         at = self.address_of(key)
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -117,15 +265,15 @@ class S3Store:
         return ObjectInfo(size, digest)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Write only where nothing is there yet; False if something was.
+        """Write only if there is no object under `key`; return False if there is one.
 
-        Of many at once one wins wherever the store's If-None-Match is atomic. Where it is not, or is
-        ignored, several may be told that they wrote, but one whole object stands, and it is never
-        replaced by who comes later: enough for manifests, whose keys are digests of what they are made
-        from, so that either contender's is valid.
+        If the server's If-None-Match is atomic, exactly one of many concurrent writers wins. If it is not,
+        or is ignored, several may be told that they wrote; one whole object remains, and no later writer
+        replaces it. That is enough for manifests: their keys are digests of what they were made from, so
+        that each writer's manifest is valid.
         """
         at = self.address_of(key)
-        # Told by its mark, a put whose answer was lost is not taken for another's.
+        # The mark tells our own put, whose answer was lost, from that of another writer.
         mark = uuid4().hex
         known = {"sha256": hashlib.sha256(data).hexdigest(), "put": mark}
         with s3_faults(at.where):
@@ -157,8 +305,9 @@ class S3Store:
                 raise
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise StoreUnavailable(
-                f"{at.where}: what came is not what was put: its sha256 differs; "
-                "if this stays so, remove its product and run again"
+                f"{at.where}: the bytes read are not those that were stored: their sha256 differs; "
+                "if this stays so, remove its product and run again",
+                where=at.where,
             )
         return data
 
@@ -196,7 +345,9 @@ class S3Store:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._folder.stat().st_uid != os.getuid():
                 raise EnvironmentFault(
-                    f"the scratch folder {self._folder} is another user's; set DARKS_SCRATCH to your own"
+                    f"the scratch folder {self._folder} is another user's; set DARKS_SCRATCH to your own",
+                    where=self._folder,
+                    setting="DARKS_SCRATCH",
                 )
             return self._scratch.own()
 
@@ -228,7 +379,7 @@ class S3Store:
                     parts.append(self._put_part(target, number, file.read(length)))
             self._complete(at, target, parts, digest)
         except BaseException:
-            # Parts of an upload that is neither completed nor aborted are kept, unseen, and paid for.
+            # The parts of an upload that is neither completed nor aborted stay invisible, and cost money.
             with contextlib.suppress(BotoCoreError, ClientError):
                 self.client.abort_multipart_upload(**target)
             raise
@@ -246,22 +397,22 @@ class S3Store:
         try:
             self.client.complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
         except ClientError as error:
-            # So answers a second request after one whose answer was lost.
+            # This also answers a repeated request whose first answer was lost.
             if code_of(error) != "NoSuchUpload" or (self._metadata(at) or {}).get("sha256") != digest:
                 raise
 
     def _metadata(self, at: ObjectAddress) -> dict[str, str] | None:
-        """Return what was noted with an object; None if there is none."""
+        """Return the user metadata of an object; None if there is no such object."""
         try:
             answer = self.client.head_object(Bucket=at.bucket, Key=at.key)
         except ClientError as error:
             if code_of(error) in MISSING:
                 return None
             raise
-        noted: dict[str, str] = answer["Metadata"]
-        return noted
+        metadata: dict[str, str] = answer["Metadata"]
+        return metadata
 
 
 def content_md5(data: bytes) -> str:
-    """Return what the header Content-MD5 says of a body."""
+    """Return the Content-MD5 header of a body."""
     return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()

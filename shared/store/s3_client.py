@@ -1,9 +1,14 @@
-"""S3 clients, and what their errors say about whether trying again can help."""
+"""S3 clients: how one is made, what its errors mean, and how objects of any bucket are listed and read.
+
+`s3_faults` turns boto3's errors into those of this project, which say whether trying again can help. The
+store (`shared.store.s3`) and exposures in buckets (`shared.store.sources`) both stand on this module.
+"""
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import boto3
 from botocore import UNSIGNED
@@ -23,11 +28,12 @@ from botocore.exceptions import (
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from shared.errors import DarksError, EnvironmentFault, NoSpaceLeft, StoreUnavailable
-from shared.settings import BucketAccess
+from shared.settings.stage import BucketAccess
+from shared.store.faults import store_faults
 
-#: What S3 answers where there is no such object (a HEAD has no body to say more in).
+#: Error codes of a missing object (the answer to a HEAD has no body, so only the status).
 MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
-#: What it answers to `IfNoneMatch` or `IfMatch` where the condition does not hold.
+#: Error codes of an `IfNoneMatch` or `IfMatch` that does not hold.
 CONDITION_FAILED = frozenset({"PreconditionFailed", "412"})
 
 _CREDENTIALS = (
@@ -50,19 +56,25 @@ _OWNERS = {
 }
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507"})
 _PASSING_STATUS = frozenset({408, 409, 425, 429})
-#: Refused because it was damaged on the way, or because two wrote at once: botocore does not resend these.
+#: Requests refused because they were damaged on the way or two clients wrote at once; botocore does not
+#: repeat them.
 _RESEND = frozenset(
     {"BadDigest", "XAmzContentSHA256Mismatch", "ConditionalRequestConflict", "OperationAborted", "409"}
 )
 _BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
-# boto3 shares one session among a process's clients, and making clients of it is not thread-safe.
+#: Bytes of an object that are in memory while it is downloaded.
+_PIECE = 1 << 20
+#: Answers of a server that does not let us list versions, or keeps none.
+_NO_VERSIONS = frozenset({"AccessDenied", "AllAccessDisabled", "403", "MethodNotAllowed", "NotImplemented"})
+
+# boto3 shares one session among the clients of a process, and making clients from it is not thread-safe.
 _making = threading.Lock()
 _T = TypeVar("_T")
 
 
 def make_client(settings: BucketAccess) -> Any:
-    """Return a boto3 S3 client; its credentials come from boto3's own chain.
+    """Return a boto3 S3 client; boto3 finds its credentials in its usual places.
 
     Raises
     ------
@@ -70,9 +82,13 @@ def make_client(settings: BucketAccess) -> Any:
         If the settings or the profile in the environment cannot be used.
     """
     if settings.ca is not None and not settings.ca.is_file():
-        raise EnvironmentFault(f"DARKS_S3_CA names {settings.ca}: there is no such file; correct it")
+        raise EnvironmentFault(
+            f"DARKS_S3_CA names {settings.ca}: there is no such file; correct it",
+            where=settings.ca,
+            setting="DARKS_S3_CA",
+        )
     path_style = settings.path_style if settings.path_style is not None else bool(settings.endpoint)
-    # Left to itself it sends checksums as trailers, which many S3 servers do not know; Content-MD5 all do.
+    # By default boto3 sends checksums as trailers, which many S3 servers do not know; all know Content-MD5.
     config = Config(
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
@@ -103,58 +119,73 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
-def fault_of(error: BotoCoreError | ClientError, where: str) -> DarksError:
-    """Return what an error means to whoever used the object or bucket `where`.
+def s3_fault(error: BotoCoreError | ClientError, where: str) -> DarksError:
+    """Return the error to raise for a failure of boto3.
+
+    Parameters
+    ----------
+    error : BotoCoreError or ClientError
+    where : str
+        The object or bucket, for the message.
 
     Returns
     -------
     StoreUnavailable
-        Trying again may help (`NoSpaceLeft`: once there is room).
+        If trying again may help (`NoSpaceLeft`: once there is room).
     EnvironmentFault
-        The owner of the bucket or of the settings must change something.
+        If the owner of the bucket or of the settings must change something.
     """
     if isinstance(error, ClientError):
         code = code_of(error)
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if code in _OWNERS:
-            return EnvironmentFault(f"{where}: {_OWNERS[code]} (S3 answered {code})")
+            return EnvironmentFault(f"{where}: {_OWNERS[code]} (S3 answered {code})", where=where)
         if code in _FULL:
-            return NoSpaceLeft(f"{where}: no space left (S3 answered {code}); make room or raise the quota")
+            return NoSpaceLeft(
+                f"{where}: no space left (S3 answered {code}); make room or raise the quota", where=where
+            )
         if status < 400 or status >= 500 or status in _PASSING_STATUS or code in _RESEND | {"RequestTimeout"}:
             return StoreUnavailable(
                 f"{where}: {error.operation_name} failed, S3 answered {status} {code}; "
-                "if this stays so, look at the store's own logs"
+                "if this stays so, look at the store's own logs",
+                where=where,
             )
         return EnvironmentFault(
             f"{where}: {error.operation_name} was refused, S3 answered {status} {code}; "
-            "the store or its settings do not allow what is needed"
+            "the store or its settings do not allow what is needed",
+            where=where,
         )
     if isinstance(error, (NoCredentialsError, PartialCredentialsError, TokenRetrievalError)):
-        return EnvironmentFault(f"{where}: no credentials were found; {_CREDENTIALS}")
+        return EnvironmentFault(f"{where}: no credentials were found; {_CREDENTIALS}", where=where)
     if isinstance(error, NoRegionError):
-        return EnvironmentFault(f"{where}: no region is known; set DARKS_S3_REGION")
+        return EnvironmentFault(
+            f"{where}: no region is known; set DARKS_S3_REGION", where=where, setting="DARKS_S3_REGION"
+        )
     if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return EnvironmentFault(
-            f"{where}: the server's certificate is not trusted; name its authority's file in DARKS_S3_CA"
+            f"{where}: the server's certificate is not trusted; name its authority's file in DARKS_S3_CA",
+            where=where,
+            setting="DARKS_S3_CA",
         )
     return StoreUnavailable(
-        f"{where}: the store did not answer ({_one_line(error)}); check that it runs and can be reached"
+        f"{where}: the store did not answer ({_one_line(error)}); check that it runs and can be reached",
+        where=where,
     )
 
 
 @contextlib.contextmanager
 def s3_faults(where: str) -> Iterator[None]:
-    """Raise what boto3 raises as the fault it means at `where`, see `fault_of`."""
+    """Raise the errors of boto3 within the context as `s3_fault` gives them."""
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise fault_of(error, where) from error
+        raise s3_fault(error, where) from error
 
 
 def persistently(attempts: int, call: Callable[[], _T]) -> _T:
-    """Return what `call` gives, called again where its request or its answer broke on the way.
+    """Call `call`, again if its request or its answer was damaged on the way, and return its result.
 
-    This is beside botocore's own retries, which know servers that fail but not damaged data.
+    This adds to botocore's own retries, which cover failing servers but not damaged data.
     """
     tries: Retrying = Retrying(
         stop=stop_after_attempt(attempts),
@@ -173,3 +204,102 @@ def _may_pass(error: BaseException) -> bool:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+class ListedObject(NamedTuple):
+    """An object in a listing; `version` is None if the bucket keeps no versions."""
+
+    key: str
+    size: int
+    etag: str
+    version: str | None
+
+
+def fetch(settings: BucketAccess, bucket: str, key: str, version: str | None, path: Path) -> bool:
+    """Download an object to `path`, in pieces; return False if there is no such object.
+
+    Raises
+    ------
+    StoreUnavailable, EnvironmentFault
+        See `s3_fault`; the former also if fewer bytes arrive than were promised.
+    """
+    client, named = make_client(settings), _named(bucket, key, version)
+
+    def download() -> tuple[int, int]:
+        answer = client.get_object(**named)
+        received = 0
+        with path.open("wb") as file:
+            for piece in answer["Body"].iter_chunks(_PIECE):
+                received += file.write(piece)
+        return received, answer["ContentLength"]
+
+    where = _where(settings, bucket, key)
+    with s3_faults(where), store_faults(path.parent):
+        try:
+            received, promised = persistently(settings.attempts, download)
+        except ClientError as error:
+            if code_of(error) in MISSING:
+                return False
+            raise
+    if received != promised:
+        raise StoreUnavailable(f"{where}: {promised} bytes were promised, {received} arrived", where=where)
+    return True
+
+
+def is_there(settings: BucketAccess, bucket: str, key: str, version: str | None) -> bool:
+    """Return whether there is such an object; raises as `fetch` does."""
+    with s3_faults(_where(settings, bucket, key)):
+        try:
+            make_client(settings).head_object(**_named(bucket, key, version))
+        except ClientError as error:
+            if code_of(error) in MISSING:
+                return False
+            raise
+    return True
+
+
+def list_objects(settings: BucketAccess, bucket: str, prefix: str, after: str = "") -> Iterator[ListedObject]:
+    """Yield the objects whose keys begin with `prefix`, in ascending order, a page at a time.
+
+    Only the newest version of an object counts, and a deleted object is not listed. Placeholders of folders
+    (keys that end in a slash) are left out.
+
+    Parameters
+    ----------
+    settings : BucketAccess
+    bucket, prefix : str
+    after : str
+        Only keys after this one.
+
+    Raises
+    ------
+    StoreUnavailable, EnvironmentFault
+        See `s3_fault`.
+    """
+    client, named = make_client(settings), {"Bucket": bucket, "Prefix": prefix}
+    with s3_faults(_where(settings, bucket, prefix)):
+        try:
+            versions = client.get_paginator("list_object_versions")
+            pages = iter(versions.paginate(**named, **({"KeyMarker": after} if after else {})))
+            page = next(pages, None)
+        except ClientError as error:
+            if code_of(error) not in _NO_VERSIONS:
+                raise
+            newest = client.get_paginator("list_objects_v2")
+            pages = iter(newest.paginate(**named, **({"StartAfter": after} if after else {})))
+            page = next(pages, None)
+        while page is not None:
+            for entry in page.get("Versions", page.get("Contents", [])):
+                key, version = entry["Key"], entry.get("VersionId")
+                if key > after and not key.endswith("/") and entry.get("IsLatest", True):
+                    version = None if version in (None, "", "null") else version
+                    yield ListedObject(key, entry["Size"], entry["ETag"].strip('"'), version)
+            page = next(pages, None)
+
+
+def _named(bucket: str, key: str, version: str | None) -> dict[str, Any]:
+    return {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version is not None else {})
+
+
+def _where(settings: BucketAccess, bucket: str, key: str) -> str:
+    return f"s3://{bucket}/{key}" + (f" on {settings.endpoint}" if settings.endpoint else "")

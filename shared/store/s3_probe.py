@@ -1,4 +1,4 @@
-"""What a bucket's server honours of what S3 promises, found out by trying."""
+"""Finds out by trying which of S3's promises a server keeps."""
 
 import hashlib
 import threading
@@ -21,19 +21,19 @@ _REFUSALS = frozenset({"BadDigest", "InvalidDigest", "ConditionalRequestConflict
 
 @dataclass(frozen=True)
 class StoreCapabilities:
-    """What a store was seen to do; none of it is needed, since `S3Store` makes up for what is missing.
+    """What a store can do. None of it is required: `S3Store` makes up for what is missing.
 
     Attributes
     ----------
     conditional_put : bool
-        A put with If-None-Match is refused where there is something.
+        A put with If-None-Match is refused if there is an object.
     atomic : bool
-        Of several such puts at once one succeeded, each time. A race may show that this does not hold,
-        never that it does.
+        Exactly one of several concurrent puts of this kind succeeded, each time. Trying can show that this
+        does not hold, never that it always does.
     content_md5 : bool
-        A body that does not fit its Content-MD5 is refused.
+        A body that does not match its Content-MD5 is refused.
     ranged_reads : bool
-        A part of an object can be fetched.
+        A part of an object can be read.
     """
 
     conditional_put: bool
@@ -42,19 +42,19 @@ class StoreCapabilities:
     ranged_reads: bool
 
     def __str__(self) -> str:
-        def said(holds: bool) -> str:
+        def answer(holds: bool) -> str:
             return "yes" if holds else "no"
 
         return (
-            f"If-None-Match {said(self.conditional_put)}, atomic {said(self.atomic)}, "
-            f"Content-MD5 {said(self.content_md5)}, ranged reads {said(self.ranged_reads)}"
+            f"If-None-Match {answer(self.conditional_put)}, atomic {answer(self.atomic)}, "
+            f"Content-MD5 {answer(self.content_md5)}, ranged reads {answer(self.ranged_reads)}"
         )
 
 
 def probe(store: S3Store) -> StoreCapabilities:
-    """Find out what a store honours, and remove what that took.
+    """Find out what a store can do, and remove the objects written for that.
 
-    Also the first test that the bucket is there and may be written, read, listed and emptied.
+    This is also the first test that the bucket exists and may be written, read, listed and emptied.
 
     Parameters
     ----------
@@ -69,13 +69,13 @@ def probe(store: S3Store) -> StoreCapabilities:
     """
     folder = f"{PROBE}/{uuid4().hex}"
     try:
-        return _tried(store, folder)
+        return _try_all(store, folder)
     finally:
         for key in list(store.list(f"{folder}/")):
             store.delete(key)
 
 
-def _tried(store: S3Store, folder: str) -> StoreCapabilities:
+def _try_all(store: S3Store, folder: str) -> StoreCapabilities:
     body = hashlib.sha256(folder.encode()).digest() * 4096
     store.put(f"{folder}/object", body)
 
@@ -98,7 +98,7 @@ def _tried(store: S3Store, folder: str) -> StoreCapabilities:
 
 
 def _winners(put: Callable[[], Any]) -> int:
-    """Return how many of several at once were told that they wrote."""
+    """Return how many of several concurrent writers were told that they wrote."""
     start = threading.Barrier(_WRITERS)
 
     def write(_: int) -> bool:

@@ -1,4 +1,4 @@
-"""Scratch folders that outlive nobody: each belongs to a process, and dies with it or soon after."""
+"""Scratch folders: each belongs to one process, and is removed when the process ends or soon after."""
 
 import contextlib
 import fcntl
@@ -14,14 +14,14 @@ _ALIVE = "alive"
 class ScratchFolders:
     """The scratch folders of every process that uses one store.
 
-    A folder's owner holds a lock on its file ``alive``. The operating system lets go of it when the
-    owner ends, however it ends, so a lock that can be taken means a folder that nobody uses; a pid
-    would not say that, since pids are used again.
+    The owner of a folder holds a lock on the file ``alive`` in it. The operating system releases the lock
+    when the owner ends, in whatever way, so a lock that can be taken means that nobody uses the folder. A
+    pid would not tell, because pids are reused.
 
     Parameters
     ----------
     folder : Path
-        Where they all lie; made when the first one is.
+        Where all of them lie; created with the first one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +31,7 @@ class ScratchFolders:
         self._owner = 0
 
     def own(self) -> Path:
-        """Return this process's folder, made at the first call."""
+        """Return this process's folder, which is created at the first call."""
         if self._own is None or self._owner != os.getpid():
             self.folder.mkdir(parents=True, exist_ok=True)
             # Under the common lock, no sweep sees the folder before its own lock is held.
@@ -52,7 +52,7 @@ class ScratchFolders:
         self._own, self._alive = None, -1
 
     def sweep(self) -> None:
-        """Remove the folders of processes that are gone."""
+        """Remove the folders of processes that have ended."""
         if not self.folder.is_dir():
             return
         with self.locked():

@@ -1,4 +1,4 @@
-"""The Broker of `shared.broker.base` over RabbitMQ."""
+"""The broker of `shared.broker.base` over RabbitMQ: consumers, publishing with confirms, and dead letters."""
 
 import threading
 from typing import Any
@@ -10,16 +10,16 @@ from shared.broker.rabbitmq import wire
 from shared.broker.rabbitmq.consumer import RabbitConsumer
 from shared.broker.rabbitmq.dead_letters import DeadLetterQueues
 from shared.broker.rabbitmq.publisher import Publisher
-from shared.broker.rabbitmq.settings import BrokerSettings, broker_settings
+from shared.contracts.messages import Envelope
+from shared.contracts.routing import BINDINGS, EXCHANGE, INFORMATIONAL
 from shared.errors import PublishFailed
-from shared.messages import Envelope
-from shared.topology import BINDINGS, EXCHANGE, INFORMATIONAL
+from shared.settings.broker import BrokerSettings, broker_settings
 
 
 class RabbitBroker:
     """A `shared.broker.base.Broker`; any thread may use it, and each consumer has its own connection.
 
-    Its exchanges and queues are made by `shared.broker.rabbitmq.topology.apply`, not here.
+    Its exchanges and queues must exist: `shared.broker.rabbitmq.topology.apply` makes them.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ class RabbitBroker:
 
     @property
     def attached(self) -> bool:
-        """Whether there is a consumer, and the broker has each of them."""
+        """Whether there are consumers, all of them registered with the broker."""
         with self._guard:
             open_ones = [consumer for consumer in self._consumers if not consumer.closed]
             return bool(open_ones) and all(consumer.attached for consumer in open_ones)
 
     def consume(self, queue: str, prefetch: int = 1) -> RabbitConsumer:
-        """Attach a consumer. A broker that is away is waited for by `poll`.
+        """Attach a consumer; if the broker is unreachable, `poll` goes on trying.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class RabbitBroker:
             If the broker refuses the first consumer: wrong password, no such virtual host or queue.
         """
         consumer = RabbitConsumer(self.settings, self._publisher, queue, prefetch)
-        # Later on a refusal may be a broker in the middle of its restart.
+        # Once a consumer was attached, a refusal may come from a broker in the middle of a restart.
         consumer.attach(patient=self._was_attached)
         with self._guard:
             self._was_attached = self._was_attached or consumer.attached
@@ -59,7 +59,7 @@ class RabbitBroker:
         return consumer
 
     def publish(self, message: Envelope, delay: float = 0.0) -> None:
-        """Publish and wait for the confirm; `PublishFailed` without one."""
+        """Publish and wait for the confirm; raise `PublishFailed` without one."""
         self._publish(message.schema_name, message.encode(), wire.properties_of(message), delay)
 
     def publish_body(self, routing_key: str, body: bytes, delay: float = 0.0) -> None:
@@ -67,20 +67,20 @@ class RabbitBroker:
         self._publish(routing_key, body, pika.BasicProperties(delivery_mode=2), delay)
 
     def dead_letters(self, queue: str) -> list[DeadLetter]:
-        """Return what was given up on `queue`, oldest first. They stay there.
+        """Return the dead letters of `queue`, oldest first; they stay there.
 
         Raises
         ------
         TransientError
-            If the broker cannot be reached, or another command reads its dead letters.
+            If the broker cannot be reached, or another command is reading its dead letters.
         EnvironmentFault
-            If it refuses, or the queue is not there.
+            If the broker refuses, or the queue does not exist.
         """
         with DeadLetterQueues(self.settings) as queues:
             return [stored.letter for stored in queues.letters(queue)]
 
     def close(self) -> None:
-        """Let go of every connection; nothing can be published any more."""
+        """Close every connection; nothing can be published any more."""
         with self._guard:
             self._closed = True
             consumers, self._consumers = self._consumers, []
@@ -90,17 +90,22 @@ class RabbitBroker:
 
     def _publish(self, routing_key: str, body: bytes, properties: Any, delay: float) -> None:
         if self._closed:
-            raise PublishFailed(f"{routing_key} was not published: the connection to the broker is closed")
+            raise PublishFailed(
+                f"{routing_key} was not published: the connection to the broker is closed",
+                keyword=routing_key,
+            )
         queues = [queue for queue, keys in BINDINGS.items() if routing_key in keys]
         if delay > wire.LONGEST_DELAY:
             raise PublishFailed(
                 f"{routing_key} was not published: a message can wait {wire.LONGEST_DELAY:.0f} s at most, "
-                f"not {delay:.0f}; shorten the delay"
+                f"not {delay:.0f}; shorten the delay",
+                keyword=routing_key,
             )
         if not queues and routing_key not in INFORMATIONAL:
             raise PublishFailed(
                 f"{routing_key} was not published: no queue is bound to it; "
-                "add it to BINDINGS in shared/topology.py"
+                "add it to STAGES in shared/contracts/routing.py",
+                keyword=routing_key,
             )
         if delay > 0 and queues:
             for queue in queues:

@@ -1,41 +1,50 @@
-"""How a connection is made, and what one says when it cannot be."""
+"""Connections to RabbitMQ: how one is made, on which node, with which certificates, and what its errors mean.
+
+`Session` is the connection of a command that runs and ends; workers have their own, in `consumer` and
+`publisher`. `describe_connection_error` turns every error of pika's into one line that says what to do.
+"""
 
 import logging
 import os
 import random
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import (
     AMQPError,
     AMQPHeartbeatTimeout,
     AuthenticationError,
     ChannelClosedByBroker,
+    ChannelError,
     ConnectionBlockedTimeout,
     ConnectionClosedByBroker,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
 
-from shared.broker.rabbitmq.settings import BrokerSettings
 from shared.errors import EnvironmentFault, TransientError
+from shared.settings.broker import BrokerSettings
 
-#: What any use of a connection may raise.
-CONNECTION_ERRORS = (AMQPError, OSError)
+#: What any use of a connection may raise. What pika's connectors raise, such as for a broker that takes the
+#: connection and then says nothing, is no AMQPError.
+CONNECTION_ERRORS = (AMQPError, AMQPConnectorException, ChannelError, OSError)
 
 _ACCESS_REFUSED = 403
 _NOT_FOUND = 404
 _NOT_ALLOWED = 530
 _LONGEST_WAIT = 30.0
 
-# pika logs each failed attempt as a dozen lines and tracebacks; it is said here once, in one.
+# pika logs each failed attempt in a dozen lines with tracebacks; we log it once, in one line.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 class ConsumerCancelled(ConnectionError):
-    """The broker took a consumer off its queue; its channel stands."""
+    """The broker cancelled a consumer; its channel is still open."""
 
 
 def parameters(settings: BrokerSettings, role: str) -> Any:
@@ -44,7 +53,7 @@ def parameters(settings: BrokerSettings, role: str) -> Any:
     Parameters
     ----------
     role : str
-        What the connection is for, as the broker's operator sees it (``"consume ingest"``).
+        What the connection is for, as shown to the broker's operator, such as ``"consume ingest"``.
 
     Raises
     ------
@@ -60,7 +69,8 @@ def parameters(settings: BrokerSettings, role: str) -> Any:
         if settings.scheme == "amqps"
         else None,
         heartbeat=settings.heartbeat,
-        # A peer that takes the connection and says nothing must not hold a worker from its job for long.
+        # A peer that accepts the connection and then stays silent must not keep a worker from its job for
+        # long.
         socket_timeout=5.0,
         stack_timeout=10.0,
         client_properties={
@@ -70,14 +80,14 @@ def parameters(settings: BrokerSettings, role: str) -> Any:
 
 
 def connect(settings: BrokerSettings, role: str) -> Any:
-    """Return a blocking connection to the first node of the cluster that takes it.
+    """Return a blocking connection to the first node of the cluster that accepts one.
 
     Raises
     ------
     EnvironmentFault
         If a node refuses, or the password or a certificate cannot be read.
     TransientError
-        If no node can be reached; each is named.
+        If no node can be reached; the message names each.
     """
     faults = []
     for node in settings.each_node():
@@ -85,13 +95,14 @@ def connect(settings: BrokerSettings, role: str) -> Any:
             return pika.BlockingConnection(parameters(node, role))
         except CONNECTION_ERRORS as error:
             if is_refusal(error):
-                raise EnvironmentFault(describe(error, node)) from None
-            faults.append(describe(error, node))
-    raise TransientError("; ".join(faults))
+                raise EnvironmentFault(describe_connection_error(error, node), where=node.where) from None
+            faults.append(describe_connection_error(error, node))
+    nodes = ", ".join(node.where for node in settings.each_node())
+    raise TransientError("; ".join(faults), where=nodes)
 
 
 class Nodes:
-    """The nodes of a cluster in turn, beginning with the URL's: after a loss the next one is tried.
+    """The nodes of a cluster in turn, beginning with that of the URL; after a loss the next one is tried.
 
     Parameters
     ----------
@@ -113,7 +124,7 @@ class Nodes:
 
 
 def tls_context(settings: BrokerSettings) -> ssl.SSLContext:
-    """Return what verifies the broker's certificate, with the client's own where there is one.
+    """Return the TLS context that verifies the broker's certificate, with the client's own if it has one.
 
     Raises
     ------
@@ -133,8 +144,8 @@ def tls_context(settings: BrokerSettings) -> ssl.SSLContext:
     return context
 
 
-def describe(error: BaseException, settings: BrokerSettings) -> str:
-    """Say in one line what is wrong with a connection, and what to do. Never holds a password."""
+def describe_connection_error(error: BaseException, settings: BrokerSettings) -> str:
+    """Return one line that says what is wrong with a connection and what to do; never the password."""
     cause = _root(error)
     if (
         isinstance(cause, (AuthenticationError, ProbableAuthenticationError))
@@ -163,18 +174,18 @@ def describe(error: BaseException, settings: BrokerSettings) -> str:
         )
     if isinstance(cause, ConsumerCancelled):
         return (
-            f"the broker at {settings.where} cancelled the consumer: its queue is gone, or (from RabbitMQ "
-            "4.3 on) an ack took longer than the broker's consumer_timeout"
+            f"the broker at {settings.where} cancelled the consumer: its queue was deleted, or (from "
+            "RabbitMQ 4.3 on) an ack took longer than the broker's consumer_timeout"
         )
     if isinstance(cause, AMQPHeartbeatTimeout):
-        return f"the broker at {settings.where} gave no sign for {settings.heartbeat} s"
+        return f"the broker at {settings.where} sent no heartbeat for {settings.heartbeat} s"
     if isinstance(cause, ConnectionBlockedTimeout):
         return f"the broker at {settings.where} blocks publishers (short of memory or disk)"
     return f"the broker at {settings.where} cannot be reached: {_one_line(cause)}"
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return True if the broker was reached and said no: its owner must act, waiting does not help."""
+    """Return True if the broker was reached and refused: its owner must act, waiting does not help."""
     cause = _root(error)
     if isinstance(cause, (AuthenticationError, ProbableAuthenticationError, ProbableAccessDeniedError)):
         return True
@@ -186,9 +197,9 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def backoff(attempt: int) -> float:
-    """Return the seconds before the next attempt to connect (0 for the first one after a loss).
+    """Return the seconds to wait before the next attempt to connect; `attempt` counts from 0 after a loss.
 
-    Jittered, so that a broker that comes back is not met by all workers at once.
+    They are jittered, so that not all workers connect at once when a broker comes back.
     """
     return random.uniform(0.5, 1.0) * min(_LONGEST_WAIT, 0.1 * 2.0 ** min(attempt, 20))
 
@@ -200,7 +211,7 @@ def _code(error: BaseException) -> int | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return what pika's connectors wrapped."""
+    """Return the error that pika's connectors wrapped."""
     while True:
         inner = getattr(error, "exceptions", None) or getattr(error, "exception", None)
         if inner is None and error.args and isinstance(error.args[0], BaseException):
@@ -220,3 +231,64 @@ def _one_line(error: object) -> str:
     else:
         text = str(error)
     return " ".join(text.split())[:300]
+
+
+class Session(AbstractContextManager["Session", None]):
+    """One connection with one channel, for one thread. It is not made again after a loss.
+
+    Parameters
+    ----------
+    settings : BrokerSettings
+    role : str
+        What it is for, as shown to the broker's operator.
+
+    Raises
+    ------
+    TransientError
+        If the broker cannot be reached. Every use of a lost connection raises it, too.
+    EnvironmentFault
+        If the broker refuses: wrong password, no such virtual host, or (when used) no such queue.
+    """
+
+    def __init__(self, settings: BrokerSettings, role: str) -> None:
+        self._settings = settings
+        self._connection = connect(settings, role)
+        with self._as_our_errors():
+            #: pika's own channel, for callers that need to see pika's exceptions.
+            self.channel: Any = self._connection.channel()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the channel can still be used, as far as is known."""
+        return bool(self.channel.is_open)
+
+    def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the channel, such as ``queue_declare``, and return its result."""
+        with self._as_our_errors():
+            return getattr(self.channel, method)(*arguments, **options)
+
+    def ready(self, queue: str) -> int:
+        """Return the number of messages that wait in `queue`."""
+        return int(self.ask("queue_declare", queue, passive=True).method.message_count)
+
+    def rest(self, seconds: float) -> None:
+        """Wait, answering the broker's heartbeats meanwhile."""
+        with self._as_our_errors():
+            self._connection.sleep(seconds)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; whatever was not acked returns to its queue."""
+        if self._connection.is_open:
+            with self._as_our_errors():
+                self._connection.close()
+
+    @contextmanager
+    def _as_our_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except CONNECTION_ERRORS as error:
+            kind = EnvironmentFault if is_refusal(error) else TransientError
+            raise kind(describe_connection_error(error, self._settings), where=self._settings.where) from None

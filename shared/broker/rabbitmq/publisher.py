@@ -1,9 +1,9 @@
-"""Publish and wait for the confirm, for a bounded time.
+"""Publishes messages and waits for the broker's confirm, for a bounded time.
 
-The connection lives in a thread of its own, so that its heartbeats go on between publishes, and so
-that a broker that neither confirms nor refuses (short of memory, without a majority) cannot hold the
-caller longer than it may wait. It is apart from the consumers' connections: a broker that blocks
-publishers reads nothing more from their connection, and acks must still come through.
+The connection has a thread of its own, so that heartbeats go on between publishes, and so that a broker that
+neither confirms nor refuses (short of memory, without a majority) cannot hold the caller longer than it is
+willing to wait. It is separate from the consumers' connections: a broker that blocks publishers stops reading
+from their connection, and acks must still get through.
 """
 
 import functools
@@ -14,10 +14,16 @@ from typing import Any
 
 import pika
 
-from shared.broker.rabbitmq.connection import Nodes, backoff, describe, is_refusal, parameters
-from shared.broker.rabbitmq.settings import BrokerSettings
+from shared.broker.rabbitmq.connection import (
+    Nodes,
+    backoff,
+    describe_connection_error,
+    is_refusal,
+    parameters,
+)
 from shared.broker.rabbitmq.wire import Publication
 from shared.errors import PublishFailed
+from shared.settings.broker import BrokerSettings
 
 
 class Publisher:
@@ -36,18 +42,19 @@ class Publisher:
         self._closed = threading.Event()
 
     def publish(self, publication: Publication, timeout: float | None = None) -> None:
-        """Publish and wait for the confirm; after a loss or a refusal connect anew, and repeat.
+        """Publish and wait for the confirm; after a loss or a refusal, connect again and repeat.
 
         Parameters
         ----------
+        publication : Publication
         timeout : float, optional
             Seconds to wait in all; by default those of the settings.
 
         Raises
         ------
         PublishFailed
-            If it was unroutable where it must not be, or not confirmed in time; at once if the broker
-            was reached and has no such user, virtual host or exchange.
+            If the message could not be routed although it must be, or was not confirmed in time. At once if
+            the broker was reached and knows no such user, virtual host or exchange.
         """
         deadline = time.monotonic() + (timeout if timeout is not None else self._timeout)
         if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -58,7 +65,7 @@ class Publisher:
             self._turn.release()
 
     def close(self) -> None:
-        """Let go of the connection; nothing can be published any more."""
+        """Close the connection; nothing can be published any more."""
         self._closed.set()
         with self._turn:
             self._drop()
@@ -92,7 +99,7 @@ class Publisher:
         return f"the broker at {self._nodes.current.where} cannot be reached: it did not answer in time"
 
     def _give_up_link(self) -> None:
-        """Close the connection; the next node has its turn."""
+        """Close the connection; the next node is tried next."""
         self._drop()
         self._nodes.go_on()
 
@@ -102,14 +109,18 @@ class Publisher:
             self._link = None
 
     def _failed(self, publication: Publication, reason: str) -> PublishFailed:
-        return PublishFailed(f"{publication.what} was not published: {reason}")
+        return PublishFailed(
+            f"{publication.what} was not published: {reason}",
+            where=self._nodes.current.where,
+            keyword=publication.routing_key,
+        )
 
 
 class _Outcome:
-    """What became of one publication; filled by the connection's thread.
+    """What became of one publication; filled in by the connection's thread.
 
-    `final` says that repeating it cannot help; `refused` that the broker said no, which it may not do on
-    another channel: after the loss of a queue's leader a channel of RabbitMQ 3.10 refuses for ever.
+    `final` means that repeating it cannot help. `refused` means that the broker refused it, which it may not
+    do on another channel: after the loss of a queue's leader, a channel of RabbitMQ 3.10 refuses for ever.
     """
 
     def __init__(self, publication: Publication) -> None:
@@ -138,7 +149,7 @@ class _Link:
         self._settings = settings
         self._guard = threading.Lock()
         self._current: _Outcome | None = None
-        # Counts what the channel published, as the broker does in its confirms.
+        # Number of messages published on the channel: the broker counts them so in its confirms.
         self._number = 0
         self._current_number = 0
         self._channel: Any = None
@@ -147,7 +158,7 @@ class _Link:
         self._end_reason = ""
         self._end_final = False
         self.ended = False
-        #: It takes messages and does not confirm them: another node may be better off.
+        #: Whether it accepts messages without confirming them: another node may work better.
         self.is_stuck = False
         self._connection: Any = pika.SelectConnection(
             parameters(settings, "publish"),
@@ -161,7 +172,7 @@ class _Link:
         self._thread.start()
 
     def publish(self, publication: Publication, deadline: float) -> _Outcome:
-        """Hand it to the connection's thread; return when the broker answered or at `deadline`."""
+        """Hand it to the connection's thread; return once the broker has answered, or at `deadline`."""
         outcome = _Outcome(publication)
         with self._guard:
             if self.ended:
@@ -178,7 +189,7 @@ class _Link:
         return outcome
 
     def close(self) -> None:
-        """Close the connection; if the broker does not answer to that, let go of it all the same."""
+        """Close the connection; drop it if the broker does not answer."""
         for how in (self._close, self._connection.ioloop.stop):
             if self._thread.is_alive():
                 self._in_thread(how)
@@ -190,7 +201,7 @@ class _Link:
             return ""
         if self._blocked:
             return f"the broker at {where} blocks publishers: {self._blocked}; free its memory or disk"
-        return f"the broker at {where} did not confirm it in time; look whether its queues have a majority"
+        return f"the broker at {where} did not confirm it in time; check whether its queues have a majority"
 
     def _run(self) -> None:
         try:
@@ -204,16 +215,20 @@ class _Link:
 
     def _send(self) -> None:
         outcome, channel = self._current, self._channel
-        # Until the channel is open and the broker takes messages it waits, and is sent then.
+        # It is sent once the channel is open and the broker takes messages.
         if outcome is None or outcome.sent or self._blocked or channel is None or not channel.is_open:
             return
-        said = outcome.publication
+        message = outcome.publication
         outcome.sent = True
         self._returned = ""
         self._number += 1
         self._current_number = self._number
         channel.basic_publish(
-            said.exchange, said.routing_key, said.body, said.properties, mandatory=said.mandatory
+            message.exchange,
+            message.routing_key,
+            message.body,
+            message.properties,
+            mandatory=message.mandatory,
         )
 
     def _close(self) -> None:
@@ -245,7 +260,7 @@ class _Link:
     def _on_confirm(self, frame: Any) -> None:
         outcome = self._current
         if outcome is None or not outcome.sent or not self._is_meant(frame.method):
-            # Of a message whose publisher no longer waits.
+            # It belongs to a message whose publisher no longer waits.
             self._returned = ""
             return
         if isinstance(frame.method, pika.spec.Basic.Nack):
@@ -267,13 +282,13 @@ class _Link:
         self._send()
 
     def _on_channel_closed(self, _channel: Any, error: BaseException) -> None:
-        self._finish(describe(error, self._settings), final=is_refusal(error))
+        self._finish(describe_connection_error(error, self._settings), final=is_refusal(error))
         if self._connection.is_open:
             self._connection.close()
 
     def _on_end(self, connection: Any, error: Any) -> None:
         fault = error if isinstance(error, BaseException) else ConnectionError(str(error))
-        self._finish(describe(fault, self._settings), final=is_refusal(fault))
+        self._finish(describe_connection_error(fault, self._settings), final=is_refusal(fault))
         connection.ioloop.stop()
 
     def _finish(self, reason: str, final: bool) -> None:

@@ -1,7 +1,7 @@
-"""The contracts as others read them: JSON Schemas of the messages, and an AsyncAPI document.
+"""The messages as other programs read them: JSON Schemas and an AsyncAPI document.
 
-Made from the models, and checked in: ``python -m shared.contracts deploy/schemas`` makes them anew, and a
-test holds what is checked in to the models.
+They are generated from the models and checked in: ``python -m shared.contracts.schemas deploy/schemas``
+writes them again, and a test compares the checked-in files with the models.
 """
 
 import json
@@ -9,21 +9,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shared.messages import SCHEMAS, VERSION, Envelope
-from shared.topology import BINDINGS, EXCHANGE, SENDS
+from shared.contracts.messages import SCHEMAS, VERSION, Envelope
+from shared.contracts.routing import BINDINGS, EXCHANGE, SENDS
 
 ASYNCAPI = "asyncapi.json"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def files() -> dict[str, str]:
-    """Return every generated file's text by its name."""
-    documents = {file_name(name): message_schema(name) for name in SCHEMAS}
+    """Return the text of every generated file by its name."""
+    documents = {schema_file_name(name): message_schema(name) for name in SCHEMAS}
     documents[ASYNCAPI] = asyncapi()
-    return {name: json.dumps(one, indent=1, ensure_ascii=False) + "\n" for name, one in documents.items()}
+    return {
+        name: json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        for name, document in documents.items()
+    }
 
 
-def file_name(message: str) -> str:
+def schema_file_name(message: str) -> str:
     """Return the name of a message's schema file."""
     return f"{message}-{VERSION}.schema.json"
 
@@ -34,7 +37,7 @@ def message_schema(name: str) -> dict[str, Any]:
     Parameters
     ----------
     name : str
-        A schema's name, one of `shared.messages.SCHEMAS`.
+        A schema's name, one of `shared.contracts.messages.SCHEMAS`.
     """
     envelope = Envelope.model_json_schema(by_alias=True)
     data = SCHEMAS[name].model_json_schema()
@@ -42,7 +45,7 @@ def message_schema(name: str) -> dict[str, Any]:
     properties = envelope["properties"]
     properties["schema"] = {"const": name}
     major = VERSION.split(".")[0]
-    # A reader takes every minor version of the major one it knows.
+    # A reader accepts every minor version of the major version that it knows.
     properties["version"] = {"type": "string", "pattern": rf"^{major}(\.|$)", "examples": [VERSION]}
     properties["data"] = data
     return {
@@ -57,7 +60,7 @@ def message_schema(name: str) -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """Return the AsyncAPI 3 document: a channel a routing key, the operations of each service."""
+    """Return the AsyncAPI 3 document: one channel per routing key, and the operations of each service."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -89,7 +92,7 @@ def asyncapi() -> dict[str, Any]:
                         "description": "Shared by every message that one announcement led to",
                         "location": "$message.payload#/correlation_id",
                     },
-                    "payload": {"$ref": f"./{file_name(name)}"},
+                    "payload": {"$ref": f"./{schema_file_name(name)}"},
                 }
                 for name, model in SCHEMAS.items()
             }
@@ -115,7 +118,7 @@ def _line(model: type) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
-def write(folder: Path) -> None:
+def write_schemas(folder: Path) -> None:
     """Write every generated file into `folder`, and remove schemas of messages that are no more."""
     folder.mkdir(parents=True, exist_ok=True)
     made = files()
@@ -128,5 +131,5 @@ def write(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m shared.contracts FOLDER")
-    write(Path(sys.argv[1]))
+        raise SystemExit("usage: python -m shared.contracts.schemas FOLDER")
+    write_schemas(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""What a store holds, read from its manifests as typed products."""

@@ -1,0 +1,1 @@
+"""Messages, S3 event notifications, routing, and the schemas made from them."""

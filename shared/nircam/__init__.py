@@ -1,0 +1,1 @@
+"""NIRCam: detectors, configuration keys, geometry, exposure ids."""

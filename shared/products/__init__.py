@@ -1,0 +1,1 @@
+"""What the manifest of each kind of product carries."""

@@ -1,0 +1,1 @@
+"""Ramps and cubes on disk or in a bucket, read a window at a time."""

@@ -1,0 +1,1 @@
+"""Medians, robust spread, running moments, trends and verdicts; no input or output."""
