@@ -1,6 +1,8 @@
 """`python -m services.ingest`: ingest as a service."""
 
-from shared.service import main
+import sys
+
+from shared.runtime.service import program
 
 if __name__ == "__main__":
-    raise SystemExit(main("ingest", "services.ingest.handler:handle"))
+    raise SystemExit(program("ingest", sys.argv[1:]))

@@ -1,6 +1,9 @@
-"""What an exposure's product depends on besides its bytes: steps, references, settings, versions."""
+"""The calibration plan: what a ramp depends on besides the bytes of its exposure.
 
-import os
+That is the steps that are run, the reference files, the settings and the versions of the software; together
+with the bytes they give the product key of the ramp.
+"""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -8,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from services.ingest import references
-from shared.settings import StageSettings
+from services.ingest.adapted import parameters_today
+from services.ingest.step_parameters import DEFAULTS, check_step_parameters
+from shared.products.ramp import NO_CONTEXT
+from shared.settings.stage import StageSettings
 
-ALGORITHM_VERSION = "1"
-#: Stands for the CRDS context where no step asked for a reference file.
-NO_CONTEXT = "none"
+ALGORITHM_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,13 @@ class Plan:
     Attributes
     ----------
     steps : tuple of str
-        Those that are run.
+        The steps that are run, in order.
     overrides : dict of str to Path
-        Reference files by type in place of CRDS's choice, as far as they are used.
+        Reference files that are used in place of those that CRDS selects, by type.
     digests : dict of str to str
-        sha256 of each of them; the references that CRDS chooses are named by its context.
+        sha256 of each override. The references that CRDS selects are identified by its context.
     parameters, versions : dict
-        Of the product.
+        Of the ramp's manifest.
     """
 
     steps: tuple[str, ...]
@@ -38,6 +42,12 @@ class Plan:
     versions: dict[str, str]
 
     @property
+    def step_parameters(self) -> dict[str, dict[str, Any]]:
+        """Parameters that differ from jwst's defaults because somebody gave them, by step."""
+        given = self.parameters["step_parameters"]
+        return {} if given == DEFAULTS else given
+
+    @property
     def context(self) -> str:
         """The CRDS context, or `NO_CONTEXT`."""
         return self.versions["crds_context"]
@@ -45,9 +55,17 @@ class Plan:
     def made(
         self, parameters: Mapping[str, Any], versions: Mapping[str, str], digests: Mapping[str, str]
     ) -> bool:
-        """Say whether a ramp with these was made by this plan, whatever state was carried into it.
+        """Return whether a ramp with this manifest was made by this plan, whatever state it started with.
 
-        An earlier exposure's state may have come since; a ramp that stands is not made again for it.
+        The persistence state of an earlier exposure may have arrived since; an existing ramp is not made
+        again for it.
+
+        Parameters
+        ----------
+        parameters, versions : mapping
+            Of the ramp's manifest.
+        digests : mapping of str to str
+            sha256 of its reference overrides, by type.
         """
         return (
             dict(parameters) == self.parameters
@@ -56,7 +74,12 @@ class Plan:
         )
 
 
-def plan_for(steps: Sequence[str], settings: StageSettings, persistence_done: bool) -> Plan:
+def plan_for(
+    steps: Sequence[str],
+    settings: StageSettings,
+    persistence_done: bool,
+    adapted: Mapping[str, Any] | None = None,
+) -> Plan:
     """Return the plan for an exposure that still needs `steps`.
 
     Parameters
@@ -64,16 +87,19 @@ def plan_for(steps: Sequence[str], settings: StageSettings, persistence_done: bo
     steps : sequence of str
     settings : StageSettings
     persistence_done : bool
-        True if the input has persistence behind it, so that no setting of it counts.
+        Whether the persistence step was run on the input already, so that its settings do not matter.
+    adapted : mapping, optional
+        What is changed in the exposure before, see `services.ingest.adapted`.
 
     Raises
     ------
     EnvironmentFault
-        If an override cannot be read, or CRDS is needed and not set up.
+        If an override cannot be read, a parameter of a step is none, or CRDS is needed and is not set up.
     """
     types = references.types_for(steps)
-    # The gain is also a fact of the product, whichever steps are run.
+    # The gain is recorded with the ramp, whichever steps are run.
     digests = references.override_digests(settings.overrides, [*types, "gain"])
+    given = check_step_parameters(settings.steps)
     return Plan(
         steps=tuple(steps),
         overrides={reftype: settings.overrides[reftype] for reftype in digests},
@@ -81,7 +107,8 @@ def plan_for(steps: Sequence[str], settings: StageSettings, persistence_done: bo
         parameters={
             "steps": list(steps),
             "persistence_time": None if persistence_done else settings.persistence_time,
-            "step_parameters": _step_parameters(),
+            "step_parameters": {step: given[step] for step in steps if step in given} or DEFAULTS,
+            **(adapted or {}),
         },
         versions={
             "algorithm": ALGORITHM_VERSION,
@@ -93,10 +120,10 @@ def plan_for(steps: Sequence[str], settings: StageSettings, persistence_done: bo
 
 
 def plan_like(parameters: Mapping[str, Any], settings: StageSettings) -> Plan:
-    """Return how an exposure that was made with `parameters` would be calibrated now."""
-    return plan_for(parameters["steps"], settings, persistence_done=parameters["persistence_time"] is None)
-
-
-def _step_parameters() -> str:
-    disabled = os.environ.get("STPIPE_DISABLE_CRDS_STEPPARS", "").strip().lower() in ("true", "t", "1", "yes")
-    return "jwst's defaults" if disabled else "CRDS"
+    """Return the plan by which a ramp made with `parameters` would be made today."""
+    return plan_for(
+        parameters["steps"],
+        settings,
+        persistence_done=parameters["persistence_time"] is None,
+        adapted=parameters_today(parameters, settings),
+    )

@@ -1,4 +1,4 @@
-"""Reads from an exposure's file what the checks need, window by window."""
+"""Reads what the checks need from an exposure's file, in windows of bounded memory."""
 
 import warnings
 from collections.abc import Mapping
@@ -10,51 +10,51 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
-from services.ingest.checks import Evidence, NotFinite
+from services.ingest.checks import ExposureProbe, NotFinite
+from services.ingest.file_sums import FileSums
 from shared.errors import BadInput
-from shared.ramps import Ramp
-from shared.sources import FileReader
+from shared.nircam.dq import UNUSABLE_GROUP_FLAGS, PixelFlag
+from shared.ramps.ramp import Ramp
+from shared.store.sources import FileReader
 
 #: Values of SCI in memory at once.
 _WINDOW = 8 * 1024 * 1024
-#: GROUPDQ values (jwst.datamodels.dqflags.group).
-DO_NOT_USE = 1
-SATURATED = 2
 
 
 def open_exposure(
     path: Path,
-    sha256: str | None = None,
+    sums: FileSums | None = None,
     announced_size: int | None = None,
     announced_sha256: str | None = None,
-) -> tuple[Evidence, Ramp | None]:
-    """Read a file's headers.
+) -> tuple[ExposureProbe, Ramp | None]:
+    """Open an exposure's file and read its headers.
 
     Parameters
     ----------
     path : Path
-    sha256 : str, optional
-        Of its bytes, where the caller has it.
+    sums : FileSums, optional
+        Of the file, if the caller has read them.
     announced_size, announced_sha256 : optional
-        What its announcement says.
+        As announced.
 
     Returns
     -------
-    evidence : Evidence
+    probe : ExposureProbe
     ramp : Ramp or None
-        Open, the caller closes it; None where the file is no whole FITS file, and `evidence` says why.
+        The caller closes it; None if the file is not a whole FITS file, see `ExposureProbe.fault`.
 
     Raises
     ------
     BadInput
-        If there is no such file, or it cannot be read (check ``"file"``).
+        If the file does not exist or cannot be read (check ``"file"``).
     """
     where = path.name
     reader = FileReader(path)
-    said: dict[str, Any] = {
+    known: dict[str, Any] = {
         "where": where,
         "size": reader.size,
-        "sha256": sha256,
+        "sha256": sums.sha256 if sums is not None else None,
+        "sums": sums,
         "announced_size": announced_size,
         "announced_sha256": announced_sha256,
     }
@@ -68,17 +68,17 @@ def open_exposure(
             reader.close()
         if compressed:
             fault = BadInput("FITS", f"{where}: is gzip-compressed, not FITS; gunzip it first")
-        primary, shapes = ({}, {}) if compressed else _what_is_left(path)
-        return Evidence(primary=primary, shapes=shapes, fault=fault, **said), None
+        primary, shapes = ({}, {}) if compressed else _readable_part(path)
+        return ExposureProbe(primary=primary, shapes=shapes, fault=fault, **known), None
     except BaseException:
         reader.close()
         raise
     shapes = {name: ramp.shape(name) for name in ramp.headers if ramp.has(name)}
-    return Evidence(primary=plain(ramp.primary), shapes=shapes, **said), ramp
+    return ExposureProbe(primary=header_values(ramp.primary), shapes=shapes, **known), ramp
 
 
-def plain(header: fits.Header) -> dict[str, Any]:
-    """Return a header's values by keyword; a card without a value, or past reading, is left out."""
+def header_values(header: fits.Header) -> dict[str, Any]:
+    """Return a header's values by keyword, without cards that have no value or cannot be parsed."""
     values: dict[str, Any] = {}
     for card in header.cards:
         try:
@@ -91,7 +91,20 @@ def plain(header: fits.Header) -> dict[str, Any]:
 
 
 def not_finite(ramp: Ramp) -> NotFinite | None:
-    """Count the NaN and infinite values of SCI; None where SCI is no 4-D array."""
+    """Count the NaN and infinite values of SCI where a value should be.
+
+    Where nothing was measured there is nothing to count: a pixel that PIXELDQ marks DO_NOT_USE, or a group
+    that GROUPDQ marks DO_NOT_USE or SATURATED. The steps of jwst, and ours, write NaN there.
+
+    Parameters
+    ----------
+    ramp : Ramp
+
+    Returns
+    -------
+    NotFinite or None
+        None if SCI is not a 4-D array.
+    """
     shape = ramp.shape("SCI") if ramp.has("SCI") else ()
     if len(shape) != 4:
         return None
@@ -99,20 +112,27 @@ def not_finite(ramp: Ramp) -> NotFinite | None:
         return NotFinite(0)
     count, first = 0, None
     integrations, groups, ny, nx = shape
+    unused = _unused_pixels(ramp, (ny, nx))
     step = max(1, _WINDOW // max(ny * nx, 1))
     for integration in range(integrations):
         for group in range(0, groups, step):
-            bad = ~np.isfinite(ramp.read("SCI", integration, slice(group, group + step)))
-            found = int(np.count_nonzero(bad))
-            if found and first is None:
-                g, y, x = (int(place) for place in np.unravel_index(int(np.argmax(bad)), bad.shape))
+            window = slice(group, group + step)
+            bad = ~np.isfinite(ramp.read("SCI", integration, window))
+            bad &= ~unused
+            # Most files have no such value at all, so the flags of most groups need not be read.
+            if bad.any() and ramp.has("GROUPDQ") and ramp.shape("GROUPDQ") == shape:
+                flags = ramp.read("GROUPDQ", integration, window)
+                bad &= (flags & UNUSABLE_GROUP_FLAGS.mask) == 0
+            bad_values = int(np.count_nonzero(bad))
+            if bad_values and first is None:
+                g, y, x = (int(index) for index in np.unravel_index(int(np.argmax(bad)), bad.shape))
                 first = (integration, group + g, y, x)
-            count += found
+            count += bad_values
     return NotFinite(count, first)
 
 
 def unusable_pixels(ramp: Ramp, science: NDArray[np.bool_]) -> int | None:
-    """Count science pixels that PIXELDQ or the first groups of GROUPDQ rule out.
+    """Count the science pixels that PIXELDQ or the first groups of GROUPDQ make unusable.
 
     Parameters
     ----------
@@ -122,7 +142,7 @@ def unusable_pixels(ramp: Ramp, science: NDArray[np.bool_]) -> int | None:
     Returns
     -------
     int or None
-        None where the file has no such extensions, or they do not fit.
+        None if the file lacks these extensions, or their shapes do not match SCI.
     """
     shape = ramp.shape("SCI")
     if not (ramp.has("PIXELDQ") and ramp.has("GROUPDQ")):
@@ -136,7 +156,7 @@ def unusable_pixels(ramp: Ramp, science: NDArray[np.bool_]) -> int | None:
 
 
 def unusable(pixeldq: NDArray[Any], first_groups: NDArray[Any], science: NDArray[np.bool_]) -> int:
-    """Count science pixels of which nothing can be used.
+    """Count the science pixels without any usable group.
 
     Parameters
     ----------
@@ -145,19 +165,27 @@ def unusable(pixeldq: NDArray[Any], first_groups: NDArray[Any], science: NDArray
         GROUPDQ of group 0.
     science : ndarray of bool, 2D (y, x)
     """
-    never = np.all((first_groups & (DO_NOT_USE | SATURATED)) != 0, axis=0)
-    return int(np.count_nonzero(science & (((pixeldq & DO_NOT_USE) != 0) | never)))
+    never = np.all((first_groups & UNUSABLE_GROUP_FLAGS.mask) != 0, axis=0)
+    return int(np.count_nonzero(science & (((pixeldq & PixelFlag.DO_NOT_USE.mask) != 0) | never)))
 
 
-def _what_is_left(path: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]]]:
-    """Return the primary header and the shapes that a broken file still gives."""
+def _unused_pixels(ramp: Ramp, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which pixels PIXELDQ marks DO_NOT_USE; none if there is no PIXELDQ of this shape."""
+    if not (ramp.has("PIXELDQ") and ramp.shape("PIXELDQ") == shape):
+        return np.zeros(shape, bool)
+    unused: NDArray[np.bool_] = (ramp.read_image("PIXELDQ") & PixelFlag.DO_NOT_USE.mask) != 0
+    return unused
+
+
+def _readable_part(path: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]]]:
+    """Return the primary header and the shapes that can be read from a broken file."""
     primary: dict[str, Any] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyWarning)
         try:
             with fits.open(path, memmap=True) as hdus:
-                primary = plain(hdus[0].header)
+                primary = header_values(hdus[0].header)
                 for hdu in hdus[1:]:
                     shapes.setdefault(hdu.name, tuple(getattr(hdu, "shape", ())))
         except (OSError, ValueError, TypeError, LookupError, fits.VerifyError):

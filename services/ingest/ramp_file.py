@@ -1,4 +1,4 @@
-"""Makes the calibrated ramp of a validated exposure, as one file on this machine's disk."""
+"""Calibrates a validated exposure and writes its ramp as one file on this machine's disk."""
 
 import time
 from collections.abc import Mapping
@@ -9,69 +9,42 @@ from typing import Any, Literal
 import numpy as np
 
 from services.ingest.checks import first_failure
-from services.ingest.evidence import DO_NOT_USE, unusable
-from services.ingest.persistence.state import PersistenceState, read_state, write_state
+from services.ingest.exposure import ValidExposure
+from services.ingest.header_checks import usable_check
+from services.ingest.memory_plan import plan_stream
+from services.ingest.persistence import BeginPersistence, PersistenceState
 from services.ingest.plan import Plan
-from services.ingest.products import StepRecord
-from services.ingest.validation import usable_check
-from shared.configuration import ConfigurationKey
-from shared.detectors import detectors
+from services.ingest.probe import unusable
+from services.ingest.step_parameters import describe_parameters
 from shared.errors import EnvironmentFault, TransientError
-from shared.geometry import science_pixels
-from shared.stage import Progress
-
-#: PEDIGREE that the simulator writes, and that is never to be lost.
-SIMULATION = "SIMULATION"
-
-
-@dataclass(frozen=True)
-class ValidExposure:
-    """An exposure that passed every check that can be made before work.
-
-    Attributes
-    ----------
-    header : mapping
-        Its primary header.
-    """
-
-    exposure_id: str
-    path: Path
-    uri: str
-    sha256: str
-    key: ConfigurationKey
-    header: Mapping[str, Any]
-
-    @property
-    def start_mjd(self) -> float:
-        """When it began, UTC."""
-        return float(self.header["EXPSTART"])
-
-    @property
-    def end_mjd(self) -> float:
-        """When it ended, UTC."""
-        return float(self.header["EXPEND"])
-
-    @property
-    def pedigree(self) -> str:
-        """``"SIMULATION"`` where the input says so, else ``"INFLIGHT"``."""
-        said = str(self.header.get("PEDIGREE", "")).strip().upper()
-        return SIMULATION if said.startswith(SIMULATION) else "INFLIGHT"
+from shared.nircam.detectors import detectors
+from shared.nircam.dq import PixelFlag, flag_unused_pixels
+from shared.nircam.geometry import science_pixels
+from shared.products.ramp import CommonStep, StepRecord
+from shared.ramps.ramp import Ramp
+from shared.runtime.handler import Progress
+from shared.store.sources import FileReader
 
 
 @dataclass(frozen=True)
 class RampFile:
-    """A calibrated ramp on disk, and what is to be said of it.
+    """A calibrated ramp on disk, and what its manifest records.
 
     Attributes
     ----------
     gain : float
         Median over science pixels, e-/DN.
     gain_source : str
-        ``"reference"``, or ``"table"`` where no step needs a gain reference and none is to be had.
+        ``"reference"``, or ``"table"`` (`shared.nircam.detectors`) if no step needs a gain reference and
+        there is none.
     flagged_fraction : float
         Part of the science pixels that PIXELDQ marks DO_NOT_USE.
+    common_steps : list of CommonStep
+        Steps that were subtracted from SCI.
+    first_group_snowballs : int
+        Snowballs that fell before group 0 was read, over all integrations; the rings around them are masked.
     state : PersistenceState or None
-        What the persistence step left, in the exposure's pixels; None if it was not run.
+        As the persistence step left it, in the exposure's pixels; None if the step was not run.
     """
 
     path: Path
@@ -80,102 +53,118 @@ class RampFile:
     gain_source: Literal["reference", "table"]
     flagged_fraction: float
     steps: list[StepRecord]
+    common_steps: list[CommonStep]
+    first_group_snowballs: int
     references: dict[str, str]
     state: PersistenceState | None
+    step_parameters: dict[str, dict[str, Any]]
     write_seconds: float
 
 
 def make_ramp_file(
-    exposure: ValidExposure, plan: Plan, carried: PersistenceState | None, folder: Path, progress: Progress
+    exposure: ValidExposure,
+    plan: Plan,
+    begin_persistence: BeginPersistence,
+    folder: Path,
+    progress: Progress,
 ) -> RampFile:
-    """Run the steps that the exposure needs, and write the one file.
+    """Run the steps that an exposure needs, and write its ramp.
 
     Parameters
     ----------
     exposure : ValidExposure
     plan : Plan
-    carried : PersistenceState or None
-        State to carry in, in the exposure's pixels.
+    begin_persistence : callable
+        Called once, when all is done but the persistence step, and only if that is to run: waits for the
+        exposures before this one, and returns the state at its start in its pixels, if there is one.
     folder : Path
-        For the file and what the steps leave beside it.
+        For the ramp.
     progress : callable
 
     Raises
     ------
     BadInput
-        If jwst cannot open the file, or no science pixel is left to measure.
+        If jwst cannot open the file, or no science pixel is usable.
     EnvironmentFault, TransientError, PermanentError
-        See `services.ingest.references` and `services.ingest.calibration.calibrate`.
+        See `services.ingest.references` and `services.ingest.pipeline.calibrate`.
     """
-    # Importing jwst takes seconds, which a redelivery or a rejection need not spend.
-    from services.ingest import calibration, references
+    # Importing jwst takes seconds, which a redelivery or a rejection should not cost.
+    from services.ingest import pipeline, references
+    from services.ingest.group_runs import RunSource
 
     where, total = exposure.path.name, len(plan.steps) + 1
-    files = _persistence_files(exposure, plan, carried, folder)
-    with calibration.open_model(exposure.path) as model:
-        gain, gain_source = _prepare_references(exposure, plan, model.get_crds_parameters())
-        result = calibration.calibrate(
+    persistence = None
+    if "persistence" in plan.steps:
+        window = int(plan.parameters["persistence_time"])
+        persistence = pipeline.PersistenceInput(window, begin_persistence)
+    # jwst writes the file's name as FILENAME, by which the exposure is known later.
+    path = folder / f"{exposure.exposure_id}_jump.fits"
+    with (
+        Ramp(FileReader(exposure.path), where) as ramp,
+        pipeline.open_first_groups(exposure.path, ramp) as model,
+    ):
+        unflagged = "dq_init" not in plan.steps
+        if unflagged:
+            flag_unused_pixels(model.groupdq, model.pixeldq)
+        gain, gain_source, files = _prepare_references(exposure, plan, model.get_crds_parameters())
+        result = pipeline.calibrate(
             model,
-            where,
+            exposure,
             plan.steps,
-            plan.overrides,
-            exposure.header,
-            calibration.PersistenceFiles(*files) if files else None,
+            RunSource(ramp, exposure.telemetry, unflagged),
+            pipeline.RampStream(
+                path,
+                plan_stream(exposure.key.subsize2, exposure.key.subsize1),
+                files,
+                plan.overrides,
+                plan.step_parameters,
+            ),
+            persistence,
             on_step=lambda done, _, name: progress(done, total, name),
         )
-        calibrated = result.model
+        calibrated, planes = result.model, result.planes
         progress(total - 1, total, "writing")
         science = science_pixels(exposure.key)
-        unusable_count = unusable(calibrated.pixeldq, calibrated.groupdq[:, 0], science)
+        unusable_count = unusable(calibrated.pixeldq, planes.groupdq[:, 0], science)
         failure = first_failure([usable_check(unusable_count, int(science.sum()))], where)
         if failure is not None:
             raise failure
+        for line in [*exposure.history, *describe_parameters(result.parameters)]:
+            calibrated.add_history_entry(line)
         start = time.perf_counter()
-        # The data model gives the file's own name as FILENAME, by which the exposure is known later.
-        path = folder / f"{exposure.exposure_id}_jump.fits"
-        with references.quiet():
-            calibrated.save(path)
+        with references.quiet_pipeline():
+            planes.finish(calibrated)
         return RampFile(
             path=path,
-            integrations=int(calibrated.data.shape[0]),
+            integrations=planes.shape[0],
             gain=gain,
             gain_source=gain_source,
-            flagged_fraction=float(np.mean((calibrated.pixeldq[science] & DO_NOT_USE) != 0)),
+            flagged_fraction=float(np.mean((calibrated.pixeldq[science] & PixelFlag.DO_NOT_USE.mask) != 0)),
             steps=result.steps,
+            common_steps=result.common_steps,
+            first_group_snowballs=result.first_group_snowballs,
             references=result.references,
-            state=read_state(files[1], exposure.key.detector) if files else None,
+            state=result.state,
+            step_parameters=result.parameters,
             write_seconds=time.perf_counter() - start,
         )
 
 
 def _prepare_references(
     exposure: ValidExposure, plan: Plan, parameters: Mapping[str, Any]
-) -> tuple[float, Literal["reference", "table"]]:
-    """Check every reference file before any work is done with it; return the gain and its source."""
+) -> tuple[float, Literal["reference", "table"], dict[str, Path]]:
+    """Check every reference file before any step runs; return the gain (e-/DN), its source, and the files."""
     from services.ingest import references
 
     where = exposure.path.name
     types = references.types_for(plan.steps)
-    found = references.find_references(parameters, types, plan.overrides, where)
-    if "gain" not in found:
+    files = references.find_references(parameters, types, plan.overrides, where)
+    if "gain" not in files:
         try:
-            found |= references.find_references(parameters, ["gain"], plan.overrides, where)
+            files |= references.find_references(parameters, ["gain"], plan.overrides, where)
         except (EnvironmentFault, TransientError):
-            # A finished ramp needs no reference; the gain only turns its numbers into electrons.
-            return detectors()[exposure.key.detector].gain, "table"
-    for reftype, file in found.items():
-        references.check_reference(reftype, file, exposure.key, where)
-    return references.median_gain(found["gain"], exposure.key), "reference"
-
-
-def _persistence_files(
-    exposure: ValidExposure, plan: Plan, carried: PersistenceState | None, folder: Path
-) -> tuple[int, Path, Path | None] | None:
-    if "persistence" not in plan.steps:
-        return None
-    window = int(plan.parameters["persistence_time"])
-    before = None
-    if carried is not None and len(carried):
-        before = folder / "before.asdf"
-        write_state(before, carried, exposure.key.detector, window, exposure.path.name)
-    return window, folder / "after.asdf", before
+            # A ramp with all steps done needs no reference; the gain only converts its values to electrons.
+            return detectors()[exposure.key.detector].gain, "table", files
+    for reftype, file in files.items():
+        references.check_reference(reftype, file, exposure.key, where, reftype in plan.overrides)
+    return references.median_gain(files["gain"], exposure.key), "reference", files

@@ -1,4 +1,4 @@
-"""Reference files: where each comes from, whether it fits, and what CRDS needs to be found."""
+"""Reference files: where each comes from, whether it fits the exposure, and what CRDS failures mean."""
 
 import errno
 import functools
@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
 from crds.core import log as crds_log
 from crds.core.exceptions import CrdsDownloadError, CrdsError, CrdsLookupError, CrdsNetworkError
 from stpipe import crds_client
 
 from services.ingest.steps import REFERENCE_TYPES
-from shared.configuration import ConfigurationKey
 from shared.errors import EnvironmentFault, TransientError
-from shared.geometry import science_pixels
-from shared.sources import sha256_of
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.geometry import science_pixels
+from shared.store.sources import sha256_of
 
-#: Every type of reference file that a step of ours may ask for.
+#: Every type of reference file that one of our steps uses.
 KNOWN_TYPES: tuple[str, ...] = tuple(dict.fromkeys(t for types in REFERENCE_TYPES.values() for t in types))
 _LOGGERS = ("jwst", "stcal", "stdatamodels", "stpipe", "CRDS", "py.warnings")
 _NO_WRITING = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -32,30 +33,34 @@ _SET_UP = (
 )
 
 
+class MissingReference(EnvironmentFault):
+    """CRDS, or the cache, has no reference file of some type for a configuration; it may serve others."""
+
+
 def types_for(steps: Iterable[str]) -> list[str]:
-    """Return the types of reference files that these steps ask for."""
+    """Return the types of reference files that steps use."""
     return list(dict.fromkeys(t for step in steps for t in REFERENCE_TYPES[step]))
 
 
 def crds_context() -> str:
-    """Return the CRDS context (``jwst_1234.pmap``) by which references are chosen.
+    """Return the CRDS context (such as ``jwst_1234.pmap``) that selects the references.
 
     Raises
     ------
     EnvironmentFault
-        If there is neither cache nor server.
+        If there is neither a CRDS cache nor a server.
     """
-    with crds_faults("the CRDS context"), quiet():
+    with crds_faults("the CRDS context"), quiet_pipeline():
         return str(crds_client.get_context_used("jwst"))
 
 
 def override_digests(overrides: Mapping[str, Path], types: Iterable[str]) -> dict[str, str]:
-    """Return the sha256 of each override that one of `types` will be taken from.
+    """Return the sha256 of each reference override whose type is among `types`.
 
     Raises
     ------
     EnvironmentFault
-        If an override's type is unknown, or its file cannot be read.
+        If an override's type is unknown, or its file cannot be read or has another REFTYPE.
     """
     unknown = sorted(set(overrides) - set(KNOWN_TYPES))
     if unknown:
@@ -70,8 +75,17 @@ def override_digests(overrides: Mapping[str, Path], types: Iterable[str]) -> dic
             try:
                 state = path.stat()
                 digests[reftype] = _digest(path.absolute(), state.st_mtime_ns, state.st_size)
-            except OSError as error:
+                actual = _reftype(path.absolute(), state.st_mtime_ns, state.st_size)
+            except (OSError, ValueError, TypeError) as error:
                 raise _unreadable(reftype, path, error) from error
+            if actual not in ("", reftype):
+                raise EnvironmentFault(
+                    f"--override {reftype}={path}: the file's header says REFTYPE = {actual.upper()!r}; "
+                    f"give a {reftype.upper()} reference, or write --override {actual}={path}",
+                    where=path,
+                    keyword="REFTYPE",
+                    setting="--override",
+                )
     return digests
 
 
@@ -80,15 +94,32 @@ def _digest(path: Path, mtime_ns: int, size: int) -> str:
     return sha256_of(path)
 
 
+@functools.lru_cache(maxsize=64)
+def _reftype(path: Path, mtime_ns: int, size: int) -> str:
+    return str(fits.getheader(path).get("REFTYPE", "")).strip().lower()
+
+
+def crds_parameters(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what CRDS matches on, by datamodel names, from the primary header of an exposure alone."""
+    from stdatamodels.jwst.datamodels import JwstDataModel
+
+    cards = fits.Header([(keyword, value) for keyword, value in header.items() if len(keyword) <= 8])
+    with (
+        quiet_pipeline(),
+        JwstDataModel(fits.HDUList([fits.PrimaryHDU(header=cards)]), validate_on_assignment=False) as model,
+    ):
+        return dict(model.get_crds_parameters())
+
+
 def find_references(
     parameters: Mapping[str, Any], types: list[str], overrides: Mapping[str, Path], where: str
 ) -> dict[str, Path]:
-    """Return the file of each type: the override, else what CRDS chooses for the exposure.
+    """Return the reference file of each type: the override, else the one that CRDS selects.
 
     Parameters
     ----------
     parameters : mapping
-        The exposure's metadata by its datamodel names, as CRDS matches on them.
+        The exposure's metadata by datamodel names, on which CRDS matches.
     types : list of str
     overrides : mapping of str to Path
     where : str
@@ -97,50 +128,68 @@ def find_references(
     Raises
     ------
     EnvironmentFault
-        If CRDS is not set up, or has none of a type for this exposure.
+        If CRDS is not set up; `MissingReference` if it has no reference of a type for this exposure.
     TransientError
         If the CRDS server does not answer.
     """
-    found = {reftype: overrides[reftype].absolute() for reftype in types if reftype in overrides}
-    wanted = [reftype for reftype in types if reftype not in found]
+    files = {reftype: overrides[reftype].absolute() for reftype in types if reftype in overrides}
+    wanted = [reftype for reftype in types if reftype not in files]
     if wanted:
-        with crds_faults(where), quiet():
-            chosen = crds_client.get_multiple_reference_paths(dict(parameters), wanted, "jwst")
+        with crds_faults(where), quiet_pipeline():
+            selected = crds_client.get_multiple_reference_paths(dict(parameters), wanted, "jwst")
         for reftype in wanted:
-            path = chosen.get(reftype, "N/A")
+            path = selected.get(reftype, "N/A")
             if path == "N/A":
-                raise EnvironmentFault(
-                    f"{where}: CRDS has no {reftype.upper()} reference for this exposure; choose another "
-                    f"CRDS_CONTEXT, or give --override {reftype}=path"
+                raise MissingReference(
+                    f"{where}: CRDS has no {reftype.upper()} reference for this configuration; choose "
+                    f"another CRDS_CONTEXT, or give --override {reftype}=path"
                 )
-            found[reftype] = Path(path)
-    return found
+            files[reftype] = Path(path)
+    return files
 
 
-def check_reference(reftype: str, path: Path, key: ConfigurationKey, where: str) -> None:
-    """Check that a reference file can be read, and is for the exposure's detector and subarray.
+def check_reference(
+    reftype: str, path: Path, key: ConfigurationKey, where: str, overridden: bool = False
+) -> None:
+    """Check that a reference file is whole, and covers the exposure's detector and subarray.
 
     Raises
     ------
     EnvironmentFault
-        Names the reference, the keyword and both values.
+        If not; the message names the reference, the keyword and both values.
+    TransientError
+        If a file of the CRDS cache is not whole: another worker may be fetching it just now (crds#1228).
     """
     try:
-        with fits.open(path, memmap=True) as hdus:
-            header = hdus[0].header
+        with warnings.catch_warnings():
+            # That the file may have been truncated is found here, too, and told as an error.
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            with fits.open(path, memmap=True) as hdus:
+                header = hdus[0].header
+                ends = [info["datLoc"] + info["datSpan"] for info in map(fits.PrimaryHDU.fileinfo, hdus)]
+        if len(ends) == 1:
+            raise OSError("it ends before its first extension")
+        expected, size = max(ends), path.stat().st_size
+        if size < expected:
+            raise OSError(f"it ends after {size} bytes, and its headers announce {expected}")
     except (OSError, ValueError, TypeError) as error:
-        raise _unreadable(reftype, path, error) from error
-    said = f"{where}: {reftype.upper()} reference {path}"
+        fault = _unreadable(reftype, path, error)
+        if overridden or isinstance(error, FileNotFoundError):
+            raise fault from error
+        raise TransientError(
+            f"{fault}; if nobody is fetching it, remove it, so that it is fetched again", where=path
+        ) from error
+    name = f"{where}: {reftype.upper()} reference {path}"
     detector = header.get("DETECTOR")
     if detector is not None and str(detector).strip() not in (key.detector, "ANY", "N/A"):
         raise EnvironmentFault(
-            f"{said} is for another detector: DETECTOR = {str(detector).strip()!r}, the exposure's is "
+            f"{name} is for another detector: DETECTOR = {str(detector).strip()!r}, the exposure's is "
             f"{key.detector!r}; give the one for {key.detector}, or leave the override away"
         )
-    place = [header.get(keyword) for keyword in ("SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2")]
-    if not all(isinstance(value, int) for value in place):
+    corner = [header.get(keyword) for keyword in ("SUBSTRT1", "SUBSTRT2", "SUBSIZE1", "SUBSIZE2")]
+    if not all(isinstance(value, int) for value in corner):
         return
-    x0, y0, nx, ny = place
+    x0, y0, nx, ny = corner
     if (
         key.substrt1 < x0
         or key.substrt2 < y0
@@ -148,18 +197,18 @@ def check_reference(reftype: str, path: Path, key: ConfigurationKey, where: str)
         or key.substrt2 + key.subsize2 > y0 + ny
     ):
         raise EnvironmentFault(
-            f"{said} does not cover the exposure: SUBSTRT1,2 and SUBSIZE1,2 are {x0},{y0} and {nx},{ny}, the "
+            f"{name} does not cover the exposure: SUBSTRT1,2 and SUBSIZE1,2 are {x0},{y0} and {nx},{ny}, the "
             f"exposure's {key.substrt1},{key.substrt2} and {key.subsize1},{key.subsize2}"
         )
 
 
 def median_gain(path: Path, key: ConfigurationKey) -> float:
-    """Return the median over the exposure's science pixels of a GAIN reference, e-/DN.
+    """Return the median of a GAIN reference over the exposure's science pixels, e-/DN.
 
     Raises
     ------
     EnvironmentFault
-        If no gain is to be had from the file.
+        If the file has no usable gain for these pixels.
     """
     try:
         with fits.open(path, memmap=True) as hdus:
@@ -179,11 +228,13 @@ def median_gain(path: Path, key: ConfigurationKey) -> float:
 
 @contextmanager
 def crds_faults(where: str) -> Iterator[None]:
-    """Turn every way in which CRDS gives up, SystemExit among them, into one line for its owner."""
+    """Raise every failure of CRDS, SystemExit included, as an error with one line for the cache's owner."""
     try:
         yield
     except SystemExit as error:
-        raise EnvironmentFault(f"{where}: no CRDS cache and no CRDS server; {_SET_UP}") from error
+        path = os.environ.get("CRDS_PATH")
+        cache = f"{path} (CRDS_PATH) holds no CRDS cache" if path else "CRDS_PATH is not set"
+        raise EnvironmentFault(f"{where}: {cache}, and no CRDS server answers; {_SET_UP}") from error
     except (CrdsDownloadError, CrdsNetworkError) as error:
         server = os.environ.get("CRDS_SERVER_URL", "")
         if server and "serverless" not in server:
@@ -194,7 +245,7 @@ def crds_faults(where: str) -> Iterator[None]:
             f"from: {_line(error)}"
         ) from error
     except CrdsLookupError as error:
-        raise EnvironmentFault(
+        raise MissingReference(
             f"{where}: CRDS has no reference for this exposure: {_line(error)}; choose another CRDS_CONTEXT, "
             "or give --override reftype=path"
         ) from error
@@ -206,13 +257,15 @@ def crds_faults(where: str) -> Iterator[None]:
             raise
         raise EnvironmentFault(
             f"{where}: CRDS would write to its cache and may not: {error.filename}: {error.strerror}; set "
-            "CRDS_READONLY_CACHE=1 where the cache has everything, or let CRDS_PATH be written to"
+            "CRDS_READONLY_CACHE=1 where the cache has everything, or let CRDS_PATH be written to",
+            where=error.filename,
+            setting="CRDS_READONLY_CACHE",
         ) from error
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep jwst and CRDS from the console; their warnings still go to the root logger's handlers."""
+def quiet_pipeline() -> Iterator[None]:
+    """Keep jwst and CRDS off the console; their warnings still reach the root logger's handlers."""
     handler = logging.NullHandler()
     crds = logging.getLogger("CRDS")
     level, propagate = crds.level, crds.propagate

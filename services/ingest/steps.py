@@ -1,4 +1,4 @@
-"""Which pipeline steps an exposure has behind it, and which it still needs.
+"""Which pipeline steps were run on an exposure, and which it still needs.
 
 The order is that of jwst 3 (``calwebb_detector1``, near-infrared branch), without dark_current.
 """
@@ -16,7 +16,7 @@ STEPS: dict[str, str] = {
     "jump": "S_JUMP",
     "persistence": "S_PERSIS",
 }
-#: Step -> types of the reference files that it asks for.
+#: Step -> types of the reference files that it uses.
 REFERENCE_TYPES: dict[str, tuple[str, ...]] = {
     "dq_init": ("mask",),
     "saturation": ("saturation", "superbias"),
@@ -26,12 +26,12 @@ REFERENCE_TYPES: dict[str, tuple[str, ...]] = {
     "jump": ("gain", "readnoise"),
     "persistence": (),
 }
-#: jwst flags no jumps in fewer groups than this.
+#: The jump step of jwst is skipped for ramps with fewer groups.
 MINIMUM_JUMP_GROUPS = 3
 
 #: group_scale only undoes the scaling of frames averaged on board, before dq_init.
 _HARMLESS = frozenset({"S_GRPSCL"})
-#: Other steps by keyword, for the refusal to speak of them by name.
+#: Names of steps that a dark must not have gone through, by keyword; for error messages.
 _OTHER_STEPS = {
     "S_DARK": "dark_current",
     "S_RAMP": "ramp_fit",
@@ -43,35 +43,35 @@ _OTHER_STEPS = {
 }
 
 
-def status(header: Mapping[str, Any], step: str) -> str:
-    """Return a step's status as the header has it (``"COMPLETE"``, ``"SKIPPED"``), or ``""``."""
+def step_status(header: Mapping[str, Any], step: str) -> str:
+    """Return the status of a step in a header, such as ``"COMPLETE"`` or ``"SKIPPED"``, or ``""``."""
     return _word(header.get(STEPS[step]))
 
 
 def completed(header: Mapping[str, Any]) -> list[str]:
-    """Return the steps of our chain that the header calls COMPLETE, in order."""
-    return [step for step in STEPS if status(header, step) == "COMPLETE"]
+    """Return the steps of `STEPS` that are COMPLETE in a header, in order."""
+    return [step for step in STEPS if step_status(header, step) == "COMPLETE"]
 
 
 def out_of_order(header: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return (missing step, later step that is COMPLETE), or None if the steps are in order.
 
-    A step that jwst itself skips for good reason does not count as missing: refpix where the subarray
-    has no reference pixels, jump with too few groups.
+    A step that jwst skips for a good reason does not count as missing: refpix if the subarray has no
+    reference pixels, jump if there are too few groups.
     """
     missing: str | None = None
     for step in STEPS:
-        said = status(header, step)
-        if said == "COMPLETE":
+        status = step_status(header, step)
+        if status == "COMPLETE":
             if missing is not None:
                 return missing, step
-        elif missing is None and not _rightly_skipped(header, step, said):
+        elif missing is None and not _rightly_skipped(header, step, status):
             missing = step
     return None
 
 
 def not_allowed(header: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (keyword, step) of every COMPLETE step that a dark must not have behind it."""
+    """Return (keyword, step) of every COMPLETE step that must not be run on a dark."""
     known = {*STEPS.values(), *_HARMLESS}
     return [
         (keyword, _OTHER_STEPS.get(keyword, "a step that is not known here"))
@@ -81,26 +81,26 @@ def not_allowed(header: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def to_run(header: Mapping[str, Any], persistence: bool) -> list[str]:
-    """Return the steps that a file with these statuses still needs, in order.
+    """Return the steps that an exposure still needs, in order.
 
     Parameters
     ----------
     header : mapping
         Primary header whose steps are in order.
     persistence : bool
-        Whether persistence is wanted at all.
+        Whether to run the persistence step.
     """
     done = completed(header)
     last = max((list(STEPS).index(step) for step in done), default=-1)
     return [
         step
-        for place, step in enumerate(STEPS)
-        if place > last and (persistence or step != "persistence") and not _too_short(header, step)
+        for index, step in enumerate(STEPS)
+        if index > last and (persistence or step != "persistence") and not _too_short(header, step)
     ]
 
 
-def _rightly_skipped(header: Mapping[str, Any], step: str, said: str) -> bool:
-    return (step == "refpix" and said == "SKIPPED") or _too_short(header, step)
+def _rightly_skipped(header: Mapping[str, Any], step: str, status: str) -> bool:
+    return (step == "refpix" and status == "SKIPPED") or _too_short(header, step)
 
 
 def _too_short(header: Mapping[str, Any], step: str) -> bool:

@@ -1,1 +1,0 @@
-"""Which file stands for an exposure."""

@@ -1,0 +1,324 @@
+"""Runs what is local to a group, from dq_init to linearity, on a few groups at a time.
+
+The first groups of an exposure go through the steps of jwst as they are, for the metadata that the ramp is to
+have (`services.ingest.pipeline`). All groups, these again, go through the functions by which the steps do
+their work, with the reference files read once. Some of them look beyond a group:
+
+- **Saturation.** A saturated pixel stays so in all later groups: the largest value of all earlier groups is
+  given as one group before the run, which is saturated where any of them was. In frame-averaged patterns a
+  group before a saturated one is compared with a lower threshold that depends on its number: the run is
+  given with the group after it, and with its own place in the read pattern. Groups 0 to 2 of an integration
+  have a rule of their own: they are always in one run, and two groups are put before any other.
+- **Reference pixels.** jwst puts a subarray into a full frame, and what the correction of a group leaves
+  around it is still there for the next. The frame is therefore kept from run to run.
+- **Linearity** of frame-averaged patterns, where the reference has inverse coefficients, follows each pixel
+  through its integration. It then goes by bands of rows, when all groups are on disk.
+
+ZEROFRAME follows when all groups are done, as in jwst.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from jwst.datamodels import dqflags
+from jwst.dq_init.dq_initialization import do_dqinit
+from jwst.lib import reffile_utils
+from jwst.linearity import linearity
+from jwst.refpix import reference_pixels
+from jwst.saturation.saturation import ATOD_LIMIT
+from jwst.superbias import bias_sub
+from numpy.typing import NDArray
+from stcal.saturation.saturation import flag_saturated_pixels
+from stdatamodels.jwst import datamodels
+
+from services.ingest.ramp_planes import RampPlanes
+from services.ingest.telemetry import Telemetry, fill_in
+from shared.nircam.dq import flag_unused_pixels
+from shared.ramps.ramp import Ramp
+
+#: The steps that are run on a few groups at a time.
+GROUP_STEPS = ("dq_init", "saturation", "superbias", "refpix", "linearity")
+#: Groups of an integration that the saturation step looks at together.
+LEAST_RUN = 3
+#: Groups put before a run for the saturation step, so that its rule for groups 0 to 2 meets none of the run.
+_BEFORE = 2
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """Gives the groups of an exposure as the steps are to see them.
+
+    Attributes
+    ----------
+    ramp : Ramp
+        The exposure's file.
+    telemetry : Telemetry or None
+        What was never read, and is filled in.
+    flag_unused : bool
+        Whether GROUPDQ is to follow PIXELDQ, as it does after dq_init.
+    """
+
+    ramp: Ramp
+    telemetry: Telemetry | None
+    flag_unused: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of SCI: (integrations, groups, y, x)."""
+        integrations, groups, ny, nx = self.ramp.shape("SCI")
+        return integrations, groups, ny, nx
+
+    def read(
+        self, integration: int, groups: slice, pixeldq: NDArray[np.uint32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return SCI (DN) and GROUPDQ of some groups, 4D (1, groups, y, x)."""
+        data = self.ramp.read("SCI", integration, groups).astype(np.float32, copy=False)
+        if self.telemetry is not None:
+            fill_in(data, self.telemetry, integration, groups, self.ramp)
+        if self.ramp.has("GROUPDQ"):
+            groupdq = self.ramp.read("GROUPDQ", integration, groups).astype(np.uint8, copy=False)
+        else:
+            groupdq = np.zeros(data.shape, np.uint8)
+        if self.flag_unused:
+            flag_unused_pixels(groupdq[np.newaxis], pixeldq)
+        return data[np.newaxis], groupdq[np.newaxis]
+
+
+class GroupRuns:
+    """The steps of one exposure that go by runs of groups.
+
+    Parameters
+    ----------
+    pipeline : JwstPipeline
+        With the steps and their parameters.
+    names : sequence of str
+        Steps to run, of `GROUP_STEPS`.
+    source : RunSource
+    references : mapping of str to Path
+        Reference files by type.
+    length : int
+        Groups of a run.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        names: tuple[str, ...],
+        source: RunSource,
+        references: Mapping[str, Path],
+        length: int,
+    ) -> None:
+        self._pipeline, self._names, self._source = pipeline, names, source
+        self._references, self._length = references, max(length, LEAST_RUN)
+        self._loaded: dict[str, Any] = {}
+        #: jwst's full frame around a subarray.
+        self._refpix: Any = None
+        #: Of each step, over all runs.
+        self.seconds: dict[str, float] = dict.fromkeys(names, 0.0)
+
+    def slices(self) -> Iterator[slice]:
+        """Yield the groups of each run; the first has at least `LEAST_RUN`."""
+        groups = self._source.shape[1]
+        return (slice(start, min(start + self._length, groups)) for start in range(0, groups, self._length))
+
+    def linearity_by_rows(self, model: Any) -> bool:
+        """Return whether the linearity step follows pixels through all groups of an integration."""
+        times = model.meta.exposure.read_times
+        return (
+            "linearity" in self._names
+            and model.meta.exposure.nframes > 1
+            and (times is None or len(times) == 0)
+            and self._reference("linearity").inv_coeffs is not None
+        )
+
+    def run(self, model: Any, integration: int, groups: slice, earlier: NDArray[np.float32] | None) -> Any:
+        """Run the steps on groups of the exposure, but linearity by rows.
+
+        Parameters
+        ----------
+        model : RampModel
+            With the exposure's metadata, but ``zero_frame`` off, and its PIXELDQ as in the input; SCI and
+            GROUPDQ are replaced, and PIXELDQ changed.
+        integration : int
+        groups : slice
+        earlier : ndarray of float32, 2D (y, x), or None
+            The largest value of all earlier groups of the integration (DN, as read); None at its first group.
+
+        Returns
+        -------
+        ndarray of float32, 2D (y, x)
+            The same for the next run.
+        """
+        after = 1 if "saturation" in self._names and groups.stop < self._source.shape[1] else 0
+        read = slice(groups.start, groups.stop + after)
+        data, groupdq = self._source.read(integration, read, model.pixeldq)
+        count = groups.stop - groups.start
+        peak = np.fmax.reduce(data[0, :count])
+        if earlier is not None:
+            peak = np.fmax(peak, earlier)
+        model.data, model.groupdq = data, groupdq
+        for name in self._names:
+            start = time.perf_counter()
+            self._run(name, model, groups.start, earlier)
+            self.seconds[name] += time.perf_counter() - start
+            if name == "saturation":
+                model.data, model.groupdq = model.data[:, :count], model.groupdq[:, :count]
+        return peak
+
+    def _run(self, name: str, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:
+        if name == "dq_init":
+            user_dq = self._pipeline.dq_init.user_supplied_dq
+            do_dqinit(
+                model, self._reference("mask"), user_dq=None if user_dq is None else fits.getdata(user_dq)
+            )
+        elif name == "saturation":
+            self._flag_saturation(model, first_group, earlier)
+        elif name == "superbias":
+            bias_sub.do_correction(model, self._reference("superbias"))
+        elif name == "refpix":
+            self._correct_reference_pixels(model)
+        elif not self.linearity_by_rows(model):
+            linearity.do_correction(model, self._reference("linearity"))
+
+    def run_zeroframe(self, model: Any, zeroframe: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the steps on the ZEROFRAME (y, x) of an integration, after all groups, and return it.
+
+        `model` is as in `run`.
+        """
+        shape = (1, LEAST_RUN, *zeroframe.shape)
+        model.data, model.groupdq = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+        model.zeroframe, model.meta.exposure.zero_frame = zeroframe[np.newaxis].copy(), True
+        for name in self._names:
+            if name == "linearity":
+                linearity.do_correction(model, self._reference("linearity"))
+            elif name == "refpix" and self._refpix is not None:
+                self._refpix.input_model = model
+                reference_pixels.process_zeroframe_correction(self._refpix)
+            else:
+                self._run(name, model, 0, None)
+        model.meta.exposure.zero_frame = False
+        corrected: NDArray[np.float32] = model.zeroframe[0]
+        return corrected
+
+    def _correct_reference_pixels(self, model: Any) -> None:
+        """Correct with reference pixels; of a subarray with what the groups before left, as in jwst."""
+        step = self._pipeline.refpix
+        if not reffile_utils.is_subarray(model):
+            step.process(model)
+            return
+        if self._refpix is None:
+            self._refpix = reference_pixels.create_dataset(
+                model,
+                step.odd_even_columns,
+                step.use_side_ref_pixels,
+                step.side_smoothing_length,
+                step.side_gain,
+                step.odd_even_rows,
+                # As the step gives them for any subarray.
+                {
+                    "refpix_algorithm": step.refpix_algorithm,
+                    "sirs_kernel_model": None,
+                    "sigreject": step.sigreject,
+                    "gaussmooth": step.gaussmooth,
+                    "halfwidth": step.halfwidth,
+                },
+                step.siglimit,
+            )
+        if self._refpix is not None:
+            self._refpix.input_model = model
+            self._refpix.nints, self._refpix.ngroups = model.data.shape[:2]
+            self._refpix.pixeldq = self._refpix.get_pixeldq()
+            self._refpix.do_corrections()
+
+    def _flag_saturation(self, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:
+        """Flag saturation as `jwst.saturation.saturation.flag_saturation` does, from any group on."""
+        step = self._pipeline.saturation
+        threshold, threshold_dq, bias = self._saturation_planes(model)
+        frames, count = model.meta.exposure.nframes, model.data.shape[1]
+        pattern = [
+            [frame + 1 + group * frames for frame in range(frames)]
+            for group in range(first_group, first_group + count)
+        ]
+        data, groupdq, before = model.data, model.groupdq, 0
+        if earlier is not None:
+            before = _BEFORE
+            data = np.concatenate([np.broadcast_to(earlier, (1, before, *earlier.shape)), data], axis=1)
+            unflagged = np.zeros((1, before, *earlier.shape), np.uint8)
+            groupdq = np.concatenate([unflagged, groupdq], axis=1)
+            # A pattern of one frame: the groups before are not compared with a lower threshold.
+            pattern = [[1]] * before + pattern
+        groupdq, pixeldq, zeroframe = flag_saturated_pixels(
+            data,
+            groupdq,
+            model.pixeldq,
+            threshold,
+            threshold_dq,
+            ATOD_LIMIT,
+            dqflags.pixel,
+            n_pix_grow_sat=step.n_pix_grow_sat,
+            read_pattern=pattern if step.use_readpatt else None,
+            zframe=model.zeroframe if model.meta.exposure.zero_frame else None,
+            bias=bias,
+        )
+        model.groupdq, model.pixeldq = groupdq[:, before:], pixeldq
+        if zeroframe is not None:
+            model.zeroframe = zeroframe
+
+    def _saturation_planes(self, model: Any) -> tuple[Any, Any, Any]:
+        """Return the thresholds, their flags, and the superbias with its NaN, which superbias replaces."""
+        if "saturation planes" not in self._loaded:
+            with datamodels.SaturationModel(self._references["saturation"]) as reference:
+                own = _own_pixels(model, reference)
+                threshold, threshold_dq = own.data.copy(), own.dq.copy()
+            with datamodels.SuperBiasModel(self._references["superbias"]) as reference:
+                bias = _own_pixels(model, reference).data.copy()
+            self._loaded["saturation planes"] = threshold, threshold_dq, bias
+        planes: tuple[Any, Any, Any] = self._loaded["saturation planes"]
+        return planes
+
+    def _reference(self, reftype: str) -> Any:
+        classes = {
+            "mask": datamodels.MaskModel,
+            "superbias": datamodels.SuperBiasModel,
+            "linearity": datamodels.LinearityModel,
+        }
+        if reftype not in self._loaded:
+            self._loaded[reftype] = classes[reftype](self._references[reftype])
+        return self._loaded[reftype]
+
+    def correct_linearity_by_rows(self, model: Any, planes: RampPlanes, rows: int) -> None:
+        """Run linearity on bands of rows of an exposure whose other groups are on disk."""
+        integrations, _, ny, nx = planes.shape
+        subarray = model.meta.subarray
+        place = subarray.ystart, subarray.ysize
+        for integration in range(integrations):
+            for start in range(0, ny, rows):
+                band = slice(start, min(start + rows, ny))
+                # A band is a subarray, for which jwst cuts the pixels out of the reference.
+                subarray.ystart, subarray.ysize = place[0] + start, band.stop - start
+                model.data = planes.data[integration : integration + 1, :, band].astype(np.float32)
+                model.groupdq = np.array(planes.groupdq[integration : integration + 1, :, band])
+                model.pixeldq = np.zeros((band.stop - start, nx), np.uint32)
+                linearity.do_correction(model, self._reference("linearity"))
+                planes.data[integration, :, band] = model.data[0]
+                planes.release()
+        subarray.ystart, subarray.ysize = place
+
+    def close(self) -> None:
+        """Close the reference files."""
+        for model in self._loaded.values():
+            if hasattr(model, "close"):
+                model.close()
+        self._loaded.clear()
+
+
+def _own_pixels(model: Any, reference: Any) -> Any:
+    """Return the reference in the exposure's pixels."""
+    if reffile_utils.ref_matches_sci(model, reference):
+        return reference
+    return reffile_utils.get_subarray_model(model, reference)

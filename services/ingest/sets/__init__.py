@@ -1,1 +1,0 @@
-"""Which sets of a configuration are complete."""
