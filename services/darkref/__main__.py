@@ -1,6 +1,8 @@
 """`python -m services.darkref`: darkref as a service."""
 
-from shared.service import main
+import sys
+
+from shared.runtime.service import program
 
 if __name__ == "__main__":
-    raise SystemExit(main("darkref", "services.darkref.handler:handle"))
+    raise SystemExit(program("darkref", sys.argv[1:]))

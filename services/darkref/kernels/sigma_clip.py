@@ -1,127 +1,52 @@
-"""Reference mode: the notebook's steps 2, 3, 5 and 6, as ``jwst_reffiles`` 1.0.1 does them with the mean.
+"""Compiled kernels of notebook mode: the notebook's steps 2, 3, 5 and 6, as in ``jwst_reffiles`` 1.0.1.
 
-The clip is ``astropy.stats.sigma_clip(sigma, maxiters=5, cenfunc="median", stdfunc="std", axis=0)``,
-invalid values left out, then the mean and the population standard deviation of what is left.
+The clip is ``astropy.stats.sigma_clip(sigma, maxiters=5, cenfunc="median", stdfunc="std", axis=0)`` over the
+valid values, followed by the mean and the population standard deviation of what is left.
 
-The values of a pixel are sorted, by a network of comparators that runs over pixels side by side, so that
-medians are read off and every clip is a range of the sorted values. Sorting also makes the result independent
-of the order in which exposures are given. Sums are float64, where jwst_reffiles has float32: the two differ
-by its rounding.
+A pixel's values are sorted first, so that medians can be read off and every clip is a range of the sorted
+values. Sorting also makes the result independent of the order of the exposures. Sums are float64 where
+jwst_reffiles has float32; the two differ by its rounding.
 
-Everything from the file's bytes to the product's is done to a block of pixels while it is in the
-processor's cache: byte order, hits, sorting, clip, and the running sums of the slopes.
+A block of pixels goes from the file's bytes to the product's while it is in the processor's cache: byte
+order, hits, sorting, clip, and the running sums of the slopes.
 """
 
-import functools
-
 import numpy as np
-from numpy.typing import NDArray
 
-from services.darkref import block_kernels, lanes, sorting
-from services.darkref.block_kernels import BLOCK, STEP, add_to_line, fetch_next, sort_rows, swapped
-from services.darkref.lanes import (
+from services.darkref.kernels.blocks import (
+    BLOCK,
+    STEP,
+    add_to_line,
+    byteswapped,
+    prefetch_next_block,
+    sort_rows,
+)
+from services.darkref.kernels.simd import (
     LANES,
-    below,
-    bits_of,
-    either,
-    equal,
-    fewer,
-    floating,
+    eq,
     halved,
     load,
-    root,
-    rounded,
-    spread,
+    lt,
+    movemask,
+    or_,
+    splat,
+    sqrt,
     store,
+    to_f32,
+    to_f64,
     where,
-    widened,
 )
-from services.darkref.sorting import comparators
-from services.darkref.windows import BandState, Combined, Window
-from shared import compiled
+from shared.statistics.jit import kernel
 
-#: GROUPDQ bit of a cosmic-ray hit (`stdatamodels.jwst.datamodels.dqflags.group["JUMP_DET"]`).
-JUMP_DET = 4
-#: Rounds of the clip, jwst_reffiles' and astropy's default.
+#: Rounds of the clip: the default of jwst_reffiles and astropy.
 MAX_ITERATIONS = 5
 _INFINITE = np.uint32(0x7F800000)
 
-_kernel = functools.partial(compiled.kernel, built_on=(block_kernels, lanes, sorting))
 
-
-def add_first_hits(
-    groupdq: NDArray[np.uint8], first_group: int, first_hit: NDArray[np.unsignedinteger]
-) -> None:
-    """Note the first hit of each pixel in some groups of an integration.
-
-    Parameters
-    ----------
-    groupdq : ndarray, 2D (groups, pixels)
-        Flags; `JUMP_DET` counts, nothing else.
-    first_group : int
-        Which group the first of `groupdq` is.
-    first_hit : ndarray, 1D (pixels)
-        The earliest group known to be hit; changed in place. Begin with the largest number of its type.
-    """
-    _first_hits(groupdq, first_group, first_hit)
-
-
-def sigma_clipped_mean(
-    window: Window, state: BandState, sigma: float, pixels: slice, into: Combined
-) -> NDArray[np.int64]:
-    """Sigma-clip over integrations, then mean and population standard deviation.
-
-    Parameters
-    ----------
-    window : Window
-    state : BandState
-        Its sums are brought forward by the groups of the window.
-    sigma : float
-        Width of the clip at both ends, in standard deviations.
-    pixels : slice
-        Which pixels of the window to do; different threads may do different ones at once.
-    into : Combined
-        Takes the results.
-
-    Returns
-    -------
-    ndarray, 1D (3)
-        Measurements before and after the clip; (group, pixel) places without any.
-    """
-    tally = np.zeros(3, np.int64)
-    _combine(
-        window.signal,
-        window.first_hit,
-        window.first_group,
-        window.weights,
-        state.moment,
-        state.line,
-        comparators(len(window.signal)),
-        sigma,
-        pixels.start,
-        pixels.stop,
-        into.mean,
-        into.std,
-        into.used,
-        tally,
-    )
-    return tally
-
-
-@_kernel
-def _first_hits(groupdq, first_group, first_hit):  # type: ignore[no-untyped-def]
-    for g in range(groupdq.shape[0]):
-        group = first_hit.dtype.type(first_group + g)
-        flags = groupdq[g]
-        for p in range(flags.size):
-            if flags[p] & JUMP_DET and group < first_hit[p]:
-                first_hit[p] = group
-
-
-@_kernel
-def _combine(  # type: ignore[no-untyped-def]
+@kernel
+def combine_window(  # type: ignore[no-untyped-def]
     signal,
-    first_hit,
+    first_bad,
     first_group,
     weights,
     moment,
@@ -132,9 +57,10 @@ def _combine(  # type: ignore[no-untyped-def]
     last_pixel,
     mean,
     std,
-    used,
+    n_valid,
     tally,
 ):
+    """Combine pixels of a window; see `combine.methods.sigma_clipped_mean`."""
     n, groups = signal.shape[:2]
     bits = np.empty(n * STEP, np.uint32)
     values = bits.view(np.float32)
@@ -144,31 +70,31 @@ def _combine(  # type: ignore[no-untyped-def]
     for start in range(first_pixel, last_pixel, BLOCK):
         stop = min(start + BLOCK, last_pixel)
         for g in range(groups):
-            group = first_hit.dtype.type(first_group + g)
-            _gather(signal, first_hit, group, g, start, stop, bits, raw, count, moment, weights[g])
+            group = first_bad.dtype.type(first_group + g)
+            _gather(signal, first_bad, group, g, start, stop, bits, raw, count, moment, weights[g])
             lost = _clip_block(values, n, count, pairs, sigma, stop - start, results[0], results[1])
-            measured = _put(results, count, start, stop, mean[g], std[g], used[g])
+            measured = _put(results, count, start, stop, mean[g], std[g], n_valid[g])
             tally[0] += measured
             tally[1] += measured - lost
             tally[2] += add_to_line(results[0], count, weights[g], start, stop, line)
 
 
-@_kernel
+@kernel
 def _gather(  # type: ignore[no-untyped-def]
-    signal, first_hit, group, g, start, stop, bits, raw, count, moment, weight
+    signal, first_bad, group, g, start, stop, bits, raw, count, moment, weight
 ):
-    # Row by row of the block, not pixel by pixel: the samples of a pixel lie a power of two apart on a
-    # full frame, and would push each other out of the cache.
+    # One integration after another, not one pixel after another: on a full frame the samples of a pixel lie
+    # a power of two apart and would evict each other from the cache.
     count[:] = 0
     values = raw.view(np.float32)
     for i in range(signal.shape[0]):
         stored = signal[i, g, start:stop]
-        first = first_hit[i, start:stop]
+        first = first_bad[i, start:stop]
         sums = moment[i, start:stop]
         row = bits[i * STEP : i * STEP + BLOCK]
         row[stop - start :] = _INFINITE
         for p in range(stop - start):
-            value = swapped(stored[p])
+            value = byteswapped(stored[p])
             raw[p] = value
             valid = (first[p] > group) & ((value & _INFINITE) != _INFINITE)
             row[p] = value if valid else _INFINITE
@@ -176,69 +102,69 @@ def _gather(  # type: ignore[no-untyped-def]
         for p in range(stop - start):
             weighted = weight * np.float64(values[p])
             sums[p] += weighted if first[p] > group else 0.0
-        fetch_next(stored, 16)
+        prefetch_next_block(stored, 16)
         if g == 0:
-            fetch_next(sums, 8)
-            fetch_next(first, 64)
+            prefetch_next_block(sums, 8)
+            prefetch_next_block(first, 64)
 
 
-@_kernel
+@kernel
 def _clip_block(values, n, count, pairs, sigma, pixels, means, stds):  # type: ignore[no-untyped-def]
-    # What is done to all is the first round of the clip, which for most is the last; the sums of a pixel run
-    # over its sorted values in order, as `_mean_and_std` has them.
+    # The first round of the clip, which is the last for most pixels, runs on all lanes. A pixel's sums run
+    # over its sorted values in order, as in `_mean_and_std`.
     lost = 0
     for at in range(0, pixels, LANES):
         sort_rows(values, n, at, pairs)
         size = load(count, at)
-        half, before = halved(size), halved(size - spread(np.int32(1)))
-        sums, squares = spread(0.0), spread(0.0)
+        half, before = halved(size), halved(size - splat(np.int32(1)))
+        sums, squares = splat(0.0), splat(0.0)
         first = load(values, at)
-        lower = upper = last = spread(np.float32(0.0))
+        lower = upper = last = splat(np.float32(0.0))
         for i in range(n):
             row = load(values, i * STEP + at)
-            measured = fewer(spread(np.int32(i)), size)
+            measured = lt(splat(np.int32(i)), size)
             last = where(measured, row, last)
-            sums = sums + widened(where(measured, row, spread(np.float32(0.0))))
+            sums = sums + to_f64(where(measured, row, splat(np.float32(0.0))))
         for i in range(n // 2 + 1):
-            row, number = load(values, i * STEP + at), spread(np.int32(i))
-            lower = where(equal(number, before), row, lower)
-            upper = where(equal(number, half), row, upper)
-        divisor = where(fewer(spread(np.int32(0)), size), floating(size), spread(1.0))
+            row, number = load(values, i * STEP + at), splat(np.int32(i))
+            lower = where(eq(number, before), row, lower)
+            upper = where(eq(number, half), row, upper)
+        divisor = where(lt(splat(np.int32(0)), size), to_f64(size), splat(1.0))
         mean = sums / divisor
         for i in range(n):
-            off = widened(load(values, i * STEP + at)) - mean
-            squares = squares + where(fewer(spread(np.int32(i)), size), off * off, spread(0.0))
-        std = root(squares / divisor)
-        store(means, at, rounded(mean))
-        store(stds, at, rounded(std))
-        median = spread(0.5) * (widened(lower) + widened(upper))
-        reach = spread(sigma) * std
-        low, high = below(widened(first), median - reach), below(median + reach, widened(last))
-        clipped = bits_of(either(low, high))
+            off = to_f64(load(values, i * STEP + at)) - mean
+            squares = squares + where(lt(splat(np.int32(i)), size), off * off, splat(0.0))
+        std = sqrt(squares / divisor)
+        store(means, at, to_f32(mean))
+        store(stds, at, to_f32(std))
+        median = splat(0.5) * (to_f64(lower) + to_f64(upper))
+        reach = splat(sigma) * std
+        low, high = lt(to_f64(first), median - reach), lt(median + reach, to_f64(last))
+        clipped = movemask(or_(low, high))
         p = at
         while clipped != 0:
             if clipped & 1 and count[p] > 0:
-                means[p], stds[p], kept = _clip(values[p::STEP], count[p], sigma)
-                lost += count[p] - kept
+                means[p], stds[p], n_kept = _clip(values[p::STEP], count[p], sigma)
+                lost += count[p] - n_kept
             clipped >>= 1
             p += 1
     return lost
 
 
-@_kernel
-def _put(rounded, count, start, stop, mean, std, used):  # type: ignore[no-untyped-def]
-    bits = rounded.view(np.uint32)
-    means, stds, counts = mean[start:stop], std[start:stop], used[start:stop]
+@kernel
+def _put(results, count, start, stop, mean, std, n_valid):  # type: ignore[no-untyped-def]
+    bits = results.view(np.uint32)
+    means, stds, counts = mean[start:stop], std[start:stop], n_valid[start:stop]
     total = 0
     for p in range(stop - start):
-        means[p] = swapped(bits[0, p])
-        stds[p] = swapped(bits[1, p])
+        means[p] = byteswapped(bits[0, p])
+        stds[p] = byteswapped(bits[1, p])
         counts[p] = count[p]
         total += count[p]
     return total
 
 
-@_kernel
+@kernel
 def _mean_and_std(values, first, last):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(first, last):
@@ -250,7 +176,7 @@ def _mean_and_std(values, first, last):  # type: ignore[no-untyped-def]
     return mean, np.sqrt(squares / (last - first))
 
 
-@_kernel
+@kernel
 def _clip(values, count, sigma):  # type: ignore[no-untyped-def]
     first, last = 0, np.int64(count)
     low, high = -np.inf, np.inf
@@ -276,8 +202,8 @@ def _clip(values, count, sigma):  # type: ignore[no-untyped-def]
         if inner == outer:
             break
         first, last = inner, outer
-    # The last bounds are put to every value, as astropy does: when the median moved, one that an earlier
-    # round took out may lie within them again.
+    # As in astropy, the last bounds apply to every value: where the median moved, a value that an earlier
+    # round rejected may lie within them again.
     inner, outer = 0, np.int64(count)
     while inner < outer and values[inner] < low:
         inner += 1

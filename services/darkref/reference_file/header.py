@@ -1,4 +1,4 @@
-"""The primary header of a dark: what CRDS asks for, in the order and with the words of stdatamodels."""
+"""The primary header of a dark: what CRDS requires, in the order and words of stdatamodels."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from typing import Any
 
 from astropy.io import fits
 
-from shared.configuration import ConfigurationKey
-from shared.detectors import detectors
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.detectors import detectors
 
 #: Characters of a HISTORY card.
 _CARD_TEXT = 72
@@ -44,14 +44,14 @@ class DarkDescription:
 
 
 def _fitting(value: object, comment: str | None) -> str | None:
-    # A card has 80 characters; astropy would warn where it cuts a comment.
+    # A card has 80 characters; astropy warns where it cuts a comment.
     return comment[: max(65 - len(value), 0)] if comment and isinstance(value, str) else comment
 
 
 def primary_header(name: str, key: ConfigurationKey, about: DarkDescription) -> fits.Header:
-    """Return the primary header, in the order and with the words of stdatamodels' schema of a dark."""
+    """Return the primary header, in the order and words of stdatamodels' schema of a dark."""
     detector = detectors()[key.detector]
-    # A noisy detector's rate may come out below zero; the pipeline takes a Poisson variance from it.
+    # Noise may bring the rate below zero; the pipeline takes a Poisson variance from it.
     dark_current = max(about.dark_current, 0.0)
     written = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
     header = fits.PrimaryHDU().header

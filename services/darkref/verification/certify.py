@@ -1,21 +1,20 @@
-"""Would CRDS take a dark, and does jwst's own data model open it strictly? Asked of both themselves.
+"""Check a dark against the rules of CRDS, and open it strictly with jwst's own data model.
 
 The rules are those of the installed crds package (``crds.certify`` with its own ``all_all``, ``all_dark``,
-``nircam_all`` and ``nircam_dark`` tables and the keys its ``nircam_dark.rmap`` selects by), so that they
-are as new as the package. No server and no cache is asked: of a context, certify needs only that rmap. It
-runs in a process of its own, because crds takes its settings from the environment when it is first imported,
-and a step of the same job may have imported it for another cache.
+``nircam_all`` and ``nircam_dark`` tables, and the keys that its ``nircam_dark.rmap`` selects by), so that
+they are as recent as the package. Neither server nor cache is needed: all that certify takes of a context is
+that rmap. It runs in a child process, because crds reads its settings from the environment when it is first
+imported, and another step of the same job may have imported it for another cache.
 
-Of the whole file only headers and shapes are looked at. `stdatamodels` would hold all of it in memory, so
-it opens a copy with every header and one row of every image.
+Only headers and shapes of the file are looked at. `stdatamodels` would hold all of it in memory, so it opens
+a copy with every header and one row of every image.
 
-Not in those rules, and held by `services.darkref.verification` instead: NOUTPUTS, by which CRDS selects,
-and whether the keywords are those of the exposures.
+`verification.checks` checks what those rules leave out: NOUTPUTS, by which CRDS selects, and whether the
+keywords are those of the exposures.
 """
 
 import io
 import json
-import os
 import re
 import subprocess
 import sys
@@ -29,10 +28,11 @@ from astropy.io import fits
 from pydantic import BaseModel
 
 from shared.errors import TransientError
+from shared.runtime.python_child import python_command, python_environment
 
-#: Seconds; it takes five, and a machine that is ten times as busy is still not stuck.
+#: Seconds. It takes five; a machine that is ten times as slow is busy, not stuck.
 _TIME_LIMIT = 300
-#: crds's name of a keyword -> FITS's own, where they differ.
+#: Name of a keyword in crds -> in FITS, where they differ.
 _FITS_KEYWORDS = {
     "META.TELESCOPE": "TELESCOP",
     "META.INSTRUMENT.NAME": "INSTRUME",
@@ -58,7 +58,7 @@ class Violation(BaseModel):
     about : str
         The keyword or array.
     rule : str
-        What is asked for, in the words of whose rule it is.
+        What is required, in the words of CRDS or stdatamodels.
     """
 
     by: str
@@ -66,12 +66,12 @@ class Violation(BaseModel):
     rule: str
 
     def __str__(self) -> str:
-        """Name the rule, what broke it and what to do."""
+        """Return the keyword, the rule, and the cure."""
         return f"{self.about}: {self.rule} ({self.by}); correct {self.about} and build the reference again"
 
 
 def violations(path: Path) -> list[Violation]:
-    """Return every rule of CRDS and of a strict `DarkModel` that a file breaks; none if both take it.
+    """Return every rule of CRDS and of a strict `DarkModel` that a file breaks; none if both accept it.
 
     Parameters
     ----------
@@ -81,18 +81,17 @@ def violations(path: Path) -> list[Violation]:
     Raises
     ------
     TransientError
-        If the process that asks dies or hangs.
+        If the child process dies or hangs.
     """
     with TemporaryDirectory(prefix="darkref-certify-") as folder:
-        environment = os.environ | {
-            "CRDS_PATH": folder,
-            "CRDS_SERVER_URL": "https://crds-serverless-mode.stsci.edu",
-            "CRDS_OBSERVATORY": "jwst",
-            # Or the data model would let pass what strict validation is for.
-            "PASS_INVALID_VALUES": "false",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
-        command = [sys.executable, "-m", "services.darkref.certify", str(path.resolve()), folder]
+        environment = python_environment(
+            CRDS_PATH=folder,
+            CRDS_SERVER_URL="https://crds-serverless-mode.stsci.edu",
+            CRDS_OBSERVATORY="jwst",
+            # Or the data model would accept what strict validation is for.
+            PASS_INVALID_VALUES="false",
+        )
+        command = python_command("-m", "services.darkref.verification.certify", str(path.resolve()), folder)
         try:
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=_TIME_LIMIT, check=False
@@ -105,27 +104,27 @@ def violations(path: Path) -> list[Violation]:
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise TransientError(f"{path.name}: crds certify ended with {done.returncode}: {last}; try again")
-    return [Violation.model_validate(one) for one in json.loads(done.stdout)]
+    return [Violation.model_validate(entry) for entry in json.loads(done.stdout)]
 
 
 def crds_violations(path: Path) -> list[Violation]:
-    """Return what ``crds.certify`` finds, in this process; `violations` is what to call.
+    """Return what ``crds.certify`` finds, in this process; call `violations` instead.
 
     Parameters
     ----------
     path : Path
-        Absolute: a bare name would be looked for in CRDS's cache.
+        Absolute, as a bare name would be looked for in the cache of CRDS.
     """
     from crds.certify.certify import FitsCertifier, ReferenceCertifier
     from crds.core import rmap
 
     with resources.as_file(resources.files("crds.jwst") / "specs" / "nircam_dark.rmap") as spec:
         selection = rmap.ReferenceMapping.from_file(str(spec), ignore_checksum=True)
-    found: list[Violation] = []
+    broken: list[Violation] = []
 
     class Listener:
-        def log_and_track_error(self, _file: str, *said: Any, **_: Any) -> None:
-            found.append(_violation(" ".join(str(part) for part in said)))
+        def log_and_track_error(self, _file: str, *words: Any, **_: Any) -> None:
+            broken.append(_violation(" ".join(str(word) for word in words)))
 
     class Certifier(FitsCertifier):  # type: ignore[misc]
         def get_corresponding_rmap(self) -> Any:
@@ -133,14 +132,14 @@ def crds_violations(path: Path) -> list[Violation]:
 
     certifier = Certifier(str(path), context="jwst_0001.pmap", observatory="jwst", script=Listener())
     try:
-        # Its own `certify` goes on to open the whole file as a data model.
+        # FitsCertifier.certify would go on to open the whole file as a data model.
         ReferenceCertifier.certify(certifier)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever crds and its readers may raise is about the file
-        # It cannot even begin with a file that does not say what it is.
-        found.append(Violation(by="CRDS certify", about="INSTRUME or REFTYPE", rule=_line(error)))
-    return found
+        # certify cannot even start on a file that does not say what it is.
+        broken.append(Violation(by="CRDS certify", about="INSTRUME or REFTYPE", rule=_line(error)))
+    return broken
 
 
 def model_violations(path: Path, folder: Path) -> list[Violation]:
@@ -149,7 +148,7 @@ def model_violations(path: Path, folder: Path) -> list[Violation]:
     Parameters
     ----------
     folder : Path
-        Where a copy with one row of each image may be put.
+        For a copy with one row of each image.
     """
     from stdatamodels.jwst.datamodels import DarkModel
 
@@ -160,22 +159,22 @@ def model_violations(path: Path, folder: Path) -> list[Violation]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - stdatamodels and asdf raise what they like
-        said = _line(error)
-        about = re.search(r"missing values for \['(\w+)'|validating ([\w.]+\w)", said)
-        named = next(filter(None, about.groups())) if about else "arrays"
-        return [Violation(by="strict DarkModel", about=_keyword(named), rule=said)]
+        rule = _line(error)
+        about = re.search(r"missing values for \['(\w+)'|validating ([\w.]+\w)", rule)
+        name = next(filter(None, about.groups())) if about else "arrays"
+        return [Violation(by="strict DarkModel", about=_keyword(name), rule=rule)]
     return []
 
 
 def one_row(path: Path, folder: Path) -> Path:
-    """Write a copy of a FITS file with every header and table, but only the first row of every image."""
+    """Copy a FITS file with every header and table, but only the first row of every image."""
     copy = folder / path.name
     with fits.open(path, do_not_scale_image_data=True, lazy_load_hdus=False) as hdus:
         kept = []
         for hdu in hdus:
             if isinstance(hdu, fits.ImageHDU) and hdu.header["NAXIS"] >= 2:
                 cut = fits.ImageHDU(hdu.section[..., :1, :], hdu.header)
-                # Assigned data would lose what says that stored integers are unsigned.
+                # Assigning the data loses the keywords that make stored integers unsigned.
                 for keyword in ("BZERO", "BSCALE"):
                     if keyword in hdu.header:
                         cut.header[keyword] = hdu.header[keyword]
@@ -186,16 +185,16 @@ def one_row(path: Path, folder: Path) -> Path:
     return copy
 
 
-def _violation(said: str) -> Violation:
-    line = _line(said)
-    named = re.match(r"(?:Checking|Missing required array) '([^']+)'(?: : )?(.*)", line)
-    about = _keyword(named.group(1)) if named else "file"
-    rule = (named.group(2).replace("META.DESCRIPTION", "DESCRIP") if named else line) or line
+def _violation(message: str) -> Violation:
+    line = _line(message)
+    match = re.match(r"(?:Checking|Missing required array) '([^']+)'(?: : )?(.*)", line)
+    about = _keyword(match.group(1)) if match else "file"
+    rule = (match.group(2).replace("META.DESCRIPTION", "DESCRIP") if match else line) or line
     return Violation(by="CRDS certify", about=about, rule=rule.strip())
 
 
 def _keyword(name: str) -> str:
-    """Return the FITS keyword of a name of crds's or stdatamodels'."""
+    """Return the FITS keyword for a name in crds or stdatamodels."""
     full = name.upper()
     for known, keyword in _FITS_KEYWORDS.items():
         if full in (known, known.removeprefix("META.")):
@@ -203,16 +202,16 @@ def _keyword(name: str) -> str:
     return full.rsplit(".", 1)[-1]
 
 
-def _line(said: object) -> str:
-    # The data models print the whole schema below the first lines.
-    return " ".join(str(said).split("Failed validating")[0].split())[:300]
+def _line(message: object) -> str:
+    # The data models append the whole schema.
+    return " ".join(str(message).split("Failed validating")[0].split())[:300]
 
 
 def _main(path: Path, folder: Path) -> None:
-    noise = io.StringIO()
-    with redirect_stdout(noise), redirect_stderr(noise):
-        found = crds_violations(path) + model_violations(path, folder)
-    sys.stdout.write(json.dumps([one.model_dump() for one in found]))
+    discarded = io.StringIO()
+    with redirect_stdout(discarded), redirect_stderr(discarded):
+        broken = crds_violations(path) + model_violations(path, folder)
+    sys.stdout.write(json.dumps([violation.model_dump() for violation in broken]))
 
 
 if __name__ == "__main__":

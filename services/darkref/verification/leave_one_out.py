@@ -1,18 +1,19 @@
-"""A dark against an exposure that is not in it: what jwst's dark_current step leaves of the exposure.
+"""Try a dark on an exposure that is not in it: what remains after jwst's dark_current step.
 
-The subtraction is the step's own (`stcal.dark_current.dark_sub.do_correction`, which is what
-``jwst.dark_current.DarkCurrentStep`` calls; called directly it needs no CRDS cache), on `RampModel` and
-`DarkModel` of a band of rows: pixels do not know of each other there, so the bands do not show.
+The subtraction is the step's own (`stcal.dark_current.dark_sub.do_correction`, which
+``jwst.dark_current.DarkCurrentStep`` calls; called directly it needs no CRDS cache). It gets a `RampModel`
+and a `DarkModel` of a band of rows at a time, which makes no difference, as it treats every pixel by itself.
 
-Of each integration and pixel, the groups before the first one with a flag count.
+The groups of each integration and pixel before its first bad one count. The first group is subtracted from
+the others: an integration starts wherever the reset leaves it (kTC noise, a common level of 10 or 20 DN,
+settling of 20 e-), which the dark does not predict and the slope of a ramp does not see.
 
-- Mean residual: the pixel's mean over groups and integrations, median over an amplifier's science pixels.
-  Median, as hits that were not detected and hot pixels are no fault of the amplifier.
-- Rise: residual of the last group less that of the first, of pixels without a flag; median likewise. What
-  a wrong rate does, and free of pedestals.
-- CDS noise: per pixel the variance over the pairs of groups (0,1), (2,3), ..., median over pixels, corrected
-  for the median of a chi-square; before and after the subtraction. A mean over N integrations brings
-  1/N of the variance with it, so ``sqrt(1 + 1/N)`` times the noise before is expected after.
+- Mean residual: a pixel's mean over the later groups and integrations; median over an amplifier's science
+  pixels, because undetected hits and hot pixels are no fault of the amplifier.
+- Rise: the residual of the last group, of pixels without a bad group; median likewise. It shows a wrong rate.
+- CDS noise: the variance of a pixel over the pairs of groups (0,1), (2,3), ...; median over pixels, corrected
+  for the median of a chi-square; before and after the subtraction. A mean over N integrations adds 1/N of the
+  variance, so that ``sqrt(1 + 1/N)`` times the noise before is expected after.
 - Read noise: CDS noise before, over sqrt(2).
 """
 
@@ -25,39 +26,37 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy import stats
 
-from services.darkref.flight_kernels import ENDS_USE
-from services.darkref.reference_planes import bands, native
-from services.darkref.verification_products import AmplifierResidual, LeftOut
-from shared.configuration import ConfigurationKey
-from shared.geometry import amplifiers, science_pixels
-from shared.medians import SIGMA_PER_MAD
-from shared.ramps import Ramp
-
-_DO_NOT_USE = 1
+from services.darkref.reference_file.reader import bands, native, read_model_ramp
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.dq import BAD_GROUP_FLAGS, PixelFlag
+from shared.nircam.geometry import amplifiers, science_pixels
+from shared.products.reference import AmplifierResidual, LeaveOneOutResult
+from shared.ramps.ramp import Ramp
+from shared.statistics.robust import median_and_sigma
 
 
-def subtract(
-    reference: Path, ramp: Ramp, key: ConfigurationKey, exposure: str, measurements: float
-) -> LeftOut:
-    """Run the dark_current step with a reference on an exposure, in bands of rows, and measure what is left.
+def measure_residuals(
+    reference: Path, ramp: Ramp, key: ConfigurationKey, exposure: str, n_valid: float
+) -> LeaveOneOutResult:
+    """Run the dark_current step with a reference on an exposure, in bands of rows, and measure the residuals.
 
     Parameters
     ----------
     reference : Path
-        A dark of the same pixels, made without this exposure; RAPID serves every pattern.
+        A dark of the same pixels, built without this exposure; a RAPID dark serves every pattern.
     ramp : Ramp
         As ingest leaves it: SCI, GROUPDQ, PIXELDQ.
     key : ConfigurationKey
         Of the ramp.
     exposure : str
         Its name.
-    measurements : float
-        Median number of integrations in a (group, pixel) of the dark.
+    n_valid : float
+        Median number of integrations behind a (group, pixel) of the dark.
 
     Raises
     ------
     ValueError
-        If the step would leave the ramp as it is, because the dark's groups have more frames.
+        If the step would skip the ramp, because the groups of the dark have more frames.
     """
     integrations = ramp.shape("SCI")[0]
     planes = _Planes((key.subsize2, key.subsize1))
@@ -70,24 +69,27 @@ def subtract(
                 science = ramp.read("SCI", index, rows=rows)
                 flags = ramp.read("GROUPDQ", index, rows=rows)
                 bad = ramp.read_image("PIXELDQ", rows) if ramp.has("PIXELDQ") else quality[rows] * 0
-                left, bad = step((science, flags, bad), (band, quality[rows]), key, header)
-                unused = np.bitwise_or.accumulate(flags & ENDS_USE, axis=0) != 0
-                unused |= (bad & _DO_NOT_USE) != 0
-                planes.add(rows, index, science, left, ~unused)
-    return LeftOut(
+                residual, bad = subtract_dark((science, flags, bad), (band, quality[rows]), key, header)
+                unused = np.bitwise_or.accumulate(flags & BAD_GROUP_FLAGS.mask, axis=0) != 0
+                unused |= (bad & PixelFlag.DO_NOT_USE.mask) != 0
+                planes.add(rows, index, science, residual, ~unused)
+    science = science_pixels(key)
+    modelled = read_model_ramp(reference, science.shape)
+    return LeaveOneOutResult(
         exposure=exposure,
         readpatt=key.readpatt,
         nframes=key.nframes,
         integrations=integrations,
-        measurements=measurements,
+        measurements=n_valid,
         amplifiers=[
             planes.amplifier(number, columns, science_pixels(key))
             for number, columns in enumerate(amplifiers(key), start=1)
         ],
+        model_share=float(np.mean(modelled[science])) if science.any() else 0.0,
     )
 
 
-def step(
+def subtract_dark(
     ramp: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
     dark: tuple[NDArray[np.float32], NDArray[Any]],
     key: ConfigurationKey,
@@ -125,14 +127,14 @@ def step(
         subtracted.meta.exposure.nframes = int(header["NFRAMES"])
         subtracted.meta.exposure.ngroups = int(header["NGROUPS"])
         subtracted.meta.exposure.groupgap = int(header["GROUPGAP"])
-        done, _ = do_correction(model, subtracted)
-        if done.cal_step != "COMPLETE":
+        corrected, _ = do_correction(model, subtracted)
+        if corrected.cal_step != "COMPLETE":
             raise ValueError(
-                f"the dark_current step is {done.cal_step}: the reference has NFRAMES {header['NFRAMES']}, "
-                f"GROUPGAP {header['GROUPGAP']}, the exposure {key.nframes}, {key.groupgap}; only a dark of "
-                "fewer or as many serves it"
+                f"the dark_current step is {corrected.cal_step}: the reference has NFRAMES "
+                f"{header['NFRAMES']}, GROUPGAP {header['GROUPGAP']}, the exposure {key.nframes}, "
+                f"{key.groupgap}; only a dark of as many or fewer can be subtracted"
             )
-        return done.data[0], done.pixeldq
+        return corrected.data[0], corrected.pixeldq
 
 
 @dataclass
@@ -170,23 +172,26 @@ class _Planes:
         rows: slice,
         integration: int,
         science: NDArray[Any],
-        left: NDArray[np.float32],
+        residual: NDArray[np.float32],
         used: NDArray[np.bool_],
     ) -> None:
-        used = used & np.isfinite(left)
-        self.total[rows] += np.where(used, left, 0).sum(axis=0, dtype=float)
-        self.groups[rows] += used.sum(axis=0, dtype=np.int32)
+        used = used & np.isfinite(residual)
+        # No later group is used without the first.
+        later = used[1:] & used[0]
+        levels = residual[1:].astype(float) - residual[0]
+        self.total[rows] += np.where(later, levels, 0).sum(axis=0)
+        self.groups[rows] += later.sum(axis=0, dtype=np.int32)
         whole = used.all(axis=0)
-        rise = np.where(whole, left[-1].astype(float) - left[0], 0)
+        rise = np.where(whole, residual[-1].astype(float) - residual[0], 0)
         self.rise[rows] += rise
         self.rises[rows] += whole
         if integration == 0:
-            self.last[rows] = np.where(whole, left[-1], np.nan)
+            self.last[rows] = np.where(whole, residual[-1], np.nan)
             self.last_rise[rows] = np.where(whole, rise, np.nan)
         even = len(science) // 2 * 2
         both = used[1:even:2] & used[:even:2]
         self.pairs[rows] += both.sum(axis=0, dtype=np.int32)
-        for pairs, cube in ((self.before, science), (self.after, left)):
+        for pairs, cube in ((self.before, science), (self.after, residual)):
             difference = np.where(both, cube[1:even:2].astype(float) - cube[:even:2], 0)
             pairs.total[rows] += difference.sum(axis=0)
             pairs.square[rows] += (difference**2).sum(axis=0)
@@ -217,4 +222,4 @@ def _scatter(values: NDArray[Any]) -> float | None:
     values = values[np.isfinite(values)]
     if values.size < 2:
         return None
-    return float(SIGMA_PER_MAD * np.median(np.abs(values - np.median(values))))
+    return median_and_sigma(values)[1]

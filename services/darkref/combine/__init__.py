@@ -1,0 +1,1 @@
+"""Combine many ramps into a mean ramp: pedestals, flags, the sigma clip and the windows of reading."""

@@ -1,0 +1,1 @@
+"""The compiled arithmetic of `services.darkref.combine`, sixteen pixels at a time."""

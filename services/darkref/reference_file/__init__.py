@@ -1,0 +1,1 @@
+"""A dark reference file as CRDS wants it: header, HISTORY, planes, and reading it back."""
