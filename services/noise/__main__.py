@@ -1,6 +1,8 @@
 """`python -m services.noise`: noise as a service."""
 
-from shared.service import main
+import sys
+
+from shared.runtime.service import program
 
 if __name__ == "__main__":
-    raise SystemExit(main("noise", "services.noise.handler:handle"))
+    raise SystemExit(program("noise", sys.argv[1:]))

@@ -1,7 +1,6 @@
 """Which pixels take part in a noise figure, and for how many groups of a ramp."""
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -9,23 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.compiled import kernel
-from shared.configuration import ConfigurationKey
 from shared.errors import PermanentError
-from shared.geometry import amplifiers, science_pixels
-from shared.ramps import Ramp
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.dq import BAD_GROUP_FLAGS, GroupFlag, PixelFlag
+from shared.nircam.geometry import amplifiers, science_pixels
+from shared.ramps.ramp import Ramp
+from shared.ramps.window_plan import Place
+from shared.ramps.window_reader import Integration, WindowReader
+from shared.statistics.jit import kernel
 
-# JWST data quality bits: PIXELDQ and GROUPDQ DO_NOT_USE, GROUPDQ SATURATED, JUMP_DET, PERSISTENCE.
-DO_NOT_USE = 1
-JUMP_DET = 4
-#: A ramp is left out of noise figures from the first group with one of these on.
-ENDS_RAMP = DO_NOT_USE | 2 | JUMP_DET | 32
-_BIG_ENDIAN = sys.byteorder == "big"
+_JUMP_DET, _BAD_GROUP = int(GroupFlag.JUMP_DET), int(BAD_GROUP_FLAGS)
+#: Planes in memory: one that is read, the current one, and the one before, which is compared with it.
+_SLOTS = 3
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """The pixels of one exposure.
+class ExposurePixels:
+    """The pixels of one exposure, by kind.
 
     Attributes
     ----------
@@ -45,8 +44,8 @@ class Pixels:
     amplifiers: list[slice]
 
 
-def pixels_of(key: ConfigurationKey, pixeldq: NDArray[Any], where: str) -> Pixels:
-    """Sort an exposure's pixels.
+def exposure_pixels(key: ConfigurationKey, pixeldq: NDArray[Any], where: str) -> ExposurePixels:
+    """Sort the pixels of an exposure by kind.
 
     Parameters
     ----------
@@ -61,14 +60,16 @@ def pixels_of(key: ConfigurationKey, pixeldq: NDArray[Any], where: str) -> Pixel
         If no science pixel is usable.
     """
     sky = science_pixels(key)
-    good = pixeldq & DO_NOT_USE == 0
+    good = pixeldq & PixelFlag.DO_NOT_USE.mask == 0
     active = sky & good
     if not active.any():
         raise PermanentError(
             f"{where}: PIXELDQ marks every science pixel DO_NOT_USE, so there is no noise to measure; "
-            "check the mask reference file that ingest used"
+            "check the mask reference file that ingest used",
+            where=where,
+            keyword="PIXELDQ",
         )
-    return Pixels(sky, active, ~sky & good, amplifiers(key))
+    return ExposurePixels(sky, active, ~sky & good, amplifiers(key))
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,11 @@ class Plane:
 
     Attributes
     ----------
+    integration, group : int
     signal : ndarray of float32, 2D (y, x)
-        DN. The plane after the next overwrites it.
+        DN. Valid until the plane after the next is taken.
     quality : ndarray of uint8, 2D (y, x)
-        GROUPDQ. The next plane overwrites it.
+        GROUPDQ. Valid until the plane after the next is taken.
     jumps : ndarray of bool, 2D (y, x)
         GROUPDQ & JUMP_DET. The next plane overwrites it.
     alive : ndarray of bool, 2D (y, x)
@@ -96,56 +98,59 @@ class Plane:
     alive: NDArray[np.bool_]
 
 
-def planes(ramp: Ramp) -> Iterator[Plane]:
-    """Yield every group of every integration, ascending; reads the next one meanwhile."""
+def integrations_in_use(ramp: Ramp) -> list[int]:
+    """Return the integrations of a ramp, 0-based, that are not DO_NOT_USE throughout.
+
+    Ingest marks an integration so of which too few groups were read: it is no sample of any noise.
+    """
+    nints, ngroups, ny, _ = ramp.shape("SCI")
+    middle = slice(ny // 2, ny // 2 + 1)
+
+    def is_lost(integration: int) -> bool:
+        # A row of one group tells that nearly every integration is in use.
+        return _unusable(ramp.read("GROUPDQ", integration, slice(0, 1), middle)) and all(
+            _unusable(ramp.read("GROUPDQ", integration, slice(group, group + 1))) for group in range(ngroups)
+        )
+
+    return [integration for integration in range(nints) if not is_lost(integration)]
+
+
+def _unusable(quality: NDArray[Any]) -> bool:
+    return bool((quality & GroupFlag.DO_NOT_USE.mask != 0).all())
+
+
+def planes(ramp: Ramp, in_use: Sequence[int] | None = None) -> Iterator[Plane]:
+    """Yield every group of every integration of a ramp, ascending, while the next one is read.
+
+    Parameters
+    ----------
+    ramp : Ramp
+    in_use : sequence of int, optional
+        The integrations to read, ascending; by default all.
+    """
     nints, ngroups, ny, nx = ramp.shape("SCI")
-    places = [(integration, group) for integration in range(nints) for group in range(ngroups)]
-    # One that comes, one that is at hand, and one that may still be compared with.
-    signals = [np.empty((1, ny, nx), ">f4") for _ in range(3)]
-    qualities = [np.empty((1, ny, nx), np.uint8) for _ in range(2)]
-
-    def read(number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        integration, group = places[number]
-        signal, quality = signals[number % 3], qualities[number % 2]
-        at = slice(group, group + 1)
-        ramp.read_stored("SCI", integration, at, slice(None), signal)
-        ramp.read_stored("GROUPDQ", integration, at, slice(None), quality)
-        native = signal[0].view(np.uint32)
-        if not _BIG_ENDIAN:
-            _turn(native)
-        return native.view(np.float32), quality[0]
-
+    places = [
+        Place(slice(integration, integration + 1), slice(group, group + 1), slice(0, ny))
+        for integration in (range(nints) if in_use is None else in_use)
+        for group in range(ngroups)
+    ]
+    integrations = [Integration(ramp, integration) for integration in range(nints)]
     alive, jumps = np.empty((2, ny, nx), np.bool_)
-    with ThreadPoolExecutor(1, "plane") as ahead:
-        coming = ahead.submit(read, 0)
-        for number, (integration, group) in enumerate(places):
-            signal, quality = coming.result()
-            if number + 1 < len(places):
-                coming = ahead.submit(read, number + 1)
-            if group == 0:
+    with ThreadPoolExecutor(1, "plane") as requests:
+        for window in WindowReader(integrations, places, requests, _SLOTS, quality=True, native=True):
+            signal = window.signal.view(np.float32).reshape(ny, nx)
+            assert window.quality is not None
+            quality = window.quality.reshape(ny, nx)
+            if window.groups.start == 0:
                 alive[:] = True
-            _look_at_flags(signal, quality, alive, jumps)
-            yield Plane(integration, group, signal, quality, jumps, alive)
+            _update_flags(signal, quality, alive, jumps)
+            yield Plane(window.place.integrations.start, window.groups.start, signal, quality, jumps, alive)
 
 
 @kernel
-def _turn(values):  # type: ignore[no-untyped-def]
-    # The bytes of each value the other way round; numpy's byteswap takes seven times as long.
-    for row in range(values.shape[0]):
-        for column in range(values.shape[1]):
-            value = values[row, column]
-            values[row, column] = (
-                ((value & np.uint32(0xFF)) << np.uint32(24))
-                | ((value & np.uint32(0xFF00)) << np.uint32(8))
-                | ((value >> np.uint32(8)) & np.uint32(0xFF00))
-                | (value >> np.uint32(24))
-            )
-
-
-@kernel
-def _look_at_flags(signal, quality, alive, jumps):  # type: ignore[no-untyped-def]
+def _update_flags(signal, quality, alive, jumps):  # type: ignore[no-untyped-def]
     for row in range(signal.shape[0]):
         for column in range(signal.shape[1]):
             flags = quality[row, column]
-            jumps[row, column] = (flags & JUMP_DET) != 0
-            alive[row, column] &= ((flags & ENDS_RAMP) == 0) & np.isfinite(signal[row, column])
+            jumps[row, column] = (flags & _JUMP_DET) != 0
+            alive[row, column] &= ((flags & _BAD_GROUP) == 0) & np.isfinite(signal[row, column])

@@ -1,6 +1,9 @@
 """Effective noise: how well a dark ramp of n groups measures a signal, in electrons.
 
-sigma(slope_n) * (n-1) groups * gain: the noise of the line's rise from the first to the n-th group.
+It is sigma(slope_n) (n-1) times the gain, with the least-squares slope of the first n groups in DN per group:
+the noise of the rise of the line from the first to the n-th group. Spatial noise is the spread of slopes over
+the pixels of a ramp, temporal noise that of a pixel over ramps. Here are the figures of a detector from those
+of its amplifiers and ramps, their errors, and where on a curve an expected value can be compared.
 """
 
 import math
@@ -11,63 +14,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.noise.robust import MAD_ERROR, MEDIAN_ERROR, variance_median_factor
-from shared.detectors import ChannelExpectation
-from shared.medians import SIGMA_PER_MAD, median
+from shared.statistics.medians import median
+from shared.statistics.robust import MAD_ERROR, MEDIAN_ERROR
 
-#: Ramps that temporal noise needs.
+#: Fewest ramps for temporal noise.
 MINIMUM_RAMPS = 10
-#: Ramps that are left of a pixel when its hits are out, for it to take part in temporal noise.
+#: Fewest unflagged ramps of a pixel for it to take part in temporal noise.
 MINIMUM_PER_PIXEL = 5
 
-#: Condition of the expected table's effective noise: s from the first to the last of its RAPID groups.
+#: Time from the first to the last group for which the expected effective noise is given, s; RAPID.
 TABLE_SECONDS = 1000.0
 
 
-def theory_variance(
-    groups: int, nframes: int, seconds: float, frame_time: float, expectation: ChannelExpectation
-) -> float:
-    """Return the variance of the signal of a ramp of n groups, e-^2 (Rauscher 2007, as NRC-09 extends it).
-
-    var = rn^2 12(n-1)/(m n(n+1)) + f T 6(n^2+1)/(5n(n+1)) - f tf 2(m^2-1)(n-1)/(m n(n+1))
-    + [12(n-1)/(n+1) p0^2 - p1/sqrt(m)]
-
-    Parameters
-    ----------
-    groups, nframes : int
-        n, at least 2, and m, the frames averaged into a group.
-    seconds, frame_time : float
-        T from the first to the last group, and tf, s.
-    expectation : ChannelExpectation
-        rn and f, the read noise (e-) and the dark current (e-/s) of the channel, and p0, p1 (e-).
-    """
-    n, m = groups, nframes
-    read_noise, flux = expectation.theory_read_noise, expectation.theory_dark
-    read = read_noise**2 * 12 * (n - 1) / (m * n * (n + 1))
-    photon = flux * seconds * 6 * (n**2 + 1) / (5 * n * (n + 1))
-    averaging = flux * frame_time * 2 * (m**2 - 1) * (n - 1) / (m * n * (n + 1))
-    excess = 12 * (n - 1) / (n + 1) * expectation.theory_p0**2 - expectation.theory_p1 / math.sqrt(m)
-    return max(read + photon - averaging + excess, 0.0)
-
-
-def theory(
-    groups: int, nframes: int, seconds: float, frame_time: float, expectation: ChannelExpectation
-) -> float:
-    """Return the theory curve's effective noise, e-: the root of `theory_variance`."""
-    return math.sqrt(theory_variance(groups, nframes, seconds, frame_time, expectation))
-
-
 def table_point(seconds: Sequence[float], readpatt: str) -> int | None:
-    """Return where on the curve the expected table may be held against it; None if nowhere.
+    """Return the point of a curve at which it can be compared with the expected table, or None.
 
-    The table has one point: 1000 s in 93 RAPID groups. Noise falls with the groups and rises with the
-    time, and the theory curve does not pass through that point (5.1 against 7.79 e- in the short-wave
-    channel), so nothing is said of ramps that do not come within a tenth of it.
+    The table gives one point: 1000 s in 93 RAPID groups. Noise falls with the number of groups and rises with
+    the time, and the theory curve does not pass through that point (5.1 against 7.79 e- in the short-wave
+    channel). So a curve is only compared if it has a point within a tenth of that time.
 
     Parameters
     ----------
     seconds : sequence of float
-        From the first to the n-th group, for ascending n.
+        Time from the first to the n-th group, in ascending order.
     readpatt : str
         Readout pattern.
     """
@@ -78,9 +47,18 @@ def table_point(seconds: Sequence[float], readpatt: str) -> int | None:
 
 
 def combine_amplifiers(sigmas: NDArray[Any]) -> NDArray[Any]:
-    """Return the noise of a detector from that of its amplifiers (last axis): the root mean square.
+    """Return the noise of a detector: the root mean square over its amplifiers.
 
-    An amplifier without a usable pixel (NaN) takes no part.
+    Parameters
+    ----------
+    sigmas : ndarray, last axis (amplifiers)
+        NaN for an amplifier without a usable pixel, which is left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(combine_amplifiers(np.array([3.0, 4.0, np.nan])).round(3))
+    3.536
     """
     known = np.isfinite(sigmas)
     total = np.where(known, sigmas, 0.0) ** 2
@@ -90,62 +68,54 @@ def combine_amplifiers(sigmas: NDArray[Any]) -> NDArray[Any]:
 
 
 def median_over_ramps(sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median over ramps (first axis), without those that have none (NaN)."""
+    """Return the median over ramps (first axis); ramps without a value (NaN) are left out."""
     flat = sigmas.reshape(len(sigmas), -1).T
     medians = [median(values[np.isfinite(values)]) for values in flat]
     return np.array(medians).reshape(sigmas.shape[1:])
 
 
-def whole_number_step(groups: int, nframes: int) -> float:
-    """Return the step in which n-group slopes times (n-1) come where groups are whole DN over m, DN.
+def rise_step(groups: int) -> float:
+    """Return the step in which (n-1) times the slope of n groups comes, where groups are whole numbers.
 
-    A MAD of such slopes is a multiple of it, whatever the noise: 6 / (n (n+1)) / m.
+    The slope is 12 / (n (n^2-1)) times the sum of (g - (n-1)/2) y[g]. For odd n the weights are whole, for
+    even n they are halves, so that the sum is a multiple of 1 or of 1/2.
+
+    Parameters
+    ----------
+    groups : int
+        n, at least 2.
+
+    Examples
+    --------
+    >>> rise_step(2), rise_step(3), rise_step(4)
+    (1.0, 1.0, 0.3)
     """
-    return 6 / (groups * (groups + 1)) / nframes
+    return (12 if groups % 2 else 6) / (groups * (groups + 1))
 
 
-def spatial_error(sigmas: NDArray[np.float64], pixels: int, step: float = 0.0) -> float:
-    """Return the 1-sigma error of the spatial noise, in the unit of `sigmas`.
+def spatial_error(sigmas: NDArray[np.float64], pixels: int) -> float:
+    """Return the 1-sigma error of spatial noise, in the unit of `sigmas`.
 
-    That of a median over ramps, from their scatter. Noise that neighbours share (1/f) makes the scatter
-    larger than so many pixels would have; it is never taken to be smaller.
+    It is that of a median over ramps, from their scatter, and at least that of so many independent pixels:
+    noise that neighbouring pixels have in common (1/f) makes the scatter larger.
 
     Parameters
     ----------
     sigmas : ndarray, 2D (ramps, amplifiers)
         Robust standard deviation of the slopes; NaN where there is none.
     pixels : int
-        Pixels that each ramp's figure is from.
-    step : float
-        See `whole_number_step`; 1.4826 / sqrt(12) of it is added in quadrature.
+        Number of pixels that the figure of a ramp is from.
     """
     per_ramp = combine_amplifiers(sigmas)
     per_ramp = per_ramp[np.isfinite(per_ramp)]
     from_pixels = MAD_ERROR * float(per_ramp.mean()) / math.sqrt(max(pixels, 1))
     scatter = float(per_ramp.std(ddof=1)) if len(per_ramp) > 1 else 0.0
-    from_ramps = MEDIAN_ERROR * max(scatter, from_pixels) / math.sqrt(len(per_ramp))
-    return math.hypot(from_ramps, SIGMA_PER_MAD * step / math.sqrt(12))
-
-
-def corrected_variance(variance: NDArray[Any], count: NDArray[Any], minimum: int) -> NDArray[np.float32]:
-    """Return variances whose median over pixels is the true one, NaN below `minimum` values.
-
-    Parameters
-    ----------
-    variance : ndarray
-        Sample variances (ddof 1).
-    count : ndarray of int, the same shape
-        How many values each is from: hits leave pixels with different numbers.
-    """
-    factor = variance_median_factor(count)
-    with np.errstate(invalid="ignore"):
-        corrected = np.where(count >= minimum, variance / factor, np.nan)
-    return corrected.astype(np.float32)
+    return MEDIAN_ERROR * max(scatter, from_pixels) / math.sqrt(len(per_ramp))
 
 
 @dataclass(frozen=True)
 class SampleSpread:
-    """What one plane (a slope or a CDS difference) says about the noise, per amplifier.
+    """What each plane (a slope, or a CDS difference) shows of the noise, per amplifier.
 
     Attributes
     ----------
@@ -158,15 +128,15 @@ class SampleSpread:
 
     @property
     def drift(self) -> float:
-        """The variance of the planes' own medians (ddof 1), mean over amplifiers, DN^2; 0 of one plane."""
+        """Variance (ddof 1) of the medians of the planes, mean over amplifiers, DN^2; 0 of a single plane."""
         known = self.medians[np.isfinite(self.medians).all(axis=1)]
         return float(known.var(axis=0, ddof=1).mean()) if len(known) > 1 else 0.0
 
     def variances(self, about_own_median: bool) -> NDArray[np.float64]:
-        """Return the variance that each plane shows, over its amplifiers, DN^2.
+        """Return the variance that each plane shows, mean over its amplifiers, DN^2, 1D (planes).
 
-        sigma^2, plus the square of the median's distance from the median over all planes unless
-        `about_own_median`: to first order the median square about a centre is sigma^2 + offset^2.
+        It is sigma^2, plus, unless it is `about_own_median`, the square of the offset of the median from that
+        of all planes: to first order the median square about a centre is sigma^2 + offset^2.
         """
         offsets = np.zeros_like(self.medians)
         if not about_own_median:
@@ -175,26 +145,27 @@ class SampleSpread:
         known = np.isfinite(shown)
         counts = known.sum(axis=-1)
         means: NDArray[np.float64] = np.where(known, shown, 0.0).sum(axis=-1) / np.maximum(counts, 1)
-        kept: NDArray[np.float64] = means[counts > 0]
-        return kept
+        measured: NDArray[np.float64] = means[counts > 0]
+        return measured
 
 
 def temporal_error(sigma: float, variances: NDArray[np.float64], samples: int, drift: float = 0.0) -> float:
-    """Return the 1-sigma error of a temporal noise, in its unit.
+    """Return the 1-sigma error of temporal noise, in its unit.
 
-    Each ramp (or pair of groups) is one sample of the noise, so their variances' scatter says how well
-    the mean is known, whatever the pixels share; never better than so many independent pixels allow.
+    Each ramp (or pair of groups) is a sample of the noise, so that the scatter of their variances shows how
+    well the mean is known, whatever pixels have in common. The error is at least that of so many independent
+    pixels.
 
     Parameters
     ----------
     sigma : float
         The temporal noise.
-    variances : ndarray, 1D
-        Of each ramp or pair, see `SampleSpread.variances`.
+    variances : ndarray, 1D (ramps or pairs)
+        See `SampleSpread.variances`.
     samples : int
-        Values of all pixels that the noise is from.
+        Number of values, of all pixels, that the noise is from.
     drift : float
-        Part of the variance that is the ramps' own offsets', see `SampleSpread.drift`.
+        Part of the variance that is from the offsets of the ramps, see `SampleSpread.drift`.
     """
     count = len(variances)
     relative = MAD_ERROR / math.sqrt(max(samples, 1))
@@ -207,23 +178,29 @@ def temporal_error(sigma: float, variances: NDArray[np.float64], samples: int, d
     return sigma * relative
 
 
-def drift_ratio(groups: int) -> float:
-    """Return how much more 1/f noise moves the rise of a line through n groups than the next group.
+def drift_ratio(groups: int, exponent: float = 1.0) -> float:
+    """Return the variance from 1/f noise of the rise of a line, over that of the difference of two groups.
 
-    The variance of (n-1) times the slope of n frames' offsets, over that of the difference of two neighbours.
-    Of noise of power 1/f two samples a time t apart have the covariance -ln(t), which is averaged over
-    both frames.
+    The rise is (n-1) times the slope of the offsets of n frames. Two samples of 1/f^exponent noise a time t
+    apart have the covariance (1 - t^h) / h with h = exponent - 1, but for a constant; -ln(t) with exponent 1.
+    It is averaged over both frames.
 
     Parameters
     ----------
     groups : int
         n, at least 2.
+    exponent : float
+        Above 0 and below 3.
     """
     apart = np.arange(groups, dtype=float)
+    h = exponent - 1
 
     def integrated(t: NDArray[np.float64]) -> NDArray[np.float64]:
-        # Twice the integral of -ln(t).
-        return t**2 * (0.75 - np.log(np.where(t > 0, t, 1.0)) / 2)
+        # Twice the integral over both frames.
+        if abs(h) < 1e-6:
+            return t**2 * (0.75 - np.log(np.where(t > 0, t, 1.0)) / 2)
+        twice: NDArray[np.float64] = (t**2 / 2 - t ** (h + 2) / ((h + 1) * (h + 2))) / h
+        return twice
 
     covariance = integrated(apart + 1) - 2 * integrated(apart) + integrated(np.abs(apart - 1))
     at = apart - (groups - 1) / 2
@@ -232,12 +209,31 @@ def drift_ratio(groups: int) -> float:
     return float(weights @ between @ weights / (2 * (covariance[0] - covariance[1])))
 
 
+def common_drift(medians: NDArray[np.float64]) -> float:
+    """Return the variance (ddof 1) of the mean over amplifiers of the medians of planes, DN^2.
+
+    What amplifiers drift by in common does not average out, as what each drifts by of its own does.
+
+    Parameters
+    ----------
+    medians : ndarray, 2D (planes, amplifiers)
+        NaN where there is none.
+
+    Returns
+    -------
+    float
+        NaN with fewer than two planes.
+    """
+    known = medians[np.isfinite(medians).all(axis=1)].mean(axis=1)
+    return float(known.var(ddof=1)) if len(known) > 1 else math.nan
+
+
 def temporal_refusal(ramps: int) -> str | None:
-    """Say why temporal effective noise is refused, or None where there are ramps enough."""
+    """Return why temporal effective noise is not measured, or None if there are enough ramps."""
     if ramps >= MINIMUM_RAMPS:
         return None
     have = "1 ramp" if ramps == 1 else f"{ramps} ramps"
     return (
-        f"temporal effective noise is refused: it needs at least {MINIMUM_RAMPS} ramps of one configuration "
-        f"and this set has {have}; the spatial effective noise is given"
+        f"temporal effective noise needs at least {MINIMUM_RAMPS} ramps of one configuration, "
+        f"and this set has {have}; the spatial effective noise is measured"
     )

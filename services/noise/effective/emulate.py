@@ -1,4 +1,7 @@
-"""Other readout patterns, made of RAPID ramps: frames averaged into groups, frames skipped between them."""
+"""Readout patterns emulated from RAPID ramps, which hold every frame, and their effective noise.
+
+Frames are averaged into groups and skipped between them, as the instrument does it on board.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -6,30 +9,50 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from services.noise.effective_noise import combine_amplifiers, median_over_ramps, spatial_error, theory
-from services.noise.emulated_products import EmulatedPattern
-from services.noise.pixels import Pixels, Plane
-from services.noise.spatial import SlopeSpread
-from shared.configuration import ConfigurationKey
-from shared.detectors import READ_PATTERNS, detectors
+from services.noise.effective.effective_noise import (
+    combine_amplifiers,
+    median_over_ramps,
+    spatial_error,
+)
+from services.noise.effective.spatial import SlopeSpread
+from services.noise.effective.theory import theory_noise
+from services.noise.planes import ExposurePixels, Plane
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.detectors import READ_PATTERNS, detectors
+from shared.products.noise import EmulatedPattern
 
-#: Bytes a pixel that `EmulatedNoise` holds, measured (49 of a full frame for the first, 25 for a second):
-#: running sums and slopes, room for those of usable pixels, and the sum of a group's frames.
+#: Bytes per pixel that `EmulatedNoise` holds, as measured (49 of a full frame for the first, 25 for a
+#: second): running sums, slopes, those of usable pixels, and the sum of the frames of a group.
 PER_PIXEL = 50
-#: Groups that a ramp needs for a slope.
+#: Fewest groups for a slope.
 _FEWEST_GROUPS = 2
 
 
 def emulated_groups(frames: int, nframes: int, groupgap: int) -> int:
-    """Return how many groups a RAPID ramp of so many frames makes: whole ones only."""
+    """Return the number of complete groups that a RAPID ramp makes.
+
+    Parameters
+    ----------
+    frames : int
+        Groups of the RAPID ramp, of one frame each.
+    nframes, groupgap : int
+        Frames averaged into a group, and skipped after it.
+
+    Examples
+    --------
+    >>> emulated_groups(28, 8, 12)
+    2
+    """
     return max((frames + groupgap) // (nframes + groupgap), 0)
 
 
 def emulated_key(key: ConfigurationKey, pattern: str) -> ConfigurationKey:
-    """Return the configuration that RAPID ramps of `key` are in another readout pattern.
+    """Return the configuration of RAPID ramps of `key` after they are averaged into another pattern.
 
     Parameters
     ----------
+    key : ConfigurationKey
+        Of the RAPID ramps.
     pattern : str
         One of `READ_PATTERNS`.
 
@@ -48,31 +71,32 @@ def emulated_key(key: ConfigurationKey, pattern: str) -> ConfigurationKey:
 
 
 def emulation_refusal(key: ConfigurationKey, pattern: str) -> str | None:
-    """Say why a readout pattern cannot be made of a configuration's ramps, or None where it can."""
+    """Return why a readout pattern cannot be emulated from ramps of a configuration, or None if it can."""
     if pattern not in READ_PATTERNS:
         return f"unknown readout pattern {pattern!r}; choose from {', '.join(READ_PATTERNS)}"
     if (key.nframes, key.groupgap) != READ_PATTERNS["RAPID"]:
         return (
-            f"{pattern} is not emulated: the ramps are {key.readpatt}, whose frames are not all "
-            "downlinked; only RAPID ramps have every frame"
+            f"{pattern} is not emulated: these are {key.readpatt} ramps, of which not every frame is "
+            "downlinked; use RAPID ramps"
         )
     nframes, groupgap = READ_PATTERNS[pattern]
     groups = emulated_groups(key.ngroups, nframes, groupgap)
     if groups < _FEWEST_GROUPS:
         return (
-            f"{pattern} is not emulated: {key.ngroups} RAPID groups make {groups} of it, and a slope needs "
-            f"{_FEWEST_GROUPS}: use ramps of {2 * nframes + groupgap} groups or more"
+            f"{pattern} is not emulated: {key.ngroups} RAPID groups make {groups} {pattern} "
+            f"group{'s' * (groups != 1)}, "
+            f"and a slope needs {_FEWEST_GROUPS}: use ramps with at least {2 * nframes + groupgap} groups"
         )
     return None
 
 
 class Emulator:
-    """Makes the planes of another readout pattern of those of RAPID ramps, one at a time.
+    """Averages the planes of RAPID ramps into those of another readout pattern.
 
     Parameters
     ----------
     key : ConfigurationKey
-        Of the pattern that is made, see `emulated_key`.
+        Of the emulated pattern, see `emulated_key`.
     """
 
     def __init__(self, key: ConfigurationKey) -> None:
@@ -80,11 +104,10 @@ class Emulator:
         self._sum: NDArray[np.float32] | None = None
 
     def planes(self, plane: Plane) -> Iterator[Plane]:
-        """Take the next RAPID plane, groups and integrations ascending; yield the group it completes.
+        """Take the next RAPID plane, in ascending order; yield a group if the plane completes one.
 
-        A pixel is alive in a group if it is in the last of its frames. The mean is taken in single
-        precision, as the instrument takes it of whole numbers; what is yielded is overwritten by what the
-        next group is made of.
+        A pixel is alive in a group if it is alive in the last frame of it. Means are in single precision;
+        those of the instrument are in whole numbers. What is yielded may be overwritten by the next call.
         """
         key = self._key
         group, frame = divmod(plane.group, key.nframes + key.groupgap)
@@ -104,29 +127,31 @@ class Emulator:
 
 
 class EmulatedNoise:
-    """Spatial effective noise of another readout pattern, of RAPID planes one at a time.
+    """Spatial effective noise of an emulated pattern, collected from RAPID planes one at a time.
 
-    It holds `PER_PIXEL`, whatever the number of groups and ramps.
+    It holds `PER_PIXEL` bytes per pixel, whatever the number of groups and ramps.
 
     Attributes
     ----------
     key : ConfigurationKey
-        Of the pattern that is made, see `emulated_key`.
+        Of the emulated pattern, see `emulated_key`.
     slopes : SlopeSpread
+        Of the emulated ramps.
     """
 
     def __init__(self, key: ConfigurationKey) -> None:
         self.key = key
-        self.slopes = SlopeSpread()
+        # Of whole numbers of DN; on board, the mean would be rounded to one.
+        self.slopes = SlopeSpread(1 / key.nframes)
         self._emulator = Emulator(key)
 
-    def add(self, plane: Plane, pixels: Pixels) -> None:
-        """Add the next RAPID plane, groups and integrations ascending."""
-        for made in self._emulator.planes(plane):
-            self.slopes.add(made, pixels)
+    def add(self, plane: Plane, pixels: ExposurePixels) -> None:
+        """Add the next RAPID plane, in ascending order of integration and group."""
+        for averaged in self._emulator.planes(plane):
+            self.slopes.add(averaged, pixels)
 
     def curve(self, gain: float) -> NDArray[np.float64]:
-        """Return the effective noise for every number of the pattern's groups from 2 on, e-, 1D.
+        """Return the effective noise for every number of groups from 2 on, e-, 1D.
 
         Parameters
         ----------
@@ -137,15 +162,15 @@ class EmulatedNoise:
         spread: NDArray[np.float64] = combine_amplifiers(median_over_ramps(np.array(self.slopes.sigmas)))
         return spread * rise * gain
 
-    def facts(self, gain: float, pixels: int) -> EmulatedPattern:
-        """Return what came of it.
+    def result(self, gain: float, pixels: int) -> EmulatedPattern:
+        """Return the curve of the pattern, its error, and the theory curve beside it.
 
         Parameters
         ----------
         gain : float
             e-/DN.
         pixels : int
-            That each ramp's figure is from, at least.
+            Smallest number of pixels that the figure of a ramp is from.
         """
         key = self.key
         groups = np.arange(2, key.ngroups + 1)
@@ -161,15 +186,15 @@ class EmulatedNoise:
             seconds=seconds.tolist(),
             spatial=self.curve(gain).tolist(),
             theory=[
-                theory(int(n), key.nframes, float(t), key.tframe, expected)
+                theory_noise(int(n), key.nframes, float(t), key.tframe, expected)
                 for n, t in zip(groups, seconds, strict=True)
             ],
             error=error,
         )
 
 
-def emulated(key: ConfigurationKey, patterns: Sequence[str]) -> list[EmulatedNoise]:
-    """Return what makes those of some readout patterns that RAPID ramps of `key` can be made into."""
+def emulations(key: ConfigurationKey, patterns: Sequence[str]) -> list[EmulatedNoise]:
+    """Return an `EmulatedNoise` for each of some patterns that can be emulated from ramps of `key`."""
     return [
         EmulatedNoise(emulated_key(key, pattern))
         for pattern in patterns
@@ -177,14 +202,14 @@ def emulated(key: ConfigurationKey, patterns: Sequence[str]) -> list[EmulatedNoi
     ]
 
 
-def refused(key: ConfigurationKey, patterns: Sequence[str]) -> list[EmulatedPattern]:
-    """Return the others, each with the reason."""
-    found = []
+def refused_patterns(key: ConfigurationKey, patterns: Sequence[str]) -> list[EmulatedPattern]:
+    """Return the patterns that cannot be emulated from ramps of `key`, each with the reason."""
+    refusals = []
     for pattern in patterns:
         refusal = emulation_refusal(key, pattern)
         if refusal is not None:
             nframes, groupgap = READ_PATTERNS[pattern]
-            found.append(
+            refusals.append(
                 EmulatedPattern(pattern=pattern, nframes=nframes, groupgap=groupgap, refusal=refusal)
             )
-    return found
+    return refusals

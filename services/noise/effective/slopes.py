@@ -1,7 +1,7 @@
-"""Least-squares slopes of the first n groups, for every n in one pass.
+"""Least-squares slopes of the first n groups of a ramp, for every n in one pass.
 
-For y[g] at g = 0 .. n-1 the slope is (12 sum(g y) - 6 (n-1) sum(y)) / (n (n^2-1)), so two running sums
-give all of them.
+For y[g] at g = 0 .. n-1 the slope is (12 sum(g y) - 6 (n-1) sum(y)) / (n (n^2-1)): two running sums give the
+slopes for all n.
 """
 
 from collections.abc import Sequence
@@ -11,35 +11,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.noise.pixels import ENDS_RAMP
-from shared.compiled import kernel
+from shared.nircam.dq import BAD_GROUP_FLAGS
+from shared.statistics.jit import kernel
 
-#: Pixels that are worked on side by side.
+#: Pixels that the kernels work on at once.
 BLOCK = 512
 _INFINITE = np.uint32(0x7F800000)
+_BAD_GROUP = int(BAD_GROUP_FLAGS)
 
 
 class SlopePlanes:
-    """Slopes of every pixel of one ramp at a time, one group after the other.
+    """Slopes of all pixels of a ramp, one group after the other.
 
     Parameters
     ----------
     shape : (int, int)
         (y, x) of the planes to come.
     columns : sequence of slice
-        Of each amplifier; together, all.
+        Columns of each amplifier; together, all columns.
     """
 
     def __init__(self, shape: tuple[int, int], columns: Sequence[slice]) -> None:
         self._sum = np.zeros(shape)
         self._weighted = np.zeros(shape)
-        # Single precision, as the signal's: no noise is so small that it would be seen.
-        self._slopes = [np.empty((shape[0], one.stop - one.start), np.float32) for one in columns]
+        # In single precision, like the signal: its rounding is far below any noise.
+        self._slopes = [np.empty((shape[0], part.stop - part.start), np.float32) for part in columns]
         self._columns = columns
         self._group = 0
 
     def add(self, group: int, signal: NDArray[Any], use: NDArray[np.bool_]) -> list[NDArray[np.float32]]:
-        """Add one group, in ascending order; group 0 begins the next ramp.
+        """Add a group, in ascending order; group 0 begins the next ramp.
 
         Parameters
         ----------
@@ -47,13 +48,13 @@ class SlopePlanes:
         signal : ndarray, 2D (y, x)
             DN.
         use : ndarray of bool, 2D (y, x)
-            Pixels whose slopes are wanted.
+            Pixels whose slopes are needed.
 
         Returns
         -------
         list of ndarray of float32, 1D
-            Of each amplifier, row by row: DN/group over groups 0 to `group`, NaN where `use` is False;
-            meaningless for group 0. The next call overwrites it.
+            Slopes of each amplifier over groups 0 to `group`, row by row, DN/group; NaN where `use` is False,
+            meaningless for group 0. The next call overwrites them.
         """
         if group == 0:
             self._sum[:] = 0
@@ -64,7 +65,7 @@ class SlopePlanes:
         return [slopes.reshape(-1) for slopes in self._slopes]
 
     def of(self, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Return the slopes of a few pixels (places in the flattened plane) over the groups so far."""
+        """Return the slopes of a few pixels (flat indices) over the groups so far, DN/group."""
         total, weighted = self._sum.reshape(-1)[pixels], self._weighted.reshape(-1)[pixels]
         centre, norm = _factors(self._group)
         slopes: NDArray[np.float32] = ((12.0 * weighted - centre * total) * norm).astype(np.float32)
@@ -73,14 +74,14 @@ class SlopePlanes:
 
 @dataclass(frozen=True)
 class RampSums:
-    """What the groups before leave to the next ones: running sums of every ramp in a band of rows.
+    """Running sums of all ramps in a band of rows, carried from one window of groups to the next.
 
     Attributes
     ----------
     total, weighted : ndarray of float64, 2D (ramps, pixels)
-        Sums of y and of g*y; at first 0.
+        Sums of y and of g y; initially 0.
     alive : ndarray of bool, 2D (ramps, pixels)
-        False from the first group on that must not be used; at first, whether the pixel may be used at all.
+        False from the first bad group on; initially, whether the pixel is usable at all.
     """
 
     total: NDArray[np.float64]
@@ -98,29 +99,29 @@ def variances_over_ramps(
     pixels: slice,
     into: NDArray[np.float32],
 ) -> None:
-    """Give the variance over ramps of the slopes of the first n groups, for every n of a window.
+    """Compute the variance over ramps of the slopes of the first n groups, for every n of a window.
 
-    Sample variances (ddof 1) of the ramps whose first n groups are good, about their mean: a plain sum of
-    squares would lose a hot pixel's noise.
+    Sample variances (ddof 1) over the ramps whose first n groups are good, about their mean: a plain sum of
+    squares would lose the noise of a hot pixel.
 
     Parameters
     ----------
     signal : ndarray of uint32, 3D (ramps, groups, pixels)
-        Bits of the float32 signal in DN, in FITS's byte order.
+        Bits of the float32 signal, DN, in the byte order of FITS.
     quality : ndarray of uint8, 3D (ramps, groups, pixels)
-        GROUPDQ; `ENDS_RAMP` counts.
+        GROUPDQ; a ramp ends at the first group with one of `BAD_GROUP_FLAGS`.
     first_group : int
-        Which group the first of `signal` is; windows come in ascending order.
+        Number of the first group of the window; windows come in ascending order.
     sums : RampSums
-        Brought forward by the groups of the window.
+        Updated with the groups of the window.
     factors : ndarray of float64, 1D
         What a variance of so many ramps is divided by, see `variance_median_factor`.
     minimum : int
-        Ramps that a variance needs.
+        Fewest ramps for a variance.
     pixels : slice
-        Which to do; different threads may do different ones at once.
+        Pixels to work on; threads may work on different ones at once.
     into : ndarray of float32, 2D (groups, pixels)
-        Takes the variances, (DN/group)^2, NaN of too few ramps; what it gets for group 0 means nothing.
+        Receives the variances, (DN/group)^2; NaN of too few ramps, meaningless for group 0.
     """
     _variances(
         signal,
@@ -153,7 +154,7 @@ def _advance(total, weighted, slopes, signal, use, group, column):  # type: igno
         _slopes_of(group, sums, weighted_sums, use[row, column : column + width], slopes[row])
 
 
-# Loops of few arrays each, or the compiler would not do several pixels at once.
+# Loops over few arrays each, so that the compiler vectorizes them.
 @kernel
 def _add_to_sums(group, values, total, weighted):  # type: ignore[no-untyped-def]
     place = np.float64(group)
@@ -223,9 +224,9 @@ def _gather(signal, quality, alive, raw):  # type: ignore[no-untyped-def]
             | ((value >> np.uint32(8)) & np.uint32(0xFF00))
             | (value >> np.uint32(24))
         )
-        good = alive[p] & ((quality[p] & ENDS_RAMP) == 0) & ((value & _INFINITE) != _INFINITE)
+        good = alive[p] & ((quality[p] & _BAD_GROUP) == 0) & ((value & _INFINITE) != _INFINITE)
         alive[p] = good
-        # The sums of a ramp that has ended are not looked at any more.
+        # The sums of a ramp that has ended are not used any more.
         raw[p] = value if good else np.uint32(0)
 
 

@@ -1,4 +1,10 @@
-"""Jumps that the pipeline flagged: how many, where, and how sure the count is."""
+"""Counts of the jumps that the pipeline flagged, as the NRC-09 notebook prints them, with errors.
+
+The notebook counts flags, and the percentage of pixels that were flagged at least once in integration 0; of
+several integrations, that of any is larger. All are given over all pixels, like the notebook's, and over
+science pixels. Beside them stands what is expected: from noise, by
+the threshold of jwst's jump step, and from cosmic rays, by their rate and the live time.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -10,27 +16,27 @@ from scipy import ndimage, sparse, special
 
 _EIGHT_CONNECTED = np.ones((3, 3), np.int8)
 
-#: Rejection threshold of jwst's jump step by number of groups, in sigma; `_USUAL_SIGMA` for more groups.
+#: Rejection threshold of jwst's jump step by number of groups, sigma; with more groups, `_USUAL_SIGMA`.
 _FEW_GROUPS_SIGMA = {3: 6.0, 4: 5.0}
 _USUAL_SIGMA = 4.0
 
 
 @dataclass(frozen=True)
 class JumpCount:
-    """Jumps over one choice of pixels.
+    """Jumps over a selection of pixels.
 
     Attributes
     ----------
-    flags : int
-        (integration, group, pixel) places with JUMP_DET.
-    flags_error : float
-        1 sigma; see `JumpCounter`.
+    flags, flags_error : int, float
+        Number of (integration, group, pixel) with JUMP_DET, and its 1-sigma error; see `JumpCounter`.
     pixels : int
-        Pixels flagged at least once.
+        Number of pixels flagged at least once.
     percent, percent_error : float
-        `pixels` in per cent of all pixels of the choice; 1 sigma.
+        The same in per cent of the selected pixels; 1 sigma.
     per_group : list of int
-        Flags in each group, over all integrations.
+        Number of flags in each group, over all integrations.
+    first_percent, first_percent_error : float
+        Per cent of the selected pixels flagged in integration 0, as in the notebook; 1 sigma.
     """
 
     flags: int
@@ -39,31 +45,41 @@ class JumpCount:
     percent: float
     percent_error: float
     per_group: list[int]
+    first_percent: float
+    first_percent_error: float
 
 
 @dataclass
 class _Tally:
-    chosen: NDArray[np.bool_]
+    selected: NDArray[np.bool_]
     per_group: NDArray[np.int64]
     flag_squares: float = 0.0
     pixel_squares: float = 0.0
-    # Of the integration at hand, per island: flags, and pixels that were never flagged before.
+    # Pixels flagged in integration 0, and the sum over its events of their pixels squared.
+    first_pixels: int | None = None
+    first_squares: float = 0.0
+    # Per island of this integration: flags, and pixels that had not been flagged before.
     islands: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
 
 
 class JumpCounter:
     """Counts the flags of an exposure, one group at a time.
 
-    The error of a count is that of a compound Poisson process: what arrives independently is an event,
-    which flags several pixels (8-connected neighbours in a group) and maybe later groups (the same
-    pixel in the next group), so the variance of the number of flags is the sum over events of their
-    flags squared. The same holds for pixels, each of which belongs to the event that flagged it first.
+    The errors are those of a compound Poisson process. Events arrive independently, and each flags several
+    pixels: 8-connected neighbours in a group, and the same pixel in following groups. The variance of the
+    number of flags is therefore the sum over events of their flags squared. The same holds for pixels, each
+    of which belongs to the event that flagged it first.
 
     Parameters
     ----------
     science : ndarray of bool, 2D (y, x)
-        True off the reference pixels.
+        False for reference pixels.
     ngroups : int
+
+    Attributes
+    ----------
+    events : int
+        Number of events in the integrations that are complete.
     """
 
     def __init__(self, science: NDArray[np.bool_], ngroups: int) -> None:
@@ -74,23 +90,24 @@ class JumpCounter:
         self.events = 0
         self._first = np.full(science.shape, ngroups, np.int32)
         self._labels = np.zeros(science.shape, np.int32)
-        # Islands of this integration so far, and of its last plane alone.
+        # Number of islands of this integration so far, and of its last plane.
         self._nodes = 0
         self._previous_count = 0
         self._links: list[NDArray[np.int64]] = []
 
     @property
     def first_jumps(self) -> NDArray[np.int32]:
-        """First flagged group of each pixel in the integration at hand; `ngroups` where there is none."""
+        """First flagged group of each pixel in this integration; `ngroups` where there is none."""
         return self._first
 
     def add(self, group: int, jumps: NDArray[np.bool_]) -> None:
-        """Add one group of an integration, in ascending order; group 0 begins the next integration.
+        """Add a group, in ascending order; group 0 begins the next integration.
 
         Parameters
         ----------
         group : int
         jumps : ndarray of bool, 2D (y, x)
+            GROUPDQ & JUMP_DET.
         """
         if group == 0:
             self._close()
@@ -103,7 +120,7 @@ class JumpCounter:
         self._links.append(np.stack([base + before[carried] - 1, self._nodes + mine[carried]]))
         fresh = ~self._ever.ravel()[at]
         for tally in (self._all, self._science):
-            inside = tally.chosen.ravel()[at]
+            inside = tally.selected.ravel()[at]
             tally.per_group[group] += np.count_nonzero(inside)
             tally.islands.append(
                 (
@@ -130,6 +147,9 @@ class JumpCounter:
                 tally.flag_squares += float(np.sum(flags**2))
                 tally.pixel_squares += float(np.sum(pixels**2))
         for tally in (self._all, self._science):
+            if tally.first_pixels is None and self._links:
+                tally.first_pixels = int(np.count_nonzero(self._ever & tally.selected))
+                tally.first_squares = tally.pixel_squares
             tally.islands.clear()
         self._links.clear()
         self._nodes = self._previous_count = 0
@@ -137,17 +157,17 @@ class JumpCounter:
         self._first[:] = self._ngroups
 
     def counts(self) -> tuple[JumpCount, JumpCount]:
-        """Return the count over all pixels, as the NRC-09 notebook has it, and over science pixels.
+        """Return the counts over all pixels and over science pixels.
 
-        The notebook: ``np.sum`` of the flags, and the pixels with any flag over all groups and
-        integrations, over ysize * xsize * 100.
+        The NRC-09 notebook has the former: the sum of the flags, and the number of pixels with a flag in any
+        group of integration 0, times 100 / (ysize * xsize): `JumpCount.first_percent`.
         """
         self._close()
         return self._count(self._all), self._count(self._science)
 
     def _count(self, tally: _Tally) -> JumpCount:
-        pixels = int(np.count_nonzero(self._ever & tally.chosen))
-        total = int(np.count_nonzero(tally.chosen))
+        pixels = int(np.count_nonzero(self._ever & tally.selected))
+        total = int(np.count_nonzero(tally.selected))
         return JumpCount(
             flags=int(tally.per_group.sum()),
             flags_error=math.sqrt(tally.flag_squares),
@@ -155,51 +175,90 @@ class JumpCounter:
             percent=100 * pixels / total,
             percent_error=100 * math.sqrt(tally.pixel_squares) / total,
             per_group=tally.per_group.tolist(),
+            first_percent=100 * (tally.first_pixels or 0) / total,
+            first_percent_error=100 * math.sqrt(tally.first_squares) / total,
         )
 
 
 def threshold_sigma(ngroups: int) -> float:
-    """Return from how many sigma the jump step flags a difference: 4; 5 with 4 groups, 6 with 3.
+    """Return the threshold of jwst's jump step, sigma: 4; 5 with 4 groups, 6 with 3.
 
-    Source: jwst 3.0.0, ``JumpStep.spec``.
+    From jwst 3.0.0, ``JumpStep.spec``.
     """
     return _FEW_GROUPS_SIGMA.get(ngroups, _USUAL_SIGMA)
 
 
-def false_positive_probability(ngroups: int) -> float:
-    """Return the chance that noise alone flags one difference of two groups.
+def jump_refusal(ngroups: int) -> str | None:
+    """Return why no jump can be flagged in ramps of so many groups, or None if jumps can be."""
+    least = min(_FEW_GROUPS_SIGMA)
+    if ngroups >= least:
+        return None
+    have = "1 group" if ngroups == 1 else f"{ngroups} groups"
+    return f"jumps cannot be flagged: the jump step needs {least} groups, and these ramps have {have}"
 
-    The two-sided tail of a Gaussian beyond the jump step's threshold: 6.3e-5 at its usual 4 sigma. With
-    4 groups the step takes 5 sigma, with 3 it takes 6, and with fewer it does not run (jwst 3.0.0,
-    ``JumpStep.spec``).
+
+def false_positive_probability(ngroups: int) -> float:
+    """Return the probability that noise alone flags a difference of two groups.
+
+    The two-sided tail of a Gaussian beyond the threshold of the jump step: 6.3e-5 at the usual 4 sigma. With
+    fewer than 3 groups the step does not run, and the probability is 0.
+
+    Examples
+    --------
+    >>> f"{false_positive_probability(10):.2e}"
+    '6.33e-05'
     """
-    if ngroups < min(_FEW_GROUPS_SIGMA):
+    if jump_refusal(ngroups):
         return 0.0
     return float(special.erfc(threshold_sigma(ngroups) / math.sqrt(2)))
 
 
 def false_positive_percent(ngroups: int, integrations: int) -> float:
-    """Return the percentage of pixels that noise alone flags at least once: 0.94 for 149 differences."""
+    """Return the expected percentage of pixels that noise alone flags at least once.
+
+    Examples
+    --------
+    >>> round(false_positive_percent(150, 1), 2)
+    0.94
+    """
     differences = (ngroups - 1) * integrations
     return -100 * math.expm1(differences * math.log1p(-false_positive_probability(ngroups)))
 
 
 def live_seconds(seconds_per_integration: float, integrations: int) -> float:
-    """Return for how long an exposure could see a jump, s.
+    """Return the time during which a hit on a pixel could be flagged, s.
 
-    A hit between the reset and the first group leaves no difference to see it by, so the live time of
-    an integration runs from its first group to its last. What a saturated pixel misses after its
-    saturation is not taken off: darks have too few for it to show.
+    A hit between reset and first group changes no difference of groups: the live time of an integration runs
+    from its first to its last group. The time after a pixel saturates is included; darks have too few
+    saturated pixels for it to matter.
+
+    Parameters
+    ----------
+    seconds_per_integration : float
+        From the first to the last group.
+    integrations : int
     """
     return seconds_per_integration * integrations
 
 
 def expected_percent(percent_per_kilosecond: float, seconds: float) -> float:
-    """Return the percentage of pixels hit at least once in `seconds`, hits being independent."""
+    """Return the expected percentage of pixels that independent hits reach at least once.
+
+    Parameters
+    ----------
+    percent_per_kilosecond : float
+        The same in 1000 s.
+    seconds : float
+
+    Examples
+    --------
+    >>> round(expected_percent(10.0, 2000.0), 6)
+    19.0
+    """
     rate = -math.log1p(-percent_per_kilosecond / 100) / 1000
     return -100 * math.expm1(-rate * seconds)
 
 
 def first_jump(flagged: NDArray[Any]) -> int:
-    """Return the first True of a ramp's flags, its length if there is none."""
+    """Return the first flagged group of a ramp; its number of groups if there is none."""
     return int(np.argmax(flagged)) if flagged.any() else len(flagged)

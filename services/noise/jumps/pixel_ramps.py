@@ -1,4 +1,4 @@
-"""The ramps of single pixels, for a person to look at."""
+"""Ramps of single pixels that show a jump, for people to look at."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from services.noise.jumps import first_jump
-from services.noise.products import PixelRamp
+from services.noise.jumps.counts import first_jump
 from shared.errors import PermanentError
+from shared.products.noise import PixelRamp
 
-#: (dy, dx) of the neighbours that the jump step flags with a hit, and of the others.
+#: (dy, dx) of the direct neighbours, which the jump step flags with a hit, and of the diagonal ones.
 _DIRECT = ((-1, 0), (1, 0), (0, -1), (0, 1))
 _DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
@@ -18,13 +18,13 @@ _DIAGONAL = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 def choose_pixel(
     first_jumps: NDArray[np.int32], ngroups: int, science: NDArray[np.bool_]
 ) -> tuple[int, int] | None:
-    """Choose the pixel whose ramp best shows a jump, the same one every time.
+    """Choose the pixel whose ramp best shows a jump; the choice is reproducible.
 
-    Of the science pixels with all eight neighbours, those first flagged after at least two groups and
-    before the last one. Of them the middles of a cross: the jump step flags the four direct neighbours
-    of a hit between 10 and 1000 sigma, so this one is plain to see and does not saturate; and hit in the
-    middle half of the ramp, so that there is a line to draw before the hit. Where there is none, any. The
-    most central of them; of equally central ones the first, row by row.
+    Candidates are science pixels with eight neighbours that are first flagged from group 2 on, but not in the
+    last group. Preferred are those in the middle of a cross, in the middle half of the ramp: the jump step
+    flags the four direct neighbours of a hit between 10 and 1000 sigma, so that the hit is plain to see and
+    does not saturate, and there are groups before it to draw a line through. Of these (or else of all
+    candidates) the most central one is taken, the first in order of rows if several are.
 
     Parameters
     ----------
@@ -57,12 +57,21 @@ def choose_pixel(
 
 
 def central_pixel(shape: tuple[int, int]) -> tuple[int, int]:
-    """Return (x, y) of the middle of a plane of (ny, nx) pixels, 0-based."""
+    """Return (x, y) of the central pixel of a plane of (ny, nx) pixels, 0-based."""
     return shape[1] // 2, shape[0] // 2
 
 
 def check_inside(pixel: tuple[int, int], shape: tuple[int, int], where: str) -> None:
-    """Refuse a pixel that the exposure does not have.
+    """Refuse a pixel outside of an exposure.
+
+    Parameters
+    ----------
+    pixel : (int, int)
+        x, y; 0-based.
+    shape : (int, int)
+        ny, nx.
+    where : str
+        Name of the exposure, for the error.
 
     Raises
     ------
@@ -74,12 +83,14 @@ def check_inside(pixel: tuple[int, int], shape: tuple[int, int], where: str) -> 
     if not (0 <= x < nx and 0 <= y < ny):
         raise PermanentError(
             f"{where}: pixel ({x}, {y}) is outside its {nx} x {ny} pixels; "
-            f"x runs from 0 to {nx - 1}, y from 0 to {ny - 1}: correct the list of pixels to plot"
+            f"x runs from 0 to {nx - 1}, y from 0 to {ny - 1}: correct the list of pixels to plot",
+            where=where,
+            setting="--pixel",
         )
 
 
 def grid_start(pixel: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
-    """Return (x, y) of the first pixel of the 3x3 grid around `pixel`, moved inwards at an edge."""
+    """Return (x, y) of the first pixel of the 3 x 3 grid around `pixel`, shifted inwards at an edge."""
     x, y = pixel
     ny, nx = shape
     return min(max(x - 1, 0), max(nx - 3, 0)), min(max(y - 1, 0), max(ny - 3, 0))
@@ -92,7 +103,7 @@ def pixel_ramp(
     jumps: NDArray[np.bool_],
     alive: NDArray[np.bool_],
 ) -> PixelRamp:
-    """Return one pixel's ramp, with the least-squares line over the groups before its first jump.
+    """Return the ramp of a pixel, with the least-squares line through the groups before its first jump.
 
     Parameters
     ----------
@@ -105,6 +116,11 @@ def pixel_ramp(
         GROUPDQ & JUMP_DET.
     alive : ndarray of bool, 1D (groups)
         False from the first group that is flagged for any reason.
+
+    Returns
+    -------
+    PixelRamp
+        Without a line if fewer than two groups come before the first flag.
     """
     good = min(first_jump(jumps), int(np.count_nonzero(alive)))
     slope = intercept = None

@@ -1,4 +1,4 @@
-"""Reset (kTC) noise: how a pixel's first group varies from one reset to the next."""
+"""Reset (kTC) noise: how the first group of a pixel varies from one reset to the next."""
 
 import math
 from dataclasses import dataclass
@@ -6,28 +6,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.noise.effective_noise import combine_amplifiers, corrected_variance
-from services.noise.flagged_steps import FlaggedSteps
-from services.noise.median_bias import FEWEST_PIXELS, hit_shift, median_variance_error
-from services.noise.pixels import Pixels, Plane
-from shared.compiled import kernel
-from shared.medians import median
+from services.noise.effective.effective_noise import combine_amplifiers
+from services.noise.jumps.flagged_steps import FlaggedSteps
+from services.noise.planes import ExposurePixels, Plane
+from shared.statistics.medians import median
+from shared.statistics.robust import FEWEST_PIXELS, corrected_variance, hit_shift, median_variance_error
+from shared.statistics.welford import PixelVariance
 
-#: Integrations that kTC noise needs, and that are left of a pixel for it to take part: with two, a
-#: pixel's variance is within a third of its own size of nothing as often as not.
+#: Fewest integrations for kTC noise, and of a pixel for it to take part. With two, the variance of a pixel is
+#: nearly 0 too often.
 MINIMUM_INTEGRATIONS = 3
-#: Part of the correction for hits before group 0 that is not known: those too faint for the jump step, and
-#: neighbours that it flags for a hit's sake.
+#: Relative uncertainty of the correction for hits before group 0: hits too faint for the jump step, and
+#: neighbours that it flags because of a hit.
 _HITS_UNKNOWN = 0.25
 
 
 @dataclass(frozen=True)
 class ResetNoise:
-    """kTC noise of each amplifier, in the planes' unit; NaN where there is none to be seen.
+    """kTC noise of each amplifier, in the unit of the planes; NaN where there is none to be seen.
 
     Attributes
     ----------
     amplifiers, errors : ndarray, 1D (amplifiers)
+        The noise and its 1-sigma error.
     """
 
     amplifiers: NDArray[np.float64]
@@ -45,45 +46,39 @@ class ResetNoise:
 
 
 class FirstGroups:
-    """Group 0 of every integration, one plane at a time.
+    """Variance of group 0 over integrations, collected one plane at a time.
 
-    Each plane's median over an amplifier is taken away first: what a whole amplifier drifts by is no
-    kTC noise, which every pixel has of its own.
+    The median of each amplifier is subtracted from each plane first: kTC noise is independent from pixel to
+    pixel, while a whole amplifier drifts.
 
     Parameters
     ----------
     shape : (int, int)
         (y, x) of the planes to come.
+
+    Attributes
+    ----------
+    integrations : int
+        Planes that were added.
     """
 
     def __init__(self, shape: tuple[int, int]) -> None:
-        # Levels near 0 and few values: single precision is enough, and half the memory.
-        self._count = np.zeros(shape, np.uint16)
-        self._mean = np.zeros(shape, np.float32)
-        self._squares = np.zeros(shape, np.float32)
+        self._variance = PixelVariance(shape, np.float32)
         self.integrations = 0
 
-    def add(self, plane: Plane, pixels: Pixels) -> None:
+    def add(self, plane: Plane, pixels: ExposurePixels) -> None:
         """Add a plane, if it is a group 0."""
         if plane.group:
             return
-        self.integrations += 1
         use = plane.alive & pixels.active
+        self.integrations += bool(use.any())
         for columns in pixels.amplifiers:
-            here = use[:, columns]
-            centre = np.float32(median(plane.signal[:, columns][here]))
-            _add(
-                self._count[:, columns],
-                self._mean[:, columns],
-                self._squares[:, columns],
-                plane.signal[:, columns],
-                here,
-                centre,
-            )
+            centre = median(plane.signal[:, columns][use[:, columns]])
+            self._variance.add(plane.signal, use, columns, centre)
 
     def reset_noise(
         self,
-        pixels: Pixels,
+        pixels: ExposurePixels,
         cds: NDArray[np.float64],
         cds_error: NDArray[np.float64],
         flagged: FlaggedSteps | None = None,
@@ -91,67 +86,58 @@ class FirstGroups:
     ) -> ResetNoise:
         """Return the kTC noise of each amplifier.
 
-        The root of the median over pixels of the variance over integrations, corrected for the median of
-        a sample variance of so few, less the variance of one read: half of that of a difference of two.
+        From the median over pixels of the variance over integrations, corrected for the median of a sample
+        variance of so few, less the variance of a single read: half of that of a difference of two.
 
-        What hits a pixel between its reset and its first group has no group before it to be flagged by. How
-        much that is, is known from what is flagged later, and is taken off.
+        A hit between reset and first group cannot be flagged, having no group before it. The variance from
+        such hits follows from the steps that are flagged later, and is subtracted.
 
         Parameters
         ----------
-        pixels : Pixels
+        pixels : ExposurePixels
         cds, cds_error : ndarray, 1D (amplifiers)
-            CDS noise without what amplifiers share, and its 1-sigma error, in the planes' unit.
+            CDS noise without what amplifiers have in common, and its 1-sigma error, in the unit of the
+            planes.
         flagged : FlaggedSteps, optional
-            What was flagged in the groups after the first.
+            Steps that were flagged in the groups after the first.
         before : float
-            How long pixels are open to hits before group 0, over the time from group to group.
+            Time during which hits accumulate before group 0, over the time from group to group.
+
+        Returns
+        -------
+        ResetNoise
         """
         parts = []
         for columns in pixels.amplifiers:
-            count = self._count[:, columns][pixels.active[:, columns]]
-            squares = self._squares[:, columns][pixels.active[:, columns]]
-            variance = corrected_variance(
-                squares / (np.maximum(count, 2) - np.float32(1)), count, MINIMUM_INTEGRATIONS
-            )
+            active = pixels.active[:, columns]
+            count = self._variance.count[:, columns][active]
+            sample = self._variance.variance(np.s_[:, columns])[active]
+            variance = corrected_variance(sample, count, MINIMUM_INTEGRATIONS)
             parts.append(variance[np.isfinite(variance)])
         total = np.array([median(part) for part in parts])
         sizes = np.array([part.size for part in parts])
         relative = median_variance_error(self.integrations) / np.sqrt(np.maximum(sizes, 1))
-        unflagged = np.zeros_like(total)
+        of_hits = np.zeros_like(total)
         if flagged is not None:
-            sizes_of_hits, share = flagged.by_hits()
+            step, fraction = flagged.by_hits()
             for n in np.flatnonzero((total > 0) & (sizes >= FEWEST_PIXELS)):
-                # A step has the noise of two reads beside the charge.
-                charge = np.sqrt(np.maximum(sizes_of_hits**2 - cds[n] ** 2, 0.0) / total[n])
-                unflagged[n] = total[n] * hit_shift(self.integrations, charge, before * share)
-        left = total - unflagged - cds**2 / 2
+                # A flagged step holds the noise of two reads beside the charge.
+                charge = np.sqrt(np.maximum(step**2 - cds[n] ** 2, 0.0) / total[n])
+                of_hits[n] = total[n] * hit_shift(self.integrations, charge, before * fraction)
+        remaining = total - of_hits - cds**2 / 2
         with np.errstate(invalid="ignore"):
-            amplifiers = np.sqrt(np.where(left > 0, left, np.nan))
-        of_hits = _HITS_UNKNOWN * unflagged
-        errors = np.sqrt((total * relative) ** 2 + (cds * cds_error) ** 2 + of_hits**2) / (2 * amplifiers)
+            amplifiers = np.sqrt(np.where(remaining > 0, remaining, np.nan))
+        hits_error = _HITS_UNKNOWN * of_hits
+        errors = np.sqrt((total * relative) ** 2 + (cds * cds_error) ** 2 + hits_error**2) / (2 * amplifiers)
         return ResetNoise(amplifiers, errors)
 
 
 def ktc_refusal(integrations: int) -> str | None:
-    """Say why kTC noise is refused, or None where there are integrations enough."""
+    """Return why kTC noise is not measured, or None if there are enough integrations."""
     if integrations >= MINIMUM_INTEGRATIONS:
         return None
     have = "1 integration" if integrations == 1 else f"{integrations} integrations"
     return (
-        f"kTC noise is refused: it needs at least {MINIMUM_INTEGRATIONS} integrations of one configuration "
+        f"kTC noise needs at least {MINIMUM_INTEGRATIONS} integrations of one configuration, "
         f"and this set has {have}"
     )
-
-
-@kernel
-def _add(count, mean, squares, values, use, centre):  # type: ignore[no-untyped-def]
-    # Welford's recurrence, as `PixelVariance` has it.
-    for row in range(values.shape[0]):
-        for column in range(values.shape[1]):
-            if use[row, column]:
-                count[row, column] += 1
-                value = values[row, column] - centre
-                deviation = value - mean[row, column]
-                mean[row, column] += deviation / np.float32(count[row, column])
-                squares[row, column] += deviation * (value - mean[row, column])

@@ -1,4 +1,4 @@
-"""What a reset leaves behind: first groups and first integrations against the rest of a set."""
+"""Reset transients: how the first groups and the first integrations of a set differ from the rest."""
 
 import math
 from collections.abc import Sequence
@@ -6,33 +6,34 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from services.noise.set_products import Transient
+from shared.products.noise import Transient
 
-#: First groups that are each held against the line of the others, and points that this line needs.
+#: Number of first groups that are each compared with the line through the others, and the number of points
+#: that this line needs.
 _FIRST_GROUPS = 2
 _LINE_POINTS = 3
-#: Sigmas from which on a transient is said to be there: 0.3 % of Gaussian ones are further off.
+#: Significance from which a transient is called so: 0.3 % of Gaussian deviates are larger.
 SIGNIFICANT = 3.0
 _ORDINALS = ("first", "second")
 
 
-def transients(
+def reset_transients(
     medians_dn: ArrayLike, dark_rates: ArrayLike, exposures: Sequence[str], rate_errors: ArrayLike
 ) -> list[Transient]:
-    """Return the reset's transients in a set: those of the first groups, and of the first integrations.
+    """Return the transients of a set: of its first groups, and of the first integration of each exposure.
 
     Parameters
     ----------
     medians_dn : array_like, 2D (integrations, groups)
         Median over science pixels, DN.
     dark_rates, rate_errors : array_like, 1D (integrations)
-        Median slope of each, and its error from independent pixels, e- per 1000 s.
+        Median slope of each integration, and its 1-sigma error from independent pixels, e- per 1000 s.
     exposures : sequence of str
         Exposure of each integration.
     """
     medians, rates = np.asarray(medians_dn, float), np.asarray(dark_rates, float)
     return [
-        *first_groups(medians),
+        *first_group_transients(medians),
         _first_integration(
             medians[:, 0] if medians.ndim == 2 and medians.shape[1] else np.full(rates.shape, np.nan),
             exposures,
@@ -50,50 +51,45 @@ def transients(
     ]
 
 
-def first_groups(medians: NDArray[np.float64]) -> list[Transient]:
-    """Return how far each of the first groups lies off the line of the others, DN, mean over integrations.
+def first_group_transients(medians: NDArray[np.float64]) -> list[Transient]:
+    """Return how far each of the first groups is off the line through the others, DN.
 
-    The line is fitted to each integration by itself, so that pedestals and dark signal are not in it.
-    The error is the scatter over integrations; of a single one, what its line is known to at that group.
+    Means over integrations. The line is fitted to each integration, which takes out its pedestal and dark
+    signal. The error is from the scatter over integrations; of a single one, from that of its line.
 
     Parameters
     ----------
     medians : ndarray, 2D (integrations, groups)
-        DN.
+        DN; integrations with a level that is not finite are left out.
     """
     known = medians[np.isfinite(medians).all(axis=1)]
     groups = medians.shape[1]
     first = min(_FIRST_GROUPS, groups - _LINE_POINTS)
     if first < 1 or not len(known):
         why = (
-            f"transients of the first groups are not looked for: a line needs {_LINE_POINTS} groups beside "
-            f"the first and these ramps have {groups}"
+            f"a line needs {_LINE_POINTS} groups after the first, and these ramps have {groups} groups"
             if first < 1
-            else "transients of the first groups are not looked for: no integration has all its levels"
+            else "no integration has a level in every group"
         )
-        return [Transient(what="first group", unit="DN", said=why)]
+        return [Transient(what="first group", unit="DN", said=f"transients of the first groups: {why}")]
     at = np.arange(first, groups, dtype=float)
     centre, spread = at.mean(), float(np.sum((at - at.mean()) ** 2))
     others = known[:, first:]
     slopes = (others - others.mean(axis=1, keepdims=True)) @ (at - centre) / spread
-    found = []
+    transients = []
     for group in range(first):
         off = known[:, group] - (others.mean(axis=1) + slopes * (group - centre))
         if len(off) > 1:
             error = float(off.std(ddof=1)) / math.sqrt(len(off))
         else:
             line = others.mean(axis=1)[:, None] + slopes[:, None] * (at - centre)
-            freedom = at.size - 2
-            scatter = math.sqrt(float(np.sum((others - line) ** 2)) / freedom)
+            scatter = math.sqrt(float(np.sum((others - line) ** 2)) / (at.size - 2))
             error = scatter * math.sqrt(1 + 1 / at.size + (group - centre) ** 2 / spread)
         name = f"{_ORDINALS[group]} group"
         of = "the integration" if len(off) == 1 else "each integration"
-        found.append(
-            _transient(
-                name, float(off.mean()), error, "DN", f"the {name} of {of} lies", "the line of the others"
-            )
-        )
-    return found
+        begins, against = f"the {name} of {of} lies", "the line through the others"
+        transients.append(_transient(name, float(off.mean()), error, "DN", begins, against))
+    return transients
 
 
 def _first_integration(
@@ -103,12 +99,12 @@ def _first_integration(
     begins: str,
     errors: NDArray[np.float64],
 ) -> Transient:
-    """Return the mean over exposures of the first integration less the mean of the others of its exposure."""
+    """Return the mean over exposures of the first integration less the mean of the others."""
     what = "first integration, dark rate" if unit == "e-/ks" else "first integration, level"
     places: dict[str, list[int]] = {}
     for place, exposure in enumerate(exposures):
         places.setdefault(exposure, []).append(place)
-    off, independent, rest = [], [], []
+    off, independent, scatters = [], [], []
     for mine in places.values():
         later = values[mine[1:]]
         if len(mine) < 2 or not np.isfinite(values[mine]).all():
@@ -116,20 +112,20 @@ def _first_integration(
         off.append(values[mine[0]] - later.mean())
         independent.append(errors[mine[0]] ** 2 + np.sum(errors[mine[1:]] ** 2) / len(later) ** 2)
         if len(later) > 1:
-            # What one first integration scatters by, were it like the others.
-            rest.append(later.var(ddof=1) * (1 + 1 / len(later)))
+            # The variance of a first integration about the mean of the others, were it like them.
+            scatters.append(later.var(ddof=1) * (1 + 1 / len(later)))
     if not off:
-        why = f"{what} is not held against the rest: no exposure has more than one integration"
+        why = f"{what}: not compared with the others, no exposure has more than one integration"
         return Transient(what=what, unit=unit, said=why)
     if len(off) > 1:
         error = float(np.std(off, ddof=1)) / math.sqrt(len(off))
-    elif rest:
-        error = math.sqrt(rest[0])
+    elif scatters:
+        error = math.sqrt(scatters[0])
     else:
         error = 0.0
     error = max(error, math.sqrt(float(np.sum(independent))) / len(off))
     if error == 0:
-        why = f"{what} is not held against the rest: two integrations do not tell how much they scatter"
+        why = f"{what}: not compared with the other, two integrations do not show their scatter"
         return Transient(what=what, unit=unit, said=why)
     return _transient(what, float(np.mean(off)), error, unit, begins, "the others")
 
@@ -137,7 +133,7 @@ def _first_integration(
 def _transient(what: str, value: float, error: float, unit: str, begins: str, against: str) -> Transient:
     side = "above" if value >= 0 else "below"
     if not error > 0:
-        said = f"{begins} {abs(value):.3g} {unit} {side} {against}; how sure that is cannot be told"
+        said = f"{begins} {abs(value):.3g} {unit} {side} {against}; its error is not known"
         return Transient(what=what, unit=unit, value=value, said=said)
     sigmas = abs(value) / error
     places = min(max(1 - math.floor(math.log10(error)), 0), 6)

@@ -1,0 +1,1 @@
+"""Noise of fitted slopes against the number of groups, measured, in theory and emulated."""

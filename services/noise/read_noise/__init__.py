@@ -1,0 +1,1 @@
+"""Noise of single reads: CDS, kTC, 1/f, spectra, reference pixels."""

@@ -1,0 +1,1 @@
+"""Drifts from exposure to exposure, and transients after a reset."""
