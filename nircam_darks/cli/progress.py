@@ -1,4 +1,4 @@
-"""A progress bar a stage, fed by what the workers say."""
+"""Progress bars, one per stage, driven by the events of the workers."""
 
 import threading
 from types import TracebackType
@@ -15,20 +15,18 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from shared.topology import BINDINGS
-from shared.worker import WorkerEvent
-
-_TITLES = {"ingest": "ingest", "darkref": "dark references", "noise": "noise"}
+from shared.contracts.routing import BINDINGS, STAGES
+from shared.runtime.events import WorkerEvent
 
 
 class StageBars:
-    """Bars on `console`; use it in a ``with``. On no terminal, rich prints the end state only.
+    """Bars on `console`, as a context manager. Where that is not a terminal, only the end state is printed.
 
     Parameters
     ----------
     console : rich.console.Console
     exposures : int
-        Files that will be announced.
+        Number of files that will be announced.
     """
 
     def __init__(self, console: Console, exposures: int) -> None:
@@ -43,18 +41,20 @@ class StageBars:
             console=console,
         )
         self._tasks: dict[str, TaskID] = {
-            service: self._progress.add_task(title, total=exposures if service == "ingest" else 0, doing="")
-            for service, title in _TITLES.items()
+            stage.name: self._progress.add_task(
+                stage.title, total=exposures if "exposure.announced" in stage.receives else 0, doing=""
+            )
+            for stage in STAGES
         }
 
     def observe(self, event: WorkerEvent) -> None:
-        """Move the bar of the event's stage, and lengthen those of the stages it feeds."""
+        """Advance the bar of the event's stage, and lengthen those of the stages that get its messages."""
         task = self._tasks[event.service]
         with self._lock:
             if event.kind == "progress":
                 self._progress.update(task, doing=f"{event.what} {event.done}/{event.total}")
             elif event.kind in ("finished", "dead-lettered"):
-                # A set check is no exposure: it does not count in ingest's bar.
+                # The bar of ingest counts exposures, not set checks.
                 counts = event.envelope is None or event.envelope.schema_name != "set.check"
                 self._progress.update(task, advance=1 if counts else 0, doing="")
                 for outgoing in event.outgoing:

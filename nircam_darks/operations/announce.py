@@ -1,22 +1,22 @@
-"""Announce exposures that lie in files, or at an address."""
+"""Announce exposures to the services: files of this machine, or addresses."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from services.schedule import Candidate
+from nircam_darks.operations.candidates import Candidate
 from shared.broker.base import Broker
+from shared.catalog.exposure_sets import split_at_gaps
+from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import BadInput
-from shared.exposure_sets import split_at_gaps
-from shared.exposures import exposure_id
-from shared.messages import Envelope, ExposureAnnounced
-from shared.sources import sha256_of
+from shared.nircam.exposure_id import exposure_id
+from shared.store.sources import sha256_of
 
 
 @dataclass(frozen=True)
-class Announced:
-    """An exposure that the broker has confirmed."""
+class AnnouncedExposure:
+    """An exposure whose announcement the broker has confirmed."""
 
     exposure_id: str
     uri: str
@@ -29,7 +29,7 @@ def announce(
     complete: bool,
     epoch_gap_days: float,
     uri_prefix: str | None = None,
-) -> Iterator[Announced]:
+) -> Iterator[AnnouncedExposure]:
     """Announce exposures with their size and sha256; yield each once the broker has confirmed it.
 
     Parameters
@@ -37,43 +37,47 @@ def announce(
     candidates : sequence of Candidate
     broker : Broker
     complete : bool
-        These are all exposures of their sets: each announcement says how many its set has, so that the
-        set is ready with the last of them.
+        These are the only exposures of their sets. Each announcement then says how many its set has, so
+        that the set is ready as soon as the last of them has been ingested.
     epoch_gap_days : float
-        As the services have it: where more than this passes without an exposure, another set begins.
+        As in the services' settings: a new set begins after more than this many days without an exposure.
     uri_prefix : str, optional
-        Where the services find the files, such as ``s3://bucket/darks/``; by default where they lie here.
+        Where the services find the files, such as ``s3://bucket/darks/``; by default at their paths here.
+        Files of a folder keep their places in it.
 
     Raises
     ------
     BadInput
-        If a file is not there.
+        If a file does not exist.
     PublishFailed
-        If the broker did not confirm. What was yielded before is announced; announcing it again does no harm.
+        If the broker did not confirm. Exposures yielded before are announced; announcing them again does no
+        harm.
     """
-    many = _counts(candidates, epoch_gap_days) if complete else {}
+    set_sizes = _set_sizes(candidates, epoch_gap_days) if complete else {}
     for candidate in candidates:
         if not candidate.path.is_file():
-            raise BadInput("file", f"{candidate.path}: no such file; nothing was announced for it")
-        uri = candidate.uri if uri_prefix is None else uri_prefix + candidate.path.name
+            raise BadInput(
+                "file", f"{candidate.path}: no such file; nothing was announced for it", where=candidate.path
+            )
+        uri = candidate.uri if uri_prefix is None else uri_prefix + (candidate.place or candidate.path.name)
         digest = sha256_of(candidate.path)
-        said = ExposureAnnounced(
+        content = ExposureAnnounced(
             exposure_id=candidate.exposure_id,
             uri=uri,
             size=candidate.path.stat().st_size,
             sha256=digest,
-            expected_exposures=many.get(candidate.exposure_id),
+            expected_exposures=set_sizes.get(candidate.exposure_id),
         )
-        message = Envelope.of(said, identity=f"{uri}:{digest}")
+        message = Envelope.of(content, identity=f"{uri}:{digest}")
         broker.publish(message)
-        yield Announced(candidate.exposure_id, uri, str(message.id))
+        yield AnnouncedExposure(candidate.exposure_id, uri, str(message.id))
 
 
-def announce_addresses(uris: Sequence[str], broker: Broker) -> Iterator[Announced]:
-    """Announce exposures that only the services need see; yield each once the broker has confirmed it.
+def announce_addresses(uris: Sequence[str], broker: Broker) -> Iterator[AnnouncedExposure]:
+    """Announce exposures by address; yield each once the broker has confirmed it.
 
-    Nothing is read: an exposure is called what its object is called, and of an address that leads nowhere
-    ingest says so.
+    Nothing is read here: the id of an exposure is the name of its object. Ingest tries an address without an
+    object again, as the object may still be on its way, and then makes the message a dead letter.
 
     Parameters
     ----------
@@ -84,30 +88,31 @@ def announce_addresses(uris: Sequence[str], broker: Broker) -> Iterator[Announce
     Raises
     ------
     PublishFailed
-        If the broker did not confirm. What was yielded before is announced; announcing it again does no harm.
+        If the broker did not confirm. Exposures yielded before are announced; announcing them again does no
+        harm.
     """
     for uri in dict.fromkeys(uris):
-        said = ExposureAnnounced(exposure_id=exposure_id(unquote(uri.partition("?")[0])), uri=uri)
-        message = Envelope.of(said, identity=uri)
+        content = ExposureAnnounced(exposure_id=exposure_id(unquote(uri.partition("?")[0])), uri=uri)
+        message = Envelope.of(content, identity=uri)
         broker.publish(message)
-        yield Announced(said.exposure_id, uri, str(message.id))
+        yield AnnouncedExposure(content.exposure_id, uri, str(message.id))
 
 
-def _counts(candidates: Sequence[Candidate], epoch_gap_days: float) -> dict[str, int]:
-    """Return by exposure how many its set has; an exposure of which that cannot be told is left out."""
+def _set_sizes(candidates: Sequence[Candidate], epoch_gap_days: float) -> dict[str, int]:
+    """Return the number of exposures in its set by exposure; exposures whose set is unknown are left out."""
     of_configuration: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
         if candidate.configuration is not None:
             of_configuration[candidate.configuration].append(candidate)
-    many: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for together in of_configuration.values():
-        # Ingest refuses an exposure without a start, and takes it as missing in every set.
-        undated = {one.exposure_id for one in together if one.start_mjd is None}
-        dated = [one for one in together if one.start_mjd is not None]
+        # Ingest rejects an exposure without a start time, and counts it as missing in every set.
+        undated = {candidate.exposure_id for candidate in together if candidate.start_mjd is None}
+        dated = [candidate for candidate in together if candidate.start_mjd is not None]
         for epoch in split_at_gaps(dated, _span, epoch_gap_days):
-            ids = {one.exposure_id for one in epoch}
-            many |= dict.fromkeys(ids, len(ids | undated))
-    return many
+            ids = {candidate.exposure_id for candidate in epoch}
+            sizes |= dict.fromkeys(ids, len(ids | undated))
+    return sizes
 
 
 def _span(candidate: Candidate) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Announce all that lies somewhere, at a pace that the services can follow; go on after a stop."""
+"""Announce every exposure of a source, at a pace that the services can follow, and resume after a stop."""
 
 import contextlib
 import hashlib
@@ -11,19 +11,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from services.operations.backfill_sources import Found, Source, refused
-from services.operations.stored import settled_exposures
+from nircam_darks.operations.backfill_sources import AddressSource, FoundAddress, refused_addresses
 from shared.broker.base import Broker
+from shared.catalog.store_contents import settled_exposures
+from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import DarksError, EnvironmentFault, PermanentError
-from shared.messages import Envelope, ExposureAnnounced
-from shared.settings import StageSettings
+from shared.settings.stage import StageSettings
 from shared.store.base import Store
 
-#: Announcements, and addresses passed over, after which it is noted how far it went.
-_NOTE_EVERY, _NOTE_EVERY_PASSED = 10, 1000
-#: Seconds between two looks at a queue that is full.
+#: Announced and skipped addresses after which the progress is saved.
+_SAVE_EVERY, _SAVE_EVERY_PASSED = 10, 1000
+#: Seconds between two looks at a full queue.
 _LOOK_AGAIN = 2.0
-#: Reasons that are quoted of those for which addresses would be refused.
+#: Number of reasons quoted in the error about addresses that would be refused.
 _QUOTED = 3
 
 
@@ -34,13 +34,13 @@ class Pace:
     Attributes
     ----------
     rate : float or None
-        At most so many a second.
+        Maximum number per second.
     max_ready : int or None
-        None is announced while so many wait in ingest's queue.
+        Pause while this many messages are waiting for ingest.
     waiting : callable
-        Tells how many wait there.
+        Returns how many are waiting.
     pause, clock : callable
-        Wait for some seconds; tell the time in seconds.
+        Wait for a number of seconds; return the time in seconds.
     """
 
     rate: float | None = None
@@ -50,11 +50,11 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
 
     def steps(self) -> Iterator[None]:
-        """Yield whenever one more may be announced."""
+        """Yield whenever another exposure may be announced."""
         room, due = 0, self.clock()
         while True:
             while self.max_ready is not None and room <= 0:
-                # What was announced since the last look is counted here: the broker is not asked each time.
+                # Announcements since the last look are counted here, so that not each one asks the broker.
                 room = self.max_ready - self.waiting()
                 if room <= 0:
                     self.pause(_LOOK_AGAIN)
@@ -66,15 +66,17 @@ class Pace:
             yield
 
 
-class Progress(BaseModel):
-    """How far a backfill went, as it is noted in the store.
+class BackfillProgress(BaseModel):
+    """Progress of a backfill, as saved in the store.
 
     Attributes
     ----------
     after : str
-        Position of the last address that was announced, or passed over.
+        Position of the last address that was announced or skipped.
+    announced, passed : int
+        Addresses announced and skipped.
     finished : bool
-        It came to the end; the next one begins anew.
+        True at the end of the source; the next backfill then starts from the beginning.
     """
 
     source: str
@@ -86,8 +88,8 @@ class Progress(BaseModel):
 
 
 @dataclass(frozen=True)
-class Said:
-    """What became of one address: ``announced``, or ``passed`` over, for its exposure came before."""
+class HandledAddress:
+    """One address that was ``announced``, or ``passed`` over because its exposure was processed before."""
 
     outcome: Literal["announced", "passed"]
     exposure_id: str
@@ -95,62 +97,64 @@ class Said:
     message_id: str | None = None
 
 
-def progress_key(source: Source) -> str:
-    """Return the key under which it is noted how far a backfill of `source` went."""
+def progress_key(source: AddressSource) -> str:
+    """Return the store key of the progress of a backfill of `source`."""
     return f"backfill/{hashlib.sha256(source.name.encode()).hexdigest()[:32]}.json"
 
 
-def read_progress(source: Source, store: Store) -> Progress:
-    """Return how far an earlier backfill of `source` went; one that came to its end counts as none.
+def read_progress(source: AddressSource, store: Store) -> BackfillProgress:
+    """Return the progress of an unfinished backfill of `source`, or that of a new one.
 
     Raises
     ------
     EnvironmentFault
-        If the note cannot be read.
+        If the saved progress cannot be read.
     """
     key = progress_key(source)
     try:
-        noted = Progress.model_validate_json(store.get(key))
+        saved = BackfillProgress.model_validate_json(store.get(key))
     except KeyError:
-        return Progress(source=source.name)
+        return BackfillProgress(source=source.name)
     except ValidationError:
         raise EnvironmentFault(
-            f"{store.uri(key)} is no note of a backfill; begin anew with --restart"
+            f"{store.uri(key)} is not the progress of a backfill; start from the beginning with --restart",
+            where=store.uri(key),
+            setting="--restart",
         ) from None
-    return Progress(source=source.name) if noted.finished else noted
+    return BackfillProgress(source=source.name) if saved.finished else saved
 
 
 def backfill(
-    source: Source,
+    source: AddressSource,
     store: Store,
     broker: Broker,
     settings: StageSettings,
     pace: Pace,
     restart: bool = False,
     again: bool = False,
-) -> Generator[Said, None, None]:
-    """Announce what lies in `source`, from where the last backfill of it stopped.
+) -> Generator[HandledAddress, None, None]:
+    """Announce the exposures of `source`, from where its last backfill stopped.
 
-    It is noted only now and then how far it went, so one that was killed says a few of its last
-    announcements once more, which does no harm.
+    The progress is saved only now and then. A backfill that was killed therefore repeats a few of its last
+    announcements, which does no harm.
 
     Parameters
     ----------
-    source : Source
+    source : AddressSource
     store : Store
-        Holds what was ingested before, and how far it went.
+        Holds the products of ingest, and the progress.
     broker : Broker
     settings : StageSettings
-        ``allowed_sources`` as ingest has them.
+        With ``allowed_sources`` as in the settings of ingest.
     pace : Pace
     restart : bool
-        Begin at the beginning.
+        Start from the beginning.
     again : bool
         Also announce exposures that have a ramp or a rejection.
 
     Yields
     ------
-    Said
+    HandledAddress
         Once the broker has confirmed it.
 
     Raises
@@ -158,57 +162,59 @@ def backfill(
     PermanentError
         If ingest would refuse an address; nothing is announced then.
     PublishFailed
-        If the broker did not confirm.
+        If the broker did not confirm an announcement.
     """
-    progress = Progress(source=source.name) if restart else read_progress(source, store)
+    progress = BackfillProgress(source=source.name) if restart else read_progress(source, store)
     _require_allowed(source, progress.after, settings)
     settled = set() if again else settled_exposures(store)
     steps, key = pace.steps(), progress_key(source)
-    noted = progress.model_copy()
+    saved = progress.model_copy()
 
-    def note() -> None:
-        nonlocal noted
+    def save() -> None:
+        nonlocal saved
         progress.updated = datetime.now(UTC)
         store.put(key, progress.model_dump_json(indent=1).encode())
-        noted = progress.model_copy()
+        saved = progress.model_copy()
 
     try:
-        for found in source.addresses(progress.after):
-            said = _say(found, settled, steps, broker)
-            progress.after = found.position
-            progress.announced += said.outcome == "announced"
-            progress.passed += said.outcome == "passed"
+        for address in source.addresses(progress.after):
+            handled = _handle(address, settled, steps, broker)
+            progress.after = address.position
+            progress.announced += handled.outcome == "announced"
+            progress.passed += handled.outcome == "passed"
             if (
-                progress.announced - noted.announced >= _NOTE_EVERY
-                or progress.passed - noted.passed >= _NOTE_EVERY_PASSED
+                progress.announced - saved.announced >= _SAVE_EVERY
+                or progress.passed - saved.passed >= _SAVE_EVERY_PASSED
             ):
-                note()
-            yield said
+                save()
+            yield handled
     except BaseException:
-        # What stops it is told, not that this could not be noted either.
+        # What stopped the backfill matters more than that its progress could not be saved either.
         with contextlib.suppress(DarksError):
-            note()
+            save()
         raise
     progress.finished = True
-    note()
+    save()
 
 
-def _say(found: Found, settled: set[str], steps: Iterator[None], broker: Broker) -> Said:
-    exposure = found.exposure_id
+def _handle(
+    address: FoundAddress, settled: set[str], steps: Iterator[None], broker: Broker
+) -> HandledAddress:
+    exposure = address.exposure_id
     if exposure in settled:
-        return Said("passed", exposure, found.uri)
+        return HandledAddress("passed", exposure, address.uri)
     next(steps)
-    content = ExposureAnnounced(exposure_id=exposure, uri=found.uri, size=found.size)
-    message = Envelope.of(content, identity=f"{found.uri}{found.mark}")
+    content = ExposureAnnounced(exposure_id=exposure, uri=address.uri, size=address.size)
+    message = Envelope.of(content, identity=f"{address.uri}{address.mark}")
     broker.publish(message)
-    return Said("announced", exposure, found.uri, str(message.id))
+    return HandledAddress("announced", exposure, address.uri, str(message.id))
 
 
-def _require_allowed(source: Source, after: str, settings: StageSettings) -> None:
-    many, reasons = refused(source, after, settings)
+def _require_allowed(source: AddressSource, after: str, settings: StageSettings) -> None:
+    total, reasons = refused_addresses(source, after, settings)
     if reasons:
         more = f"; and {len(reasons) - _QUOTED} more" if len(reasons) > _QUOTED else ""
         raise PermanentError(
-            f"nothing was announced: ingest would refuse {len(reasons)} of {many} addresses: "
+            f"nothing was announced: ingest would refuse {len(reasons)} of {total} addresses: "
             f"{'; '.join(reasons[:_QUOTED])}{more}"
         )

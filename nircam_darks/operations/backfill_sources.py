@@ -1,6 +1,7 @@
-"""Where the exposures of a backfill lie: under a bucket's prefix, in a folder, or as a list says."""
+"""Where a backfill finds exposures: under the prefix of a bucket, in a folder, or on a list."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -8,31 +9,33 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, unquote
 
-from services.schedule import peek
-from shared.announced import FileSource, source_of
+from nircam_darks.operations.candidates import peek
+from shared.addresses import bucket_address
 from shared.errors import BadInput, BadMessage, DarksError
-from shared.exposures import exposure_id
-from shared.settings import StageSettings
-from shared.store.keys import bucket_address
+from shared.nircam.exposure_id import exposure_id
+from shared.settings.stage import StageSettings
+from shared.store.sources import FileSource, source_of
 
-#: What is looked for under a prefix or in a folder.
+#: Default pattern under a prefix or in a folder: raw files in any case, also compressed by gzip.
 PATTERN = "*_uncal.fits"
+_RAW = re.compile(r"_uncal\.fits(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Found:
-    """One address.
+class FoundAddress:
+    """One address of an exposure.
 
     Attributes
     ----------
     position : str
-        Ascending in the order in which they are found.
+        Its place in the source's order; sorts in that order.
+    uri : str
     size : int or None
-        Bytes, where known.
+        Size in bytes, if known.
     mark : str
-        What makes the message about it the same one when it is said again, beside its address.
+        Together with the address, the identity of its announcement: a repeated one is the same message.
     path : Path or None
-        Of a file that this machine sees.
+        The file, if this machine can read it.
     """
 
     position: str
@@ -43,28 +46,28 @@ class Found:
 
     @property
     def exposure_id(self) -> str:
-        """What the exposure is called; of a file, as its header says."""
+        """Id of the exposure, from the header of a file or the name of an object."""
         if self.path is not None:
             return peek(self.path).exposure_id
         return exposure_id(unquote(self.uri.partition("?")[0]))
 
 
-class Source(Protocol):
+class AddressSource(Protocol):
     """Addresses in a fixed order."""
 
     @property
     def name(self) -> str:
-        """Tells this source from every other one; its pattern is part of it."""
+        """Identity of the source, including its pattern."""
         ...
 
-    def addresses(self, after: str) -> Iterator[Found]:
-        """Yield the addresses behind the position `after`; all of them for an empty one."""
+    def addresses(self, after: str) -> Iterator[FoundAddress]:
+        """Yield the addresses after the position `after`; all of them if it is empty."""
         ...
 
 
 @dataclass(frozen=True)
 class BucketPrefix:
-    """Objects whose keys begin with a prefix and fit a pattern."""
+    """Objects whose keys begin with a prefix and match a pattern."""
 
     bucket: str
     prefix: str
@@ -73,46 +76,46 @@ class BucketPrefix:
 
     @property
     def name(self) -> str:
-        """Its address and pattern."""
+        """Address and pattern."""
         return f"s3://{self.bucket}/{self.prefix} {self.pattern}"
 
-    def addresses(self, after: str) -> Iterator[Found]:
+    def addresses(self, after: str) -> Iterator[FoundAddress]:
         """List the bucket."""
-        # Who reads files only need not wait for boto3 to be imported.
-        from shared.store.s3_fetch import list_objects
+        # boto3 is slow to import, and not needed for files.
+        from shared.store.s3_client import list_objects
 
         for entry in list_objects(self.settings.source_bucket, self.bucket, self.prefix, after):
-            if fnmatchcase(entry.key, self.pattern):
+            if _matches(entry.key, self.pattern):
                 version = f"?versionId={quote(entry.version, safe='')}" if entry.version else ""
                 uri = f"s3://{self.bucket}/{quote(entry.key)}{version}"
-                # As the bucket's own event notification of this object is marked.
-                yield Found(entry.key, uri, entry.size, f"#{entry.etag}")
+                # The same mark as from the bucket's own event notification of this object.
+                yield FoundAddress(entry.key, uri, entry.size, f"#{entry.etag}")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Files under a folder whose paths in it fit a pattern."""
+    """Files under a folder whose relative paths match a pattern."""
 
     folder: Path
     pattern: str
 
     @property
     def name(self) -> str:
-        """Its address and pattern."""
+        """Address and pattern."""
         return f"{self.folder.as_uri()} {self.pattern}"
 
-    def addresses(self, after: str) -> Iterator[Found]:
+    def addresses(self, after: str) -> Iterator[FoundAddress]:
         """Walk the folder."""
         files = (path for path in self.folder.rglob("*") if path.is_file())
         names = sorted((path.relative_to(self.folder).as_posix(), path) for path in files)
         for position, path in names:
-            if position > after and fnmatchcase(position, self.pattern):
+            if position > after and _matches(position, self.pattern):
                 yield _of_file(position, path)
 
 
 @dataclass(frozen=True)
 class AddressList:
-    """The lines of a file, an address each; empty ones and those with a ``#`` in front do not count."""
+    """The lines of a file, one address each; empty lines and comments (``#``) do not count."""
 
     lines: tuple[str, ...]
     pattern: str
@@ -120,11 +123,11 @@ class AddressList:
 
     @property
     def name(self) -> str:
-        """A digest of what it says: a list that was changed is another one."""
-        said = "\n".join(self.lines)
-        return f"list {hashlib.sha256(said.encode()).hexdigest()} {self.pattern}"
+        """Digest of the lines, so that a changed list is a new source, and pattern."""
+        text = "\n".join(self.lines)
+        return f"list {hashlib.sha256(text.encode()).hexdigest()} {self.pattern}"
 
-    def addresses(self, after: str) -> Iterator[Found]:
+    def addresses(self, after: str) -> Iterator[FoundAddress]:
         """Read the lines."""
         for number, line in enumerate(self.lines, 1):
             position = f"line {number:09d}"
@@ -133,18 +136,18 @@ class AddressList:
             try:
                 source = source_of(line, self.settings)
             except BadMessage:
-                # It is refused as it stands, with the reason.
-                yield Found(position, line)
+                # Yielded unchanged, to be refused with the reason.
+                yield FoundAddress(position, line)
                 continue
             if isinstance(source, FileSource):
                 yield _of_file(position, source.path)
             else:
-                yield Found(position, source.uri)
+                yield FoundAddress(position, source.uri)
 
 
 def open_source(
     where: str | None, listed: Path | None, pattern: str | None, settings: StageSettings
-) -> Source:
+) -> AddressSource:
     """Return the source that a command line names.
 
     Parameters
@@ -152,22 +155,27 @@ def open_source(
     where : str or None
         ``s3://bucket/prefix/``, or a folder.
     listed : Path or None
-        A file with addresses, in its place.
+        A file with addresses, in place of `where`.
     pattern : str or None
-        By default `PATTERN`, and everything of a list.
+        By default `PATTERN`, or everything on a list.
     settings : StageSettings
 
     Raises
     ------
     BadInput
-        If there is no such folder or list, or the address is none of a bucket.
+        If there is no such folder or list, or the address is not that of a bucket.
     """
     if listed is not None:
         try:
             lines = listed.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
-            raise BadInput("file", f"--list {listed}: {reason}; give a file with an address a line") from None
+            raise BadInput(
+                "file",
+                f"--list {listed}: {reason}; give a file with one address per line",
+                where=listed,
+                setting="--list",
+            ) from None
         return AddressList(tuple(line.strip() for line in lines), pattern or "*", settings)
     where = where or ""
     if where.startswith("s3://"):
@@ -175,7 +183,7 @@ def open_source(
             bucket, prefix = bucket_address(where)
         except ValueError as error:
             raise BadInput("file", str(error)) from None
-        # "darks/" is not the beginning of "darks-old/", "darks" may be.
+        # "darks/" does not match "darks-old/", but "darks" may be meant to.
         prefix += "/" if prefix and where.endswith("/") else ""
         return BucketPrefix(bucket, prefix, pattern or PATTERN, settings)
     folder = Path(where).absolute()
@@ -184,22 +192,26 @@ def open_source(
     return Folder(folder, pattern or PATTERN)
 
 
-def refused(source: Source, after: str, settings: StageSettings) -> tuple[int, list[str]]:
-    """Look at every address behind `after`; return how many there are, and why some would be refused."""
-    reasons, many = [], 0
-    for found in source.addresses(after):
-        many += 1
+def refused_addresses(source: AddressSource, after: str, settings: StageSettings) -> tuple[int, list[str]]:
+    """Return the number of addresses after `after`, and the reasons why ingest would refuse some of them."""
+    reasons, total = [], 0
+    for address in source.addresses(after):
+        total += 1
         try:
-            source_of(found.uri, settings)
+            source_of(address.uri, settings)
         except DarksError as error:
             reasons.append(str(error))
-    return many, reasons
+    return total, reasons
 
 
-def _of_file(position: str, path: Path) -> Found:
+def _matches(name: str, pattern: str) -> bool:
+    return bool(_RAW.search(name)) if pattern == PATTERN else fnmatchcase(name, pattern)
+
+
+def _of_file(position: str, path: Path) -> FoundAddress:
     try:
         state = path.stat()
     except OSError:
-        # Ingest says what is wrong with it.
-        return Found(position, path.as_uri(), path=path)
-    return Found(position, path.as_uri(), state.st_size, f":{state.st_size}:{state.st_mtime_ns}", path)
+        # Ingest reports what is wrong with it.
+        return FoundAddress(position, path.as_uri(), path=path)
+    return FoundAddress(position, path.as_uri(), state.st_size, f":{state.st_size}:{state.st_mtime_ns}", path)

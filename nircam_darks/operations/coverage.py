@@ -1,4 +1,4 @@
-"""What NRC-09 asks for, what of it is in hand, and what is missing."""
+"""Compares what a store holds with what NRC-09 requests, detector by detector."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -8,26 +8,32 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from services.operations.nrc09 import AskedConfiguration, asked_configurations
-from services.operations.stored import Product, Stored, read_stored
-from services.operations.stored_sets import StoredConfiguration, stored_sets
-from shared.configuration import ConfigurationKey
+from nircam_darks.operations.required_coverage import AskedConfiguration, asked_configurations
+from shared.catalog.exposure_sets import BuiltSet, superseded_by
+from shared.catalog.sets import StoredConfiguration, stored_sets
+from shared.catalog.store_contents import ProductSummary, Stored, read_stored
 from shared.errors import DarksError
-from shared.exposure_sets import BuiltSet, superseded_by
-from shared.settings import StageSettings
+from shared.nircam.configuration import ConfigurationKey
+from shared.settings.stage import StageSettings
+from shared.statistics.verdicts import Acceptance
 from shared.store.base import Store
 from shared.store.manifest import find
 
-#: What only counts: the dark_current step takes each group of a dark as one frame.
+#: The only pattern that counts: the dark_current step takes each group of a dark for one frame.
 _PATTERN = "RAPID"
 
-CellStatus = Literal["complete", "partial", "missing", "no reference", "reference rejected", "beyond"]
+CellStatus = Literal[
+    "complete", "partial", "missing", "no reference", "reference held", "reference rejected", "beyond"
+]
 #: Detector, subarray, number of outputs.
 _Place = tuple[str, str, int]
 
 
 class CoverageReference(BaseModel):
-    """A dark reference; `accepted` is null where nobody verified it."""
+    """A dark reference; `acceptance` and `accepted` are null if it was not verified.
+
+    `acceptance` is accepted, too, where a person accepted one that was held.
+    """
 
     path: str
     configuration: str
@@ -35,34 +41,35 @@ class CoverageReference(BaseModel):
     exposures: int
     created: datetime
     accepted: bool | None
+    acceptance: Acceptance | None
     verdict: str | None
 
 
 class CoverageCell(BaseModel):
-    """One place of the matrix DETECTOR x SUBARRAY x NOUTPUTS.
+    """One cell of the matrix DETECTOR x SUBARRAY x NOUTPUTS.
 
     Attributes
     ----------
     coronmsk : list of str
-        What the exposures in hand have; the one that is expected where there are none.
+        CORONMSK of the exposures in the store; the expected one if there are none.
     asked : int
-        Ramps that NRC-09 asks for; 0 where it asks for none.
+        Ramps that NRC-09 requests, or 0.
     ramps : int
-        Integrations of the largest RAPID set of one configuration: what one reference can be made from.
+        Integrations in the largest RAPID set of one configuration, from which one reference can be made.
     groups : int or None
         NGROUPS of that set.
     ramps_in_all : int
         Integrations of all sets and readout patterns.
     configurations : list of str
-        All that are in hand.
+        All configurations in the store.
     reference : CoverageReference or None
-        The newest current RAPID reference that was not rejected.
-    rejected_references : list of CoverageReference
-        Those that failed their verification, newest first.
+        The newest current RAPID reference that is neither held nor rejected.
+    held_references, rejected_references : list of CoverageReference
+        References that their verification held for review or rejected, newest first.
     status : str
-        ``beyond``: in hand, though nobody asked for it.
+        ``beyond``: in the store, but not requested.
     words : str
-        The same for a person, such as ``3 of 5 ramps``.
+        The status in words, such as ``3 of 5 ramps``.
     """
 
     detector: str
@@ -75,6 +82,7 @@ class CoverageCell(BaseModel):
     ramps_in_all: int
     configurations: list[str]
     reference: CoverageReference | None
+    held_references: list[CoverageReference]
     rejected_references: list[CoverageReference]
     status: CellStatus
     words: str
@@ -83,7 +91,7 @@ class CoverageCell(BaseModel):
 class CoverageMatrix(BaseModel):
     """The matrix, by detector; `damaged` are addresses of manifests that cannot be read.
 
-    `asked` and `complete` count places that NRC-09 asks for, and those of them that have all.
+    `asked` counts the cells that NRC-09 requests, and `complete` those of them that are complete.
     """
 
     asked: int
@@ -94,25 +102,30 @@ class CoverageMatrix(BaseModel):
 
 
 class Coverage(BaseModel):
-    """What `nircam-darks coverage --json` prints; without an answer of the store, why there is none."""
+    """Output of `nircam-darks coverage --json`; `store_problem` says why the store did not answer."""
 
     time: datetime
     coverage: CoverageMatrix | None
     store_problem: str | None
 
 
-def coverage(
+def ask_coverage(
     open_store: Callable[[], Store], settings: StageSettings, now: datetime | None = None
 ) -> Coverage:
-    """Ask the store what is in hand.
+    """Compare what a store holds with what NRC-09 requests.
 
     Parameters
     ----------
     open_store : callable
-        Opens the store; it is closed again here.
+        Opens the store, which is closed again here.
     settings : StageSettings
-        ``epoch_gap_days`` as the services have it.
+        With the services' ``epoch_gap_days``.
     now : datetime, optional
+
+    Returns
+    -------
+    Coverage
+        Also if the store does not answer.
     """
     now = now or datetime.now(UTC)
     try:
@@ -126,7 +139,7 @@ def coverage(
 
 
 def coverage_matrix(store: Store, settings: StageSettings, now: datetime) -> CoverageMatrix:
-    """Return the matrix of what a store holds; see `coverage`.
+    """Return the matrix of what a store holds; see `ask_coverage`.
 
     Raises
     ------
@@ -134,10 +147,12 @@ def coverage_matrix(store: Store, settings: StageSettings, now: datetime) -> Cov
         If the store does not answer, or refuses.
     """
     stored = read_stored(store)
-    held, made, simulated = _in_hand(store, stored, settings, now)
-    asked = {(one.detector, one.subarray, one.noutputs): one for one in asked_configurations()}
-    places = [*asked, *sorted((held.keys() | made.keys()) - asked.keys())]
-    cells = [_cell(place, asked.get(place), held.get(place, []), made.get(place, [])) for place in places]
+    ramps, references, simulated = _contents(store, stored, settings, now)
+    asked = {(row.detector, row.subarray, row.noutputs): row for row in asked_configurations()}
+    places = [*asked, *sorted((ramps.keys() | references.keys()) - asked.keys())]
+    cells = [
+        _cell(place, asked.get(place), ramps.get(place, []), references.get(place, [])) for place in places
+    ]
     cells.sort(key=lambda cell: cell.detector)
     return CoverageMatrix(
         asked=len(asked),
@@ -149,88 +164,90 @@ def coverage_matrix(store: Store, settings: StageSettings, now: datetime) -> Cov
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Ramps:
+    """The ramps of one configuration."""
+
     key: ConfigurationKey
     configuration: StoredConfiguration
 
     @property
     def best(self) -> int:
-        return max((one.integrations for one in self.configuration.sets), default=0)
+        return max((each.integrations for each in self.configuration.sets), default=0)
 
     @property
     def in_all(self) -> int:
-        return sum(one.integrations for one in self.configuration.sets)
+        return sum(each.integrations for each in self.configuration.sets)
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A RAPID reference, as its product and as what is told of it."""
+class _Built:
+    """A RAPID reference: its product, and its entry in the matrix."""
 
-    product: Product
-    told: CoverageReference
+    product: ProductSummary
+    entry: CoverageReference
 
 
-def _in_hand(
+def _contents(
     store: Store, stored: Stored, settings: StageSettings, now: datetime
-) -> tuple[dict[_Place, list[_Held]], dict[_Place, list[_Made]], bool]:
-    """Return ramps and references by place, and whether any of it is simulated."""
-    held: dict[_Place, list[_Held]] = defaultdict(list)
-    made: dict[_Place, list[_Made]] = defaultdict(list)
+) -> tuple[dict[_Place, list[_Ramps]], dict[_Place, list[_Built]], bool]:
+    """Return ramps and references by cell, and whether any of them is simulated."""
+    ramps: dict[_Place, list[_Ramps]] = defaultdict(list)
+    references: dict[_Place, list[_Built]] = defaultdict(list)
     simulated = False
-    one_ramp = {one.configuration: one for one in stored.of_kind("ramp")}
+    # Any ramp will do: its manifest has the key of the configuration.
+    any_ramp = {ramp.configuration: ramp for ramp in stored.of_kind("ramp")}
     for configuration in stored_sets(stored, settings, now):
-        ramp = one_ramp.get(configuration.configuration)
-        facts = _facts(store, ramp) if ramp is not None else {}
-        if "key" in facts:
-            key = ConfigurationKey.model_validate(facts["key"])
-            simulated |= bool(facts.get("simulated"))
-            held[_place(key)].append(_Held(key, configuration))
+        ramp = any_ramp.get(configuration.configuration)
+        results = _results(store, ramp) if ramp is not None else {}
+        if "key" in results:
+            key = ConfigurationKey.model_validate(results["key"])
+            simulated |= bool(results.get("simulated"))
+            ramps[_place(key)].append(_Ramps(key, configuration))
     for product in stored.of_kind("reference"):
-        facts = _facts(store, product)
-        if "key" in facts:
-            key = ConfigurationKey.model_validate(facts["key"])
-            simulated |= bool(facts.get("simulated"))
+        results = _results(store, product)
+        if "key" in results:
+            key = ConfigurationKey.model_validate(results["key"])
+            simulated |= bool(results.get("simulated"))
             if key.readpatt == _PATTERN:
-                made[_place(key)].append(_Made(product, _reference(product, facts)))
-    return held, made, simulated
+                references[_place(key)].append(_Built(product, _reference(product)))
+    return ramps, references, simulated
 
 
-def _facts(store: Store, product: Product) -> dict[str, Any]:
+def _results(store: Store, product: ProductSummary) -> dict[str, Any]:
     manifest = find(store, product.path)
-    return manifest.facts if manifest is not None else {}
+    return manifest.results if manifest is not None else {}
 
 
 def _place(key: ConfigurationKey) -> _Place:
     return key.detector, key.subarray, key.noutputs
 
 
-def _reference(product: Product, facts: dict[str, Any]) -> CoverageReference:
-    # References of earlier versions were never verified.
-    verification = facts.get("verification")
-    accepted = verification.get("accepted") if isinstance(verification, dict) else None
+def _reference(product: ProductSummary) -> CoverageReference:
     return CoverageReference(
         path=product.path,
         configuration=product.configuration or "",
         set_id=product.subject,
         exposures=len(product.exposures),
         created=product.created,
-        accepted=accepted if isinstance(accepted, bool) else None,
+        accepted=None if product.acceptance is None else not product.withheld,
+        acceptance=product.acceptance,
         verdict=product.verdict,
     )
 
 
 def _cell(
-    place: _Place, asked: AskedConfiguration | None, held: list[_Held], made: list[_Made]
+    place: _Place, asked: AskedConfiguration | None, stored: list[_Ramps], built: list[_Built]
 ) -> CoverageCell:
-    serving = [one for one in held if one.key.readpatt == _PATTERN]
-    best = max(serving, key=lambda one: (one.best, one.key.ngroups, one.key.slug), default=None)
+    usable = [each for each in stored if each.key.readpatt == _PATTERN]
+    best = max(usable, key=lambda each: (each.best, each.key.ngroups, each.key.slug), default=None)
     ramps = best.best if best is not None else 0
     wanted = asked.ramps if asked is not None else 0
-    newest = sorted(made, key=lambda one: (one.told.created, one.told.path), reverse=True)
-    rejected = [one.told for one in newest if one.told.accepted is False]
-    reference = _current([one for one in newest if one.told.accepted is not False])
-    masks = sorted({one.key.coronmsk for one in held})
-    status = _status(ramps, wanted, reference, rejected)
+    newest = sorted(built, key=lambda each: (each.entry.created, each.entry.path), reverse=True)
+    held = [each.entry for each in newest if each.entry.acceptance == Acceptance.HELD]
+    rejected = [each.entry for each in newest if each.entry.acceptance == Acceptance.REJECTED]
+    reference = _current([each for each in newest if each.entry.accepted is not False])
+    masks = sorted({each.key.coronmsk for each in stored})
+    status = _status(ramps, wanted, reference, held, rejected)
     return CoverageCell(
         detector=place[0],
         subarray=place[1],
@@ -239,29 +256,36 @@ def _cell(
         asked=wanted,
         ramps=ramps,
         groups=best.key.ngroups if best is not None else None,
-        ramps_in_all=sum(one.in_all for one in held),
-        configurations=sorted(one.key.slug for one in held),
+        ramps_in_all=sum(each.in_all for each in stored),
+        configurations=sorted(each.key.slug for each in stored),
         reference=reference,
+        held_references=held,
         rejected_references=rejected,
         status=status,
         words=_words(status, ramps, wanted),
     )
 
 
-def _current(made: list[_Made]) -> CoverageReference | None:
-    """Return the first of references, newest first, that none of the others stands in the place of."""
-    stands_in = superseded_by(
-        BuiltSet(one.product.path, one.told.configuration, one.product.exposures, one.product.created)
-        for one in made
+def _current(newest: list[_Built]) -> CoverageReference | None:
+    """Return the newest of references that no other supersedes."""
+    superseded = superseded_by(
+        BuiltSet(each.product.path, each.entry.configuration, each.product.exposures, each.product.created)
+        for each in newest
     )
-    return next((one.told for one in made if stands_in[one.product.path] is None), None)
+    return next((each.entry for each in newest if superseded[each.product.path] is None), None)
 
 
 def _status(
-    ramps: int, asked: int, reference: CoverageReference | None, rejected: list[CoverageReference]
+    ramps: int,
+    asked: int,
+    reference: CoverageReference | None,
+    held: list[CoverageReference],
+    rejected: list[CoverageReference],
 ) -> CellStatus:
     if not asked:
         return "beyond"
+    if reference is None and held:
+        return "reference held"
     if reference is None and rejected:
         return "reference rejected"
     if ramps < asked:
@@ -272,4 +296,4 @@ def _status(
 def _words(status: CellStatus, ramps: int, asked: int) -> str:
     if status == "partial":
         return f"{ramps} of {asked} ramps"
-    return "not asked for" if status == "beyond" else status
+    return "not requested" if status == "beyond" else status

@@ -1,41 +1,42 @@
-"""Let the services finish what they have, and hold what comes."""
+"""Hold new announcements while the services finish their work."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.broker.rabbitmq.holding import Hold
-from shared.broker.rabbitmq.queues import STATISTICS_SECONDS, QueueReader, QueueState
-from shared.broker.rabbitmq.settings import BrokerSettings
+from shared.broker.rabbitmq.management import STATISTICS_SECONDS, QueueReader, QueueState
+from shared.broker.rabbitmq.topology import Hold
 from shared.broker.rabbitmq.wire import DELAY_STEPS, LONG_DELAY, delay_queue
+from shared.settings.broker import BrokerSettings
 
-# The longest delay of a worker's retry is in the step before the last; what waits longer is a set's check.
+# Retries of workers use all delays but the longest; whatever waits longer is a set check.
 _RETRIES = {delay_queue(str(step)) for step in DELAY_STEPS[:-1]}
 _CHECKS = {delay_queue(str(DELAY_STEPS[-1])), delay_queue(LONG_DELAY)}
 
-# Shorter than the shortest delay, so that no retry hides between two looks.
+# Shorter than the shortest delay, so that no retry can hide between two looks.
 _LOOK_SECONDS = 0.5
-#: For how long nothing may be seen at work before it is believed. A message goes only from one queue to
-#: the next, and is in the next before it leaves the first; so once all figures, however old, were zero
-#: for as long as they can be old, nothing is left.
+#: How long all queues must be seen empty before that is believed (s). A message enters its next queue before
+#: it leaves the last one; so if every count has been zero for as long as a count can be out of date, no
+#: message is left.
 IDLE_SECONDS = STATISTICS_SECONDS + 2.0
 
 
 @dataclass(frozen=True)
 class Drained:
-    """How a drain ended.
+    """The outcome of a drain.
 
     Attributes
     ----------
     drained : bool
-        False if the time was over before.
+        False if the timeout came first.
     seconds : float
+        Duration.
     held : int
-        Announcements that wait by now.
+        Announcements held so far.
     checks : int
-        Checks of sets that wait for their time, at the broker; they stay.
+        Set checks scheduled at the broker; a drain leaves them there.
     left : list of QueueState
-        Where work is left.
+        Queues with work left.
     """
 
     drained: bool
@@ -46,17 +47,20 @@ class Drained:
 
     @property
     def text(self) -> str:
-        """For a person."""
-        said = "drained" if self.drained else f"not drained in {self.seconds:.0f} s: {_said(self.left)}"
-        staying = f"; {self.checks} checks of sets wait for their time and stay" if self.checks else ""
+        """The outcome in words."""
+        outcome = "Drained"
+        if not self.drained:
+            outcome = f"Not drained in {self.seconds:.0f} s: {_in_words(self.left)}"
+        checks = f"; {_count(self.checks, 'set check')} still scheduled" if self.checks else ""
         return (
-            f"{said}; {self.held} announcements are held{staying}; `nircam-darks drain --resume` lets them in"
+            f"{outcome}; {_count(self.held, 'announcement')} held{checks}; to let announcements through "
+            "again: nircam-darks drain --resume"
         )
 
 
 def drain(
     settings: BrokerSettings,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     timeout: float | None = None,
     idle: float = IDLE_SECONDS,
 ) -> Drained:
@@ -64,24 +68,25 @@ def drain(
 
     Parameters
     ----------
-    tell : callable
-        Given one line each time that what is left has changed.
+    settings : BrokerSettings
+    report : callable
+        Gets one line whenever the remaining work has changed.
     timeout : float, optional
-        Seconds to wait at most.
+        Maximum wait (s).
     idle : float
-        Seconds without anything at work; at least as long as the broker's statistics may be old.
+        How long all queues must stay empty (s): at least the age that the broker's statistics can have.
 
     Raises
     ------
     TransientError
-        If the broker cannot be reached, now or meanwhile. Announcements stay held once they are.
+        If the broker cannot be reached, at first or later. Announcements that are held stay held.
     EnvironmentFault
-        If it refuses, or the topology is not applied.
+        If the broker refuses, or the topology is not applied.
     """
     with Hold(settings) as hold:
         hold.hold()
     started = busy = time.monotonic()
-    told = ""
+    reported = ""
     with QueueReader(settings) as reader:
         while True:
             states = reader.states()
@@ -89,10 +94,10 @@ def drain(
             left = [state for state in states if _is_work(state)]
             if left:
                 busy = now
-            line = f"left: {_said(left)}" if left else f"nothing is left; looking on for {idle:.0f} s"
-            if line != told:
-                tell(line)
-                told = line
+            line = f"Remaining: {_in_words(left)}" if left else f"Queues empty; confirming for {idle:.0f} s"
+            if line != reported:
+                report(line)
+                reported = line
             over = timeout is not None and now - started >= timeout
             if over or now - busy >= idle:
                 held = sum(state.ready for state in states if state.kind == "held")
@@ -102,16 +107,16 @@ def drain(
 
 
 def resume(settings: BrokerSettings) -> int:
-    """Let announcements in again, and then those that were held; return how many these were.
+    """Let announcements through again, then requeue the held ones; return how many those were.
 
-    A second call, or one after a crash in the middle, does what is left to do.
+    May be called again at any time, also after a crash: it does what is left to do.
 
     Raises
     ------
     TransientError
-        If the broker cannot be reached, or does not confirm; what was not let in stays held.
+        If the broker cannot be reached, or does not confirm; the remaining announcements stay held.
     EnvironmentFault
-        If it refuses, or the topology is not applied.
+        If the broker refuses, or the topology is not applied.
     """
     with Hold(settings) as hold:
         return hold.release()
@@ -123,13 +128,17 @@ def _is_work(state: QueueState) -> bool:
     return state.name in _RETRIES and bool(state.ready or state.unacked)
 
 
-def _said(left: list[QueueState]) -> str:
+def _in_words(left: list[QueueState]) -> str:
     lines = []
     for state in left:
         if state.kind == "service":
-            consumed = "" if state.consumers else ", and no service consumes it"
-            lines.append(f"{state.name} {state.ready} ready, {state.unacked} at work{consumed}")
+            consumers = "" if state.consumers else ", no consumer"
+            lines.append(f"{state.name} {state.ready} waiting, {state.unacked} in progress{consumers}")
     delayed = sum(state.ready + state.unacked for state in left if state.kind == "delay")
     if delayed:
-        lines.append(f"{delayed} delayed for another attempt")
-    return "; ".join(lines) or "nothing was seen for too short a time"
+        lines.append(f"{_count(delayed, 'message')} delayed for another attempt")
+    return "; ".join(lines) or "queues empty, but not for long enough to be sure"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,4 +1,4 @@
-"""What NRC-09 asks for: which darks of which detector, subarray and number of outputs."""
+"""The darks that NRC-09 requests, by detector, subarray and number of outputs."""
 
 import csv
 import functools
@@ -8,14 +8,14 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class AskedConfiguration:
-    """One place of the matrix.
+    """One cell of the matrix.
 
     Attributes
     ----------
     coronmsk : str
-        CORONMSK that its exposures are expected to have.
+        Expected CORONMSK of its exposures.
     ramps : int
-        Integrations that are to be had.
+        Integrations requested.
     """
 
     detector: str
@@ -27,20 +27,21 @@ class AskedConfiguration:
 
 @functools.cache
 def asked_configurations() -> tuple[AskedConfiguration, ...]:
-    """Return what NRC-09 (APT program 1062) asks for, by detector, then as the program lists subarrays.
+    """Return what NRC-09 (APT program 1062) requests, by detector and in the program's order of subarrays.
 
-    ``nrc09_configurations.csv`` beside this file holds it. Subarrays and numbers of ramps: the program's
-    plan, per module ten long full-frame darks, and 5 integrations of each RAPID subarray. Which detector
-    has which subarray: NIRCam_Subarrays.xml of the PRD. Outputs: NIRCam_subarray_definitions.list of the
-    PRD, which leaves them open for SUBGRISM only: four or one; as the program is to check all of
-    (DETECTOR, CORONMSK, NOUTPUTS), and CRDS selects a dark by NOUTPUTS, both are asked for.
+    The table is ``nrc09_configurations.csv`` beside this file. Its sources: for subarrays and numbers of
+    ramps the program's plan (ten long full-frame darks per module, and 5 integrations of each RAPID
+    subarray); for the subarrays of each detector NIRCam_Subarrays.xml of the PRD; for the outputs
+    NIRCam_subarray_definitions.list of the PRD. The latter leaves them open for SUBGRISM only, which can be
+    read through four outputs or one. Both are requested, since the program is to check every combination of
+    DETECTOR, CORONMSK and NOUTPUTS, and CRDS selects a dark by NOUTPUTS.
     """
-    text = resources.files("services.operations").joinpath("nrc09_configurations.csv").read_text()
-    found = [
+    text = resources.files("nircam_darks.operations").joinpath("nrc09_configurations.csv").read_text()
+    configurations = [
         AskedConfiguration(
             detector, row["subarray"], int(row["noutputs"]), row["coronmsk"], int(row["ramps"])
         )
         for row in csv.DictReader(text.splitlines())
         for detector in row["detectors"].split()
     ]
-    return tuple(sorted(found, key=lambda one: one.detector))
+    return tuple(sorted(configurations, key=lambda configuration: configuration.detector))

@@ -1,21 +1,29 @@
-"""What a page of the report holds, whatever it is written as: chapters of words, tables and pictures."""
+"""The content of the report, independent of its format: pages of chapters of text, tables and plots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.report.style import Picture
-from services.report.wording import Tone
+from nircam_darks.report.plots.style import Picture
+from nircam_darks.report.text import Tone
 
-#: How a sentence is set: as it is, as what is missing, or small, under what it explains.
-Weight = Literal["plain", "missing", "note"]
+#: How a paragraph is set: as body text, as a warning that something is missing or waits for a person, as the
+#: statement that something was rejected, or as a small note.
+Weight = Literal["plain", "missing", "rejected", "note"]
 
 
 @dataclass(frozen=True)
-class Words:
-    """A sentence or some, after a few words in bold if there are any.
+class Paragraph:
+    """A paragraph of text.
 
-    `link` is what a link after them says, and its address relative to the page; paper has none.
+    Attributes
+    ----------
+    text : str
+    lead : str
+        Set in bold before the text.
+    weight : Weight
+    link : (str, str) or None
+        Text and address of a link that follows the text.
     """
 
     text: str
@@ -25,36 +33,44 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Pairs of a name and what is so."""
+class Properties:
+    """Pairs of a name and a value."""
 
     pairs: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table.
+    """One cell of a table.
 
     Attributes
     ----------
     text : str
-        Of a verdict with more lines than one the last is marked.
-    tone : ``"good"``, ``"off"``, ``"none"`` or None
-        How a verdict is marked; None for what is no verdict.
+        In a cell with a verdict, the last line is the verdict.
+    tone : Tone or None
+        How the verdict is marked; None for a cell without a verdict.
     file : bool
-        A file's name, which may be broken anywhere and is set in equal widths.
+        Whether the text is a file name, which is set in a fixed-width font and may break anywhere.
+    note : str
+        Set small below the verdict: what was compared, or why nothing was.
     """
 
     text: str
     tone: Tone | None = None
     file: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows under a head; every row is as long as the head.
 
-    `widths` are the columns' parts of the page's width; without them they follow what they hold.
+    Attributes
+    ----------
+    head : sequence of str
+    rows : sequence of sequence of Cell
+    widths : sequence of float or None
+        Fraction of the page's width that each column takes; by default, columns are as wide as their text.
     """
 
     head: Sequence[str]
@@ -63,8 +79,11 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One number as the page shows it, beside what is expected of it."""
+class FigureRow:
+    """One measured figure as the page shows it, beside its expected value and the verdict.
+
+    `note` says which value was compared where that is not `value`, or why none was.
+    """
 
     name: str
     value: str
@@ -72,21 +91,22 @@ class Figure:
     expected: str
     verdict: str
     tone: Tone
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures side by side."""
+    """Plots, which the format arranges side by side."""
 
     pictures: Sequence[Picture]
 
 
-Block = Words | Facts | Table | Pictures
+Block = Paragraph | Properties | Table | Pictures
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """Some blocks under a heading; without a title they stand at the head of the page."""
+    """Blocks under a heading; a chapter without a title has no heading."""
 
     title: str
     blocks: Sequence[Block]
@@ -94,20 +114,22 @@ class Chapter:
 
 @dataclass(frozen=True)
 class SetEntry:
-    """A set as the index names it.
+    """A set of exposures as the index lists it.
 
     Attributes
     ----------
     name : str
-        Unique within a report, and safe as the name of a file.
-    figures : list of Figure
-        The same of every set, in the same order.
+        Unique within a report, and safe as a file name.
+    title : str
+    simulated : bool
+    figures : list of FigureRow
+        The headline figures; the same ones, in the same order, for every set.
     """
 
     name: str
     title: str
     simulated: bool
-    figures: list[Figure]
+    figures: list[FigureRow]
 
 
 @dataclass(frozen=True)
@@ -121,16 +143,22 @@ class SetPage:
 
 @dataclass(frozen=True)
 class Index:
-    """The page that leads to the others: the verdicts of all sets, and what is true of the run.
+    """The first page: the verdicts of all sets, and what holds for the whole report.
 
     Attributes
     ----------
     lead : str
         The report in one sentence.
+    finished : str
+        When the run finished.
+    version : str
+        Version of nircam-darks.
     warning : str
-        What is simulated, if anything.
+        Which data are simulated; empty if none are.
     figures : list of str
-        Names of the sets' figures.
+        Names of the headline figures.
+    sets : list of SetEntry
+    chapters : list of Chapter
     """
 
     lead: str
@@ -142,23 +170,23 @@ class Index:
     chapters: list[Chapter] = field(default_factory=list)
 
 
-def rows(*lines: Sequence[str], files: Sequence[int] = ()) -> list[list[Cell]]:
-    """Return a table's rows of plain text; the columns `files` hold names of files."""
-    return [[Cell(text, file=at in files) for at, text in enumerate(line)] for line in lines]
+def text_rows(*lines: Sequence[str], files: Sequence[int] = ()) -> list[list[Cell]]:
+    """Return table rows of plain text; `files` are the columns that hold file names."""
+    return [[Cell(text, file=column in files) for column, text in enumerate(line)] for line in lines]
 
 
-def figures_table(figures: Sequence[Figure], name: str = "Figure") -> Table:
-    """Return numbers beside their expectations and verdicts, one a row."""
+def figures_table(figures: Sequence[FigureRow], name: str = "Figure") -> Table:
+    """Return a table of measured figures beside their expected values and verdicts, one figure per row."""
     return Table(
         [name, "Measured", "Expected", "Verdict"],
         [
             [
-                Cell(one.name),
-                Cell(f"{one.value} {one.unit}".rstrip()),
-                Cell(one.expected),
-                Cell(one.verdict, tone=one.tone),
+                Cell(figure.name),
+                Cell(f"{figure.value} {figure.unit}".rstrip()),
+                Cell(figure.expected),
+                Cell(figure.verdict, tone=figure.tone, note=figure.note),
             ]
-            for one in figures
+            for figure in figures
         ],
-        widths=(0.34, 0.22, 0.2, 0.24),
+        widths=(0.3, 0.2, 0.18, 0.32),
     )

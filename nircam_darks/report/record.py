@@ -1,4 +1,4 @@
-"""What a report is made of beside the store: which products, and what the run says of itself."""
+"""The record of a report: the products it covers, the summary of the run, coverage and stability."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,35 +7,36 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from services.ingest.products import RampFacts, RejectionFacts
-from services.operations.coverage import CoverageMatrix, coverage_matrix
-from services.operations.trends import StoreStability, store_stability
-from services.report.collect import read_facts
-from services.summary import RunResult, build_summary, write_atomically
-from services.summary_model import Summary
+from nircam_darks.operations.coverage import CoverageMatrix, coverage_matrix
+from nircam_darks.operations.stability import StoreStability, store_stability
+from nircam_darks.report.summary import RunResult, Summary, build_summary, write_atomically
+from shared.catalog.products import StoredProduct, walk
+from shared.contracts.routing import PRODUCT_FOLDERS
 from shared.errors import EnvironmentFault
-from shared.settings import StageSettings
+from shared.products.ramp import RampMetadata, RejectionMetadata
+from shared.products.reference import ReferenceResults
+from shared.settings.stage import StageSettings
 from shared.store.base import Store
-from shared.store.manifest import Manifest, find_all
 
-#: Kept beside the pages, so that the same report can be made again as something else.
+#: Kept beside the pages, so that the same report can be written again, in this format or another.
 RECORD = "record.json"
-_STAGES = ("ingest/", "darkref/", "noise/")
 
 
 class ReportRecord(BaseModel):
-    """What the report tells of.
+    """What a report covers.
 
     Attributes
     ----------
     scope : ``"run"`` or ``"store"``
-        One run, or everything that a store holds.
+        One run, or everything in a store.
     products : list of str
-        Path of each product, or the key of its manifest.
+        Path of each product, or key of its manifest.
+    min_integrations : int
+        Integrations that a set needs for a dark reference.
     overrides : dict of str to str
-        Name of the reference file by the type that it stood in for.
+        Names of the reference files that replaced those of CRDS, by type.
     coverage, stability
-        Over everything that the store held when the record was made.
+        Of everything in the store when the record was made.
     """
 
     scope: Literal["run", "store"]
@@ -48,7 +49,7 @@ class ReportRecord(BaseModel):
 
 
 def of_run(store: Store, summary: Summary, run: RunResult) -> ReportRecord:
-    """Return the record of a run that has just ended, of which `store` holds the products."""
+    """Return the record of a run that has just finished, whose products are in `store`."""
     return ReportRecord(
         scope="run",
         summary=summary,
@@ -66,12 +67,12 @@ def keep(record: ReportRecord, pages: Path) -> None:
 
 
 def kept(pages: Path) -> ReportRecord | None:
-    """Return the record of the run that wrote the pages last; None if there is none.
+    """Return the record of the run that last wrote the pages; None if there is none.
 
     Raises
     ------
     EnvironmentFault
-        If the file there is no record.
+        If the file is not a valid record.
     """
     path = pages / RECORD
     try:
@@ -80,79 +81,82 @@ def kept(pages: Path) -> ReportRecord | None:
         return None
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "it"
+        field = ".".join(map(str, fault["loc"])) or "the file"
         raise EnvironmentFault(
-            f"{path} is no record of a run: {where}: {fault['msg']}; run again, or give --all for the "
+            f"{path} is not the record of a run ({field}: {fault['msg']}); run again, or use --all for a "
             "report of everything in the store"
         ) from None
 
 
 def of_store(store: Store, settings: StageSettings) -> ReportRecord:
-    """Return the record of everything that a store holds: of each exposure and set the newest.
+    """Return the record of everything in a store: the newest product of each exposure and set.
 
     Parameters
     ----------
     store : Store
     settings : StageSettings
-        ``min_integrations`` and ``mode`` as the services have them.
+        With ``min_integrations`` and ``mode`` as in the services.
 
     Raises
     ------
     EnvironmentFault
-        If there is no product at all.
+        If the store holds no product.
     """
-    newest: dict[tuple[str, str, str], Manifest] = {}
-    for stage in _STAGES:
-        for manifest in find_all(store, stage):
-            facts = manifest.facts
-            subject = facts.get("set_id") or facts.get("exposure_id")
-            of = (manifest.product, str(facts.get("configuration")), str(subject))
-            if of not in newest or manifest.created > newest[of].created:
-                newest[of] = manifest
+    newest: dict[tuple[str, str, str], StoredProduct[BaseModel]] = {}
+    for product in walk(store, *PRODUCT_FOLDERS):
+        identity = (product.kind, str(product.configuration), product.subject)
+        if identity not in newest or product.manifest.created > newest[identity].manifest.created:
+            newest[identity] = product
     if not newest:
         raise EnvironmentFault(
-            f"{settings.store} holds no product of nircam-darks; give the folder that `run --out` "
-            "named, or the services' DARKS_STORE"
+            f"{settings.store} holds no nircam-darks products; give the folder passed to `run --out`, "
+            "or the DARKS_STORE of the services"
         )
     return _record(store, settings, list(newest.values()))
 
 
-def _record(store: Store, settings: StageSettings, manifests: list[Manifest]) -> ReportRecord:
-    ramps = [read_facts(RampFacts, m.facts) for m in manifests if m.product == "ramp"]
-    came = {ramp.exposure_id for ramp in ramps}
-    refused = [
-        facts
-        for m in manifests
-        if m.product == "rejection"
-        for facts in [read_facts(RejectionFacts, m.facts)]
-        if facts.exposure_id not in came
+def _record(store: Store, settings: StageSettings, products: list[StoredProduct[BaseModel]]) -> ReportRecord:
+    ramps = [product.results for product in products if isinstance(product.results, RampMetadata)]
+    ingested = {ramp.exposure_id for ramp in ramps}
+    rejections = [
+        product.results
+        for product in products
+        if isinstance(product.results, RejectionMetadata) and product.results.exposure_id not in ingested
     ]
-    times = [manifest.created for manifest in manifests]
-    files = [(ramp.uri, ramp.exposure_id) for ramp in ramps] + [(one.uri, one.exposure_id) for one in refused]
+    times = [product.manifest.created for product in products]
+    exposures: list[RampMetadata | RejectionMetadata] = [*ramps, *rejections]
     run = RunResult(
-        files=[(_file(uri), exposure) for uri, exposure in files],
-        manifests=[m.path for m in manifests if m.product != "rejection"],
-        rejected={one.uri: one.reason for one in refused},
+        files=[(_file(exposure.uri), exposure.exposure_id) for exposure in exposures],
+        manifests=[product.path for product in products if product.kind != "rejection"],
+        rejected={rejection.uri: rejection.reason for rejection in rejections},
         failures=[],
         settings=settings,
         started=min(times),
         finished=max(times),
     )
     summary = build_summary(store, run)
-    modes = {m.facts["mode"] for m in manifests if m.product == "reference" and "mode" in m.facts}
-    waits = "`nircam-darks status` says what their set waits for"
+    modes = {
+        product.results.mode_name for product in products if isinstance(product.results, ReferenceResults)
+    }
+    pending = "`nircam-darks status` shows what their set is waiting for"
     return ReportRecord(
         scope="store",
         summary=summary.model_copy(
             update={
                 "mode": " and ".join(sorted(modes)) or summary.mode,
                 "references": [
-                    one if one.path else one.model_copy(update={"verdict": f"not built: {waits}"})
-                    for one in summary.references
+                    entry
+                    if entry.path
+                    else entry.model_copy(update={"verdict": f"not built: {pending}", "reasons": [pending]})
+                    for entry in summary.references
                 ],
                 "noise": [
-                    one if one.set_id else one.model_copy(update={"verdict": f"not measured: {waits}"})
-                    for one in summary.noise
+                    entry
+                    if entry.set_id
+                    else entry.model_copy(
+                        update={"verdict": f"not measured: {pending}", "reasons": [pending]}
+                    )
+                    for entry in summary.noise
                 ],
             }
         ),
@@ -164,7 +168,7 @@ def _record(store: Store, settings: StageSettings, manifests: list[Manifest]) ->
 
 
 def _file(uri: str) -> Path:
-    """Return the path of a file, or of an object as if its bucket were a folder."""
+    """Return the path of a file, or of an object in a bucket as if the bucket were a folder."""
     parts = urlsplit(uri)
     path = unquote(parts.path)
     return Path(path if parts.scheme in ("", "file") else f"/{parts.netloc}{path}")

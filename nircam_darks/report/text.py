@@ -1,4 +1,4 @@
-"""Numbers and times as a person writes them."""
+"""Numbers, times and verdicts as text for people."""
 
 import math
 import re
@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-Tone = Literal["good", "off", "none"]
+from shared.statistics.verdicts import HasVerdict, Measured, Verdict, VerdictState
+
+Tone = Literal["good", "above", "below", "off", "held", "none"]
+_TONES: dict[VerdictState, Tone] = {
+    VerdictState.WITHIN: "good",
+    VerdictState.ABOVE: "above",
+    VerdictState.BELOW: "below",
+}
+_MARKS: dict[Tone, str] = {"good": "✓ ", "above": "▲ ", "below": "▼ ", "off": "✗ ", "held": "◆ ", "none": ""}
 
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return `value` with `digits` significant digits; an en dash where there is none."""
+    """Return `value` to `digits` significant digits, or an en dash if there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
@@ -22,9 +30,9 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def measured(value: float | None, error: float | None, digits: int = 3) -> str:
-    """Return ``value ± error``, both to the place of the error's second significant digit.
+    """Return ``value ± error``, both rounded to the error's second significant digit.
 
-    Without an error, `value` alone to `digits` significant digits.
+    Without an error, return `value` alone to `digits` significant digits.
     """
     if value is None or not math.isfinite(value):
         return "–"
@@ -35,28 +43,33 @@ def measured(value: float | None, error: float | None, digits: int = 3) -> str:
     return f"{_signed(f'{round(value, decimals):,.{shown}f}')} ± {round(error, decimals):,.{shown}f}"
 
 
-def plain(value: float | None) -> str:
-    """Return a table's number as the table has it: ``27``, ``1.9``, ``0.08``; an en dash for none."""
+def figure_or_limit(value: float | None, error: float | None, upper_limit: float | None) -> str:
+    """Return ``value ± error``, or ``< limit`` where a verdict has an upper limit."""
+    return measured(value, error) if upper_limit is None else f"< {number(upper_limit, 2)}"
+
+
+def tabulated(value: float | None) -> str:
+    """Return a number of a table without padding: ``27``, ``1.9``, ``0.08``; an en dash for None."""
     return "–" if value is None or not math.isfinite(value) else _signed(f"{value:.4g}")
 
 
 def expected(value: float | None, sigma: float | None) -> str:
-    """Return ``27 ± 5``, as the expected table has it; an en dash where nothing is expected.
+    """Return ``27 ± 5``, with the digits of the table of expected values; an en dash if there is none.
 
-    What was worked out from the table, and so has more digits than it means, is rounded like a measurement.
+    A value computed from the table has more digits than are significant, and is rounded like a measurement.
     """
     if value is None or sigma is None or not (math.isfinite(value) and math.isfinite(sigma)):
-        return plain(value)
+        return tabulated(value)
     if sigma <= 0 or float(f"{sigma:.1e}") == sigma:
-        return f"{plain(value)} ± {plain(sigma)}"
+        return f"{tabulated(value)} ± {tabulated(sigma)}"
     return measured(value, sigma)
 
 
-def count(value: int | None, one: str, many: str | None = None) -> str:
+def count(value: int | None, singular: str, plural: str | None = None) -> str:
     """Return ``1 exposure``, ``12 exposures``."""
     if value is None:
         return "–"
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+    return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
 
 
 def seconds(value: float) -> str:
@@ -81,41 +94,67 @@ def when(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def tone(verdict: str) -> Tone:
-    """Return how a verdict is marked: well, off, or nothing to compare."""
-    if re.search(r"\d sigma (off|above|below)", verdict):
-        return "off"
-    return "good" if verdict.startswith("within") else "none"
+def verdict_tone(verdict: Verdict) -> Tone:
+    """Return how a verdict is marked: good, above or below its expected value, or not compared."""
+    return _TONES.get(verdict.state, "none")
 
 
-def mark(verdict: str, of: Tone) -> str:
-    """Return the sign that stands before a verdict, so that colour alone does not say it."""
-    if of == "off":
-        return "▼ " if "below" in verdict else "▲ " if "above" in verdict else "✗ "
-    return "✓ " if of == "good" else ""
+def short_verdict(figure: HasVerdict) -> str:
+    """Return a verdict without its numbers, for a table that shows them anyway.
+
+    A product of an early version has no typed verdict: the start of its sentence is shown, unmarked.
+    """
+    if figure.comparison.reason == figure.verdict:
+        return figure.verdict.split(" (")[0].split(": ")[0]
+    return figure.comparison.short
 
 
-def short_verdict(verdict: str) -> str:
-    """Return a verdict as it stands in a table that shows the numbers anyway."""
-    return verdict.split(" (")[0].split(": ")[0]
+def verdict_note(figure: Measured) -> str:
+    """Return what was compared where that is not the figure itself, or why nothing was; empty otherwise.
+
+    Parameters
+    ----------
+    figure : Measured
+
+    Returns
+    -------
+    str
+        Such as ``compared: 8.85 ± 0.04 after 997 s``, or the reason.
+    """
+    verdict = figure.comparison
+    if verdict.compared is None:
+        # A product of an early version has its sentence as the reason, which is shown as the verdict.
+        return with_signs(verdict.reason) if verdict.reason and verdict.reason != figure.verdict else ""
+    compared, aim = verdict.compared, verdict.expected
+    if verdict.condition or figure.value is None or not math.isclose(compared.value, figure.value):
+        after = f" {verdict.condition}" if verdict.condition else ""
+        return with_signs(f"compared: {measured(compared.value, compared.error)}{after}")
+    if verdict.state == VerdictState.NOT_ENOUGH and aim is not None:
+        return f"error of {number(compared.error, 2)} too large to tell from {expected(aim.value, aim.error)}"
+    return ""
 
 
-def in_words(verdict: str) -> str:
-    """Return a verdict with the signs that a page can show."""
-    signs = verdict.replace("+-", "±").replace("e- per 1000 s", "e⁻/1000 s").replace("/cm2/s", "/cm²/s")
+def mark(tone: Tone) -> str:
+    """Return the sign before a verdict, so that it does not rest on colour alone."""
+    return _MARKS[tone]
+
+
+def with_signs(text: str) -> str:
+    """Return a sentence of ASCII with typographic signs: ``±``, ``−``, ``e⁻``, ``cm²``."""
+    signs = text.replace("+-", "±").replace("e- per 1000 s", "e⁻/1000 s").replace("/cm2/s", "/cm²/s")
     signs = re.sub(r"(?<![\w.])-(?=\d)", "−", signs)
     return re.sub(r"\be-(?![\w-])", "e⁻", signs)
 
 
 def span(first: datetime, last: datetime) -> str:
-    """Return ``2022-04-29 13:07 to 14:11 UTC``; the second date only where it is another."""
+    """Return ``2022-04-29 13:07 to 14:11 UTC``; the second date only if it differs."""
     same_day = first.astimezone(UTC).date() == last.astimezone(UTC).date()
     end = f"{last.astimezone(UTC):%H:%M UTC}" if same_day else when(last)
     return f"{when(first).removesuffix(' UTC')} to {end}"
 
 
 def since_first(times: Sequence[float]) -> tuple[list[float], str]:
-    """Return MJDs as time since the first, and the axis label that names unit and first."""
+    """Return MJDs as times since the first, and an axis label with their unit and the first time."""
     if not times:
         return [], "Time"
     first = min(times)
@@ -125,7 +164,7 @@ def since_first(times: Sequence[float]) -> tuple[list[float], str]:
 
 
 def listed(versions: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return versions under the names that people use."""
+    """Return pairs of the usual name of each piece of software and its version."""
     names = {"crds_context": "CRDS context", "python": "Python"}
     return [(names.get(name, name), version) for name, version in versions.items()]
 

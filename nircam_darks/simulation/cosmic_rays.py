@@ -1,4 +1,4 @@
-"""Cosmic rays: how many, how much charge, and over which pixels it spreads."""
+"""Cosmic rays: their rate, their charge, and the pixels over which it spreads."""
 
 import functools
 import json
@@ -11,23 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from shared.detectors import PIXEL_PITCH_UM
+from shared.nircam.detectors import PIXEL_PITCH_UM
 
 #: Depth of the HgCdTe layer in pixels: 8 um.
 DEPTH = 8.0 / PIXEL_PITCH_UM
 #: Width (sigma) of the cloud of charge when it is collected, in pixels: 2.5 um of lateral diffusion. With
 #: it a flight-like rate flags about 10 % of the pixels in 1000 s, the upper end of what NIRCam shows.
 DIFFUSION = 2.5 / PIXEL_PITCH_UM
-#: Charge that appears in each of the four neighbours: capacitance between pixels, 0.5 % as measured in
-#: the ground test (0.46 to 0.60 %).
+#: Fraction of the charge that appears in each of the four neighbours, by inter-pixel capacitance: 0.5 %, as
+#: in the ground test (0.46 to 0.60 %).
 COUPLING = 0.005
 #: The four pixels that share an edge with one: (down, right).
 NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
-#: Steps in which the charge is laid along a track.
+#: Number of points along a track at which charge is deposited.
 _STEPS = 9
-#: Longest track in pixels: a grazing particle leaves the layer within this.
+#: Maximum length of a track (pixels), for grazing particles.
 _LONGEST = 12.0
-#: Hits this far outside the subarray still leave charge inside.
+#: Distance (pixels) from the subarray within which hits still leave charge inside.
 _MARGIN = 14
 
 
@@ -55,7 +55,7 @@ class ChargeLibrary:
 @functools.cache
 def charge_library() -> ChargeLibrary:
     """Return the charge library."""
-    text = resources.files("services.simulation").joinpath("cosmic_rays.json").read_text()
+    text = resources.files("nircam_darks.simulation").joinpath("cosmic_rays.json").read_text()
     content: dict[str, Any] = json.loads(text)
     return ChargeLibrary(
         probabilities=np.array(content["probabilities"]),
@@ -68,7 +68,7 @@ def charge_library() -> ChargeLibrary:
 
 @dataclass(frozen=True)
 class Deposit:
-    """Charge left in a stretch of time.
+    """Charge deposited in some interval of time.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Deposit:
     charge : ndarray of float32, 1D
         e-, as long as `pixels`.
     hits : int
-        Hits whose entry point lies in a pixel that collects charge.
+        Hits that enter in a pixel that collects charge.
     """
 
     pixels: NDArray[np.intp]
@@ -85,7 +85,7 @@ class Deposit:
     hits: int
 
 
-#: Nothing was hit.
+#: No hit.
 NOTHING = Deposit(np.empty(0, np.intp), np.empty(0, np.float32), 0)
 
 
@@ -98,13 +98,13 @@ def draw_deposit(
 ) -> Deposit:
     """Draw the hits of `seconds` on a subarray.
 
-    Particles come evenly from all directions, so that the flux through the layer goes as the cosine;
-    their charge is laid evenly along the track and spread by diffusion and by coupling.
+    Particles arrive isotropically, so that the flux through the layer goes as the cosine of the angle of
+    incidence. Their charge is deposited evenly along the track, and spreads by diffusion and coupling.
 
     Parameters
     ----------
     collecting : ndarray of bool, 2D (rows, columns)
-        False where no charge is ever collected: reference pixels.
+        False for reference and dead pixels.
     rate : float
         hits/cm2/s.
     """
@@ -133,8 +133,8 @@ def draw_deposit(
 def snowball(collecting: NDArray[np.bool_], rng: np.random.Generator) -> Deposit:
     """Draw one snowball: a round saturated core within a halo that falls off exponentially.
 
-    Core radius 2 to 5 pixels and a halo that reaches some three times as far, as flight snowballs on
-    NIRCam's detectors look; core pixels get several full wells.
+    The core has a radius of 2 to 5 pixels and the halo reaches about three times as far, like flight
+    snowballs on NIRCam's detectors; core pixels receive several full wells.
     """
     rows, columns = collecting.shape
     radius = rng.uniform(2.0, min(5.0, 2.0 + min(rows, columns) / 64))
@@ -149,7 +149,7 @@ def snowball(collecting: NDArray[np.bool_], rng: np.random.Generator) -> Deposit
 
 
 def merge(deposits: list[Deposit], weights: list[float]) -> Deposit:
-    """Return the weighted sum of deposits; hits are counted whole."""
+    """Return the weighted sum of deposits; each hit counts fully."""
     pixels = np.concatenate([deposit.pixels for deposit in deposits])
     charge = np.concatenate(
         [deposit.charge * np.float32(weight) for deposit, weight in zip(deposits, weights, strict=True)]

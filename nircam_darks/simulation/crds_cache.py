@@ -1,4 +1,4 @@
-"""A complete CRDS cache in a folder: server config, mappings and references, for use without a server."""
+"""Writes a complete CRDS cache: server config, mappings and references, for use without a server."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-#: The context of every simulated cache: a number that no operational context has.
+#: Context of every simulated cache, with a number that no operational context has.
 CONTEXT = "jwst_0001.pmap"
 _IMAP = "jwst_nircam_0001.imap"
-#: Reference types that steps may ask for and a simulated cache does not have.
+#: Reference types that steps may request and a simulated cache does not have.
 _NOT_APPLICABLE = (
     "area",
     "bkg",
@@ -32,7 +32,7 @@ _NOT_APPLICABLE = (
 
 
 def environment(crds_path: Path) -> dict[str, str]:
-    """Return the environment variables under which the pipeline uses this cache, and no network.
+    """Return the environment variables with which the pipeline uses this cache and no network.
 
     They must be set before jwst or crds is imported.
     """
@@ -45,14 +45,14 @@ def environment(crds_path: Path) -> dict[str, str]:
 
 
 def references_folder(crds_path: Path) -> Path:
-    """Return where the cache keeps its NIRCam references."""
+    """Return the folder of the cache's NIRCam references."""
     return crds_path / "references" / "jwst" / "nircam"
 
 
 def write_cache(
     crds_path: Path, references: Mapping[str, Mapping[tuple[str, str], str]], useafter: str
 ) -> None:
-    """Write the config and the mappings of a cache whose references are there already.
+    """Write the config and the mappings of a cache whose references exist already.
 
     Parameters
     ----------

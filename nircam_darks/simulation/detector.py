@@ -1,4 +1,4 @@
-"""The pixels of a simulated detector: what each of them is, before any exposure."""
+"""The pixels of a simulated detector and their properties, before any exposure."""
 
 import zlib
 from dataclasses import dataclass
@@ -7,20 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from services.simulation.cosmic_rays import COUPLING
-from services.simulation.noise import expected_white_noise
-from shared.detectors import FULL_FRAME, REFERENCE_BORDER, Detector
+from nircam_darks.simulation.cosmic_rays import COUPLING
+from nircam_darks.simulation.noise import expected_white_noise
+from shared.nircam.detectors import FULL_FRAME, REFERENCE_BORDER, Detector
 
-#: Parts of the science pixels that are dead, hot and warm, and that read with excess noise.
+#: Fractions of science pixels that are dead, hot, warm, and noisy.
 DEAD, HOT, WARM, NOISY = 0.0004, 0.0010, 0.0050, 0.0005
-#: Dark rate of hot pixels, e-/s, and of warm ones, in units of the bulk; log-uniform between.
+#: Dark rate of hot pixels (e-/s), and of warm pixels in units of the bulk; log-uniform in these ranges.
 HOT_RATE = (0.5, 50.0)
 WARM_FACTOR = (3.0, 20.0)
-#: Pixel-to-pixel scatter of the bulk dark rate and of the read noise, relative.
+#: Relative pixel-to-pixel scatter of the bulk dark rate and of the read noise.
 RATE_SCATTER, NOISE_SCATTER = 0.20, 0.03
-#: Read noise of reference pixels over that of the others. Source: Rauscher 2015 (PASP 127, 1144), nghxrg.
+#: Read noise of reference pixels relative to that of science pixels.
+#: Source: Rauscher 2015 (PASP 127, 1144), nghxrg.
 REFERENCE_NOISE = 0.8
-#: Bias, DN: level, scatter of the amplifiers, of the columns, of the pixels.
+#: Bias (DN): level, and scatter between amplifiers, between columns and between pixels.
 BIAS, BIAS_AMPLIFIER, BIAS_COLUMN, BIAS_PIXEL = 11000.0, 150.0, 15.0, 120.0
 #: Raw level (DN) that the saturation reference names, its scatter, and how far above it the well is full.
 SATURATION, SATURATION_SCATTER, WELL_MARGIN = 58000.0, 800.0, 1000.0
@@ -29,7 +30,7 @@ NONLINEARITY, NONLINEARITY_SCATTER = 1.0e-6, 0.05
 
 
 @dataclass(frozen=True)
-class Pixels:
+class SimulatedPixels:
     """A window of a detector. All maps are 2D (rows, columns).
 
     Attributes
@@ -76,8 +77,8 @@ def draw_pixels(
     seed: int,
     dead_map: NDArray[np.bool_] | None = None,
     noise_map: NDArray[np.float32] | None = None,
-) -> Pixels:
-    """Draw a window of a detector; windows of one detector and seed are cut-outs of one another.
+) -> SimulatedPixels:
+    """Draw a window of a detector; windows of one detector and seed agree where they overlap.
 
     The bulk dark rate is NRC-09's expected value for the channel.
 
@@ -119,7 +120,7 @@ def draw_pixels(
         noise = np.clip(np.nan_to_num(noise_map[rows, columns] / typical, nan=1.0), 0.5, 5.0)
     noise = np.where(science, noise, REFERENCE_NOISE * noise)
     bias = BIAS + amplifiers[columns] + column_bias[columns] + BIAS_PIXEL * normal[2]
-    return Pixels(
+    return SimulatedPixels(
         science=science,
         rate=rate.astype(np.float32),
         dead=dead,
@@ -140,8 +141,8 @@ def draw_pixels(
 def _draws(
     seed: int, name: int, rows: slice, columns: slice
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    # Every row of the detector has its own generator, so that a subarray costs its own rows only and
-    # still holds the pixels that the full frame holds there.
+    # Every row of the detector has its own generator, so that only the rows of a subarray are drawn, and
+    # still are those of the full frame.
     height, width = rows.stop - rows.start, columns.stop - columns.start
     uniform = np.empty((3, height, width), np.float32)
     normal = np.empty((5, height, width), np.float32)

@@ -1,10 +1,9 @@
-"""What noise a configuration should show: measured on realisations of the read noise alone.
+"""The noise that a configuration should show, measured on simulated ramps of read noise alone.
 
-After jwst's own reference pixel correction the 1/f noise that is left has no closed form, so it is
-established here from noise-only ramps that go through that correction; Poisson noise, the rounding of
-the converter and the scatter of the dark rate are added in closed form. Statistics are robust ones over
-science pixels (median and 1.4826 MAD), taken before rounding, since a MAD of whole numbers is itself
-a whole number.
+The 1/f noise that jwst's reference pixel correction leaves has no closed form. It is therefore measured on
+noise-only ramps that go through that correction; Poisson noise, the rounding of the converter and the
+scatter of the dark rate are added in closed form. The statistics are robust ones over science pixels
+(median and 1.4826 MAD), taken before rounding, because the MAD of whole numbers is a whole number.
 """
 
 import contextlib
@@ -16,61 +15,54 @@ from dataclasses import dataclass
 import numpy as np
 from jwst.refpix.reference_pixels import correct_model
 from numpy.typing import NDArray
-from scipy import stats
-from stdatamodels.jwst.datamodels import RampModel, dqflags
+from stdatamodels.jwst.datamodels import RampModel
 
-from services.simulation.detector import Pixels
-from services.simulation.exposure import clocking_of, frames_per_integration
-from services.simulation.noise import PINK, ReadNoise
-from services.simulation.plan import SimulationPlan
+from nircam_darks.simulation.detector import SimulatedPixels
+from nircam_darks.simulation.exposure import clocking_of, frames_per_integration
+from nircam_darks.simulation.noise import ONE_OVER_F, ReadNoise
+from nircam_darks.simulation.plan import SimulationPlan
+from shared.nircam.dq import PixelFlag
+from shared.statistics.robust import median_and_sigma
+from shared.statistics.verdicts import Value
 
-_MAD_TO_SIGMA = 1 / float(stats.norm.ppf(0.75))
-#: Pixels x groups to draw, and ramps at least and at most. Reference pixel correction takes so much
-#: longer than drawing that fewer ramps go through it; of a full frame, one.
+#: Number of pixels x groups to draw, and minimum and maximum number of ramps. Reference pixel correction
+#: takes much longer than drawing, so fewer ramps go through it; of a full frame, one.
 _SAMPLES, _FEWEST, _MOST, _MOST_CORRECTED = 8_000_000, 4, 32, 8
 _PLENTY = 1_000_000
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """A value and the 1-sigma uncertainty with which one set of ramps will show it."""
-
-    value: float
-    sigma: float
-
-
-@dataclass(frozen=True)
 class ExpectedNoise:
-    """Noise of a configuration, e-.
+    """Noise of a configuration (e-); errors are the 1-sigma scatter with which one set of ramps shows it.
 
     Attributes
     ----------
-    cds : Predicted
-        Of the difference of neighbouring groups, per pixel in time: everything.
-    cds_median_removed : Predicted
-        The same after the median of each difference over science pixels was taken away.
-    spatial, temporal : Predicted
-        Effective noise at all groups: over the pixels of a ramp, and of a pixel over ramps.
-    pink_cds_variance : float
-        Part of ``cds`` squared that white noise and rounding do not make, e-^2.
+    cds : Value
+        Noise of the difference of neighbouring groups, per pixel in time, from all sources.
+    cds_median_removed : Value
+        The same after the median over science pixels has been subtracted from each difference.
+    spatial, temporal : Value
+        Effective noise with all groups: over the pixels of a ramp, and of a pixel over ramps.
+    one_over_f_cds_variance : float
+        Part of the square of `cds` that is due neither to white noise nor to rounding (e-^2).
     """
 
-    cds: Predicted
-    cds_median_removed: Predicted
-    spatial: Predicted
-    temporal: Predicted
-    pink_cds_variance: float
+    cds: Value
+    cds_median_removed: Value
+    spatial: Value
+    temporal: Value
+    one_over_f_cds_variance: float
 
 
 def expected_noise(
-    plan: SimulationPlan, pixels: Pixels, ramps: int, rng: np.random.Generator
+    plan: SimulationPlan, pixels: SimulatedPixels, ramps: int, rng: np.random.Generator
 ) -> ExpectedNoise:
-    """Predict what a set of `ramps` ramps of the plan's configuration will show.
+    """Predict the noise of a set of `ramps` ramps of the plan's configuration.
 
     Effective noise is sigma(slope) (n-1) t_g with n = NGROUPS. Its Poisson part, f T 6(n^2+1)/(5n(n+1)),
     is Rauscher et al. 2007 (PASP 119, 768), equation 1.
     """
-    differences, slopes = _rehearse(plan, pixels, rng)
+    differences, slopes = _measure_noise_only(plan, pixels, rng)
     n = plan.ngroups
     rounding = pixels.gain**2 / 12
     seconds = plan.tgroup * (n - 1)
@@ -89,14 +81,14 @@ def expected_noise(
         cds_median_removed=_root(within, 2 * rounding + poisson_cds, count),
         spatial=_root(slope_within, rounded_slope + poisson_slope + fixed, ramps),
         temporal=_root(slope_drift + slope_within, rounded_slope + poisson_slope, ramps),
-        pink_cds_variance=max(float(np.mean(drift + within)) - 2 * white, 0.0),
+        one_over_f_cds_variance=max(float(np.mean(drift + within)) - 2 * white, 0.0),
     )
 
 
-def _rehearse(
-    plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator
+def _measure_noise_only(
+    plan: SimulationPlan, pixels: SimulatedPixels, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (median, robust sigma) of every group difference and of every ramp's effective slope, e-."""
+    """Return (median, robust sigma) of every group difference and of every ramp's effective slope (e-)."""
     corrected = not pixels.science.all()
     model = _model(plan, pixels) if corrected else None
     at = np.arange(plan.ngroups) - (plan.ngroups - 1) / 2
@@ -106,8 +98,8 @@ def _rehearse(
     for _ in range(_ramps(plan, corrected)):
         previous: NDArray[np.float32] | None = None
         slope = np.zeros(plan.shape, np.float32)
-        # It cancels in differences, but not in a median over reference pixels, which then is the noise of
-        # the one or two of them that lie in the middle.
+        # The reset noise cancels in differences, but not in a median over reference pixels, which then is the
+        # noise of the one or two pixels in the middle.
         reset = np.float32(pixels.ktc) * rng.standard_normal(plan.shape, dtype=np.float32)
         for weight, group in zip(weights, _groups(plan, pixels, rng), strict=True):
             if model is not None:
@@ -128,11 +120,13 @@ def _ramps(plan: SimulationPlan, corrected: bool) -> int:
     return min(max(enough, _FEWEST), _MOST_CORRECTED if corrected else _MOST)
 
 
-def _groups(plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
+def _groups(
+    plan: SimulationPlan, pixels: SimulatedPixels, rng: np.random.Generator
+) -> Iterator[NDArray[np.float32]]:
     noise = ReadNoise(
         clocking_of(plan),
         pixels.white_noise,
-        PINK[plan.device.channel],
+        ONE_OVER_F[plan.device.channel],
         plan.nints * frames_per_integration(plan),
         rng,
     )
@@ -146,7 +140,7 @@ def _groups(plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator) -> I
         yield total / np.float32(plan.nframes)
 
 
-def _model(plan: SimulationPlan, pixels: Pixels) -> RampModel:
+def _model(plan: SimulationPlan, pixels: SimulatedPixels) -> RampModel:
     model = RampModel((1, 1, *plan.shape))
     geometry = plan.geometry
     model.meta.instrument.name = "NIRCAM"
@@ -159,14 +153,14 @@ def _model(plan: SimulationPlan, pixels: Pixels) -> RampModel:
     model.meta.subarray.fastaxis = plan.device.fastaxis
     model.meta.subarray.slowaxis = plan.device.slowaxis
     model.meta.exposure.noutputs = plan.outputs
-    model.pixeldq = np.where(pixels.science, 0, dqflags.pixel["REFERENCE_PIXEL"]).astype(np.uint32)
+    model.pixeldq = np.where(pixels.science, 0, PixelFlag.REFERENCE_PIXEL.mask).astype(np.uint32)
     return model
 
 
 def _corrected(model: RampModel, group: NDArray[np.float32]) -> NDArray[np.float32]:
     model.data = group[None, None].copy()
-    with quiet("jwst"):
-        # The defaults of RefPixStep; the step itself would ask CRDS, which this machine may not have.
+    with errors_only("jwst"):
+        # The defaults of RefPixStep; the step itself would need CRDS.
         correct_model(
             model,
             odd_even_columns=True,
@@ -188,8 +182,8 @@ def _corrected(model: RampModel, group: NDArray[np.float32]) -> NDArray[np.float
 
 
 @contextlib.contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """Let only errors of the logger `name` through."""
+def errors_only(name: str) -> Iterator[None]:
+    """Silence the logger `name`, except for errors."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -201,15 +195,14 @@ def quiet(name: str) -> Iterator[None]:
 
 def _spread(values: NDArray[np.float32]) -> tuple[float, float]:
     # A prime stride, so that no column or row is favoured; half a million pixels are enough.
-    values = values[:: 7 if values.size > _PLENTY else 1]
-    median = float(np.median(values))
-    return median, _MAD_TO_SIGMA * float(np.median(np.abs(values - np.float32(median))))
+    values = np.ascontiguousarray(values[:: 7 if values.size > _PLENTY else 1])
+    return median_and_sigma(values, dtype=np.float32)
 
 
-def _root(variances: NDArray[np.float64], added: float, count: int) -> Predicted:
-    """Return sqrt(mean + added); the scatter is that of a set of `count` and that of the rehearsal."""
+def _root(variances: NDArray[np.float64], added: float, count: int) -> Value:
+    """Return sqrt(mean + added); the scatter is that of a set of `count` and that of the prediction."""
     variance = float(np.mean(variances)) + added
     scatter = float(np.std(variances, ddof=1)) if variances.size > 1 else float(variances[0]) * 0.02
     sigma_variance = scatter * math.sqrt(1 / count + 1 / variances.size)
     value = math.sqrt(variance)
-    return Predicted(value, sigma_variance / (2 * value))
+    return Value(value, sigma_variance / (2 * value))

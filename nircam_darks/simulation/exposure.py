@@ -1,36 +1,35 @@
-"""One exposure: charge collected, read with noise, averaged and digitised, group by group."""
+"""One exposure: charge is collected, read with noise, averaged and digitised, group by group."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from services.simulation.cosmic_rays import NOTHING, Deposit, draw_deposit, merge, snowball
-from services.simulation.detector import WELL_MARGIN, Pixels
-from services.simulation.noise import PINK, Clocking, ReadNoise
-from services.simulation.plan import SimulationPlan
+from nircam_darks.simulation.cosmic_rays import NOTHING, Deposit, draw_deposit, merge, snowball
+from nircam_darks.simulation.detector import WELL_MARGIN, SimulatedPixels
+from nircam_darks.simulation.noise import ONE_OVER_F, Clocking, ReadNoise
+from nircam_darks.simulation.plan import SimulationPlan
 
-#: Highest number of the 16-bit converter.
+#: Largest value of the 16-bit converter.
 ADC_MAX = 65535
 
 
 @dataclass(frozen=True)
 class Group:
-    """One group as it is downlinked, and what is known of it.
+    """One group as downlinked, with the truth about it.
 
     Attributes
     ----------
     data : ndarray of uint16, 2D (rows, columns)
         DN.
     deposit : Deposit
-        What cosmic rays add to the difference from the group before, e-.
+        Charge that cosmic rays add to the difference from the previous group (e-).
     hits : int
-        Cosmic rays since the group before.
+        Cosmic rays since the previous group.
     saturated : ndarray of int, 1D
-        Flat indices of the pixels that the saturation step flags in this group: at or above their level,
-        and their eight neighbours.
+        Flat indices of the pixels that the saturation step flags in this group: those at or above their
+        saturation level, and their eight neighbours.
     """
 
     integration: int
@@ -42,17 +41,17 @@ class Group:
 
 
 def clocking_of(plan: SimulationPlan) -> Clocking:
-    """Return how the plan's frames are read."""
+    """Return the readout of the plan's frames."""
     rows, columns = plan.shape
     return Clocking(rows, columns, plan.outputs, plan.device.fastaxis, plan.device.slowaxis)
 
 
 def frames_per_integration(plan: SimulationPlan) -> int:
-    """Return the frame times of an integration: its reset, its frames and the gaps."""
+    """Return the duration of an integration in frame times, with its reset and the gaps."""
     return 1 + plan.ngroups * plan.nframes + (plan.ngroups - 1) * plan.groupgap
 
 
-def expose(plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator) -> Iterator[Group]:
+def expose(plan: SimulationPlan, pixels: SimulatedPixels, rng: np.random.Generator) -> Iterator[Group]:
     """Yield the groups of one exposure, integration by integration.
 
     Dark current is Poisson in electrons; the reset leaves kTC noise for the whole integration. Measured
@@ -61,17 +60,17 @@ def expose(plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator) -> It
     Parameters
     ----------
     rng : numpy.random.Generator
-        Of this exposure alone.
+        Used by this exposure only.
     """
     noise = ReadNoise(
         clocking_of(plan),
         pixels.white_noise,
-        PINK[plan.device.channel],
+        ONE_OVER_F[plan.device.channel],
         plan.nints * frames_per_integration(plan),
         rng,
     )
     collecting = pixels.science & ~pixels.dead
-    snow = _snow(plan, rng)
+    snowballs = _draw_snowballs(plan, rng)
     inverse_gain = np.float32(1 / pixels.gain)
     four_c = 4 * pixels.nonlinearity
     well = pixels.saturation + np.float32(WELL_MARGIN)
@@ -89,42 +88,58 @@ def expose(plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator) -> It
                 seconds = (1 + gap) * plan.tframe
                 charge += rng.poisson(pixels.rate * np.float32(seconds))
                 deposit = draw_deposit(collecting, plan.hit_rate, seconds, plan.scene, rng)
-                for _ in range(snow.count((integration, group)) if frame == 0 else 0):
+                for _ in range(snowballs.count((integration, group)) if frame == 0 else 0):
                     deposit = merge([deposit, snowball(collecting, rng)], [1.0, 1.0])
                 charge.ravel()[deposit.pixels] += deposit.charge
                 hits += deposit.hits
-                # Frames before the hit keep the group's average from rising by all of it at once.
+                # Frames before the hit dilute it in the average of its group.
                 seen = 1 - frame / plan.nframes
                 pending.append((deposit, seen))
                 if seen < 1:
                     late.append((deposit, 1 - seen))
-                linear = charge * inverse_gain
-                measured = 2 * linear / (1 + np.sqrt(1 + four_c * linear))
+                measured = _measured(charge * inverse_gain, four_c)
                 measured += pixels.superbias
                 np.minimum(measured, well, out=measured)
                 measured += noise.frame(clock) * inverse_gain
                 total += measured
                 clock += 1
-            data = np.clip(np.rint(total / plan.nframes), 0, ADC_MAX).astype(np.uint16)
+            total /= plan.nframes
+            np.clip(np.rint(total, out=total), 0, ADC_MAX, out=total)
+            data = total.astype(np.uint16)
             yield Group(
                 integration=integration,
                 group=group,
                 data=data,
                 deposit=merge(*map(list, zip(*pending, strict=True))) if pending else NOTHING,
                 hits=hits,
-                saturated=_flagged_saturated(data >= pixels.saturation),
+                saturated=_saturation_flags(data >= pixels.saturation),
             )
 
 
-def _snow(plan: SimulationPlan, rng: np.random.Generator) -> list[tuple[int, int]]:
-    # Never in the first group: a jump needs a group before it to be seen.
+def _measured(linear: NDArray[np.float32], four_c: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 2 F / (1 + sqrt(1 + 4 c F)), in place of F."""
+    root = four_c * linear
+    root += 1
+    np.sqrt(root, out=root)
+    root += 1
+    linear *= 2
+    linear /= root
+    return linear
+
+
+def _draw_snowballs(plan: SimulationPlan, rng: np.random.Generator) -> list[tuple[int, int]]:
+    # Never in the first group: a jump is only seen as a difference from an earlier group.
     return [
         (int(rng.integers(plan.nints)), int(rng.integers(1, plan.ngroups))) for _ in range(plan.snowballs)
     ]
 
 
-def _flagged_saturated(above: NDArray[np.bool_]) -> NDArray[np.intp]:
-    if not above.any():
-        return np.empty(0, np.intp)
-    grown: NDArray[np.bool_] = ndimage.binary_dilation(above, np.ones((3, 3), bool))
-    return np.flatnonzero(grown)
+def _saturation_flags(above: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the flat indices of pixels and of their eight neighbours, ascending, each once."""
+    y, x = np.nonzero(above)
+    rows, columns = above.shape
+    # A few thousand of four million pixels: a dilation of the whole frame takes fifty times as long.
+    near = np.array([(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)])
+    y, x = y[:, None] + near[:, 0], x[:, None] + near[:, 1]
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    return np.unique(y[inside] * columns + x[inside])

@@ -1,4 +1,4 @@
-"""Level-1b files, written group by group; real reference maps, read where there are some."""
+"""Writes level-1b files group by group, and reads maps of real reference files."""
 
 import io
 from collections.abc import Iterable
@@ -16,21 +16,21 @@ from shared.errors import BadInput
 def write_uncal(
     path: Path, primary: fits.Header, science: fits.Header, groups: Iterable[NDArray[np.uint16]]
 ) -> None:
-    """Write a level-1b exposure; it is there whole or not at all.
+    """Write a level-1b exposure, whole or not at all.
 
     Parameters
     ----------
     primary, science : astropy.io.fits.Header
-        `science` says the shape.
+        `science` holds the shape.
     groups : iterable of ndarray of uint16, 2D (rows, columns)
         In the order of the file: integration by integration.
     """
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     fits.PrimaryHDU(header=primary).writeto(part)
-    stream = fits.StreamingHDU(str(part), science)  # knows an existing file by a str only
+    stream = fits.StreamingHDU(str(part), science)  # recognises an existing file only by a str
     for group in groups:
-        # FITS keeps unsigned integers as signed ones less 2^15 (BZERO): the highest bit flips.
+        # FITS stores unsigned integers as signed ones minus 2^15 (BZERO): the highest bit flips.
         stream.write((group ^ np.uint16(1 << 15)).view(np.int16).astype(">i2"))
     stream.close()
     with fits.open(part, mode="append") as hdus:
@@ -39,8 +39,7 @@ def write_uncal(
 
 
 def _asdf_extension() -> fits.BinTableHDU:
-    # Steps that are given a file name insist on the extension; it repeats nothing of the headers, so that
-    # there is one place for each fact.
+    # Steps that are given a file name require the extension; it repeats nothing from the headers.
     buffer = io.BytesIO()
     asdf.AsdfFile({"meta": {"model_type": "Level1bModel", "telescope": "JWST"}}).write_to(buffer)
     tree = np.frombuffer(buffer.getvalue(), np.uint8)
@@ -50,7 +49,7 @@ def _asdf_extension() -> fits.BinTableHDU:
 
 @dataclass(frozen=True)
 class RealMaps:
-    """What real references say of a full-frame detector; None where there is none.
+    """Maps of a full-frame detector from real reference files; None where there is no file.
 
     Attributes
     ----------
@@ -65,8 +64,8 @@ class RealMaps:
 def read_real_maps(folder: Path | None, detector: str) -> RealMaps:
     """Read the dead pixels and the read noise of `detector` from the CRDS references in a folder.
 
-    Whatever a mask says not to use is taken for dead. Files (``*.fits``, ``*.fits.gz``) of other detectors
-    and types are passed over.
+    Every DO_NOT_USE pixel of a mask counts as dead. Files (``*.fits``, ``*.fits.gz``) of other detectors and
+    types are ignored.
 
     Raises
     ------

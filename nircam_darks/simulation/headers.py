@@ -1,19 +1,20 @@
-"""Headers of a simulated exposure: those of a real NIRCam exposure, with what a dark changes."""
+"""Headers of a simulated exposure: those of a real NIRCam exposure, changed to those of a dark."""
 
 import functools
 from importlib import resources
+from typing import Any
 
 from astropy.io import fits
 from astropy.time import Time, TimeDelta
 
-from services.simulation.plan import SimulationPlan
+from nircam_darks.simulation.plan import SimulationPlan
 
-#: A flight exposure that ships inside jwst; its pixels are a stub, its headers are whole.
+#: A flight exposure that ships with jwst; its pixels are a stub, but its headers are complete.
 _REAL = "associations/tests/data/exposures/jw01075001001_03105_00009_nrca2_uncal.fits"
 _SCA = {"NRCA1": 481, "NRCA2": 482, "NRCA3": 483, "NRCA4": 484, "NRCALONG": 485}
 _SCA |= {name.replace("NRCA", "NRCB"): number + 5 for name, number in _SCA.items()}
 
-#: What speaks of the real exposure's target, pointing, guide star and file; untrue of this one.
+#: Keywords about the target, pointing, guide star and file of the real exposure, untrue for this one.
 _UNTRUE = (
     "PWFSEET",
     "NWFSEST",
@@ -135,22 +136,60 @@ def exposure_headers(
 
     Parameters
     ----------
+    plan : SimulationPlan
     observation, exposure : int
-        From 1.
+        Counted from 1.
     start : astropy.time.Time
         UTC at which the first reset begins.
+
+    Returns
+    -------
+    primary, science : astropy.io.fits.Header
     """
     primary, science = (header.copy() for header in _real_headers())
     for header, untrue in ((primary, _UNTRUE), (science, _UNTRUE_SCI)):
         for keyword in untrue:
             header.remove(keyword, ignore_missing=True, remove_all=True)
-    geometry, device = plan.geometry, plan.device
-    middle = start + TimeDelta(plan.exposure_seconds / 2, format="sec")
-    end = start + TimeDelta(plan.exposure_seconds, format="sec")
-    exposed = round(plan.nints * plan.integration_time, 5)
-    long_wave = device.channel == "LW"
+    middle, end = _later(start, plan.exposure_seconds / 2), _later(start, plan.exposure_seconds)
+    cards = (
+        _identity(plan, observation, exposure, start, end)
+        | _optics(plan)
+        | {"EXPSTART": start.mjd, "EXPMID": middle.mjd, "EXPEND": end.mjd}
+        | _readout(plan)
+    )
+    for keyword, value in cards.items():
+        primary[keyword] = value
+    primary["PEDIGREE"] = ("SIMULATION", "these are not flight data")
+    primary["SIMSEED"] = (plan.seed, "seed of the simulation")
+    primary["SIMCRATE"] = (plan.hit_rate, "[hits/cm2/s] simulated cosmic rays")
+    primary["SIMSCENE"] = (plan.scene, "charge library of the cosmic rays")
+    primary.add_history("SIMULATED by nircam-darks simulate: not flight data.")
+    primary.add_history("Header after a real exposure that ships with jwst, edited for a dark.")
+    science["MJD-BEG"] = start.mjd
+    science["MJD-AVG"] = middle.mjd
+    science["MJD-END"] = end.mjd
+    science["XPOSURE"] = _exposure_time(plan)
+    science["TELAPSE"] = round(plan.exposure_seconds, 5)
+    rows, columns = plan.shape
+    for axis, length in enumerate((columns, rows, plan.ngroups, plan.nints), start=1):
+        science[f"NAXIS{axis}"] = length
+    return primary, science
+
+
+def _later(start: Time, seconds: float) -> Time:
+    return start + TimeDelta(seconds, format="sec")
+
+
+def _exposure_time(plan: SimulationPlan) -> float:
+    return round(plan.nints * plan.integration_time, 5)
+
+
+def _identity(
+    plan: SimulationPlan, observation: int, exposure: int, start: Time, end: Time
+) -> dict[str, Any]:
+    """Return the cards that say which exposure of which visit it is, and when it was taken."""
     visit = f"{plan.program}{observation:03d}001"
-    values = {
+    return {
         "DATE": start.isot,
         "FILENAME": exposure_name(plan, observation, exposure),
         "TITLE": "SIMULATED NIRCam dark exposures",
@@ -174,17 +213,28 @@ def exposure_headers(
         "INTARGET": True,
         "TARGNAME": "",
         "PCS_MODE": "NONE",
+    }
+
+
+def _optics(plan: SimulationPlan) -> dict[str, Any]:
+    """Return the cards about detector, filter and pupil."""
+    long_wave = plan.device.channel == "LW"
+    return {
         "DETECTOR": plan.detector,
-        "MODULE": device.module,
+        "MODULE": plan.device.module,
         "CHANNEL": "LONG" if long_wave else "SHORT",
         "FILTER": "F277W" if long_wave else "F150W",
         # A dark is taken with the pupil wheel at its flat position, which is opaque with the lamps off.
         "PUPIL": "FLAT",
-        "CORONMSK": geometry.coronmsk,
+        "CORONMSK": plan.geometry.coronmsk,
         "EXP_TYPE": "NRC_DARK",
-        "EXPSTART": start.mjd,
-        "EXPMID": middle.mjd,
-        "EXPEND": end.mjd,
+    }
+
+
+def _readout(plan: SimulationPlan) -> dict[str, Any]:
+    """Return the cards about readout pattern, times (s) and subarray."""
+    geometry, device = plan.geometry, plan.device
+    return {
         "READPATT": plan.readpatt,
         "NOUTPUTS": plan.outputs,
         "NINTS": plan.nints,
@@ -195,8 +245,8 @@ def exposure_headers(
         "TFRAME": plan.tframe,
         "TGROUP": plan.tgroup,
         "EFFINTTM": round(plan.integration_time, 5),
-        "EFFEXPTM": exposed,
-        "DURATION": exposed,
+        "EFFEXPTM": _exposure_time(plan),
+        "DURATION": _exposure_time(plan),
         "SCA_NUM": _SCA[plan.detector],
         "IS_PSF": False,
         "SELFREF": False,
@@ -208,23 +258,6 @@ def exposure_headers(
         "FASTAXIS": device.fastaxis,
         "SLOWAXIS": device.slowaxis,
     }
-    for keyword, value in values.items():
-        primary[keyword] = value
-    primary["PEDIGREE"] = ("SIMULATION", "these are not flight data")
-    primary["SIMSEED"] = (plan.seed, "seed of the simulation")
-    primary["SIMCRATE"] = (plan.hit_rate, "[hits/cm2/s] simulated cosmic rays")
-    primary["SIMSCENE"] = (plan.scene, "charge library of the cosmic rays")
-    primary.add_history("SIMULATED by nircam-darks simulate: not flight data.")
-    primary.add_history("Header after a real exposure that ships with jwst, edited for a dark.")
-    science["MJD-BEG"] = start.mjd
-    science["MJD-AVG"] = middle.mjd
-    science["MJD-END"] = end.mjd
-    science["XPOSURE"] = exposed
-    science["TELAPSE"] = round(plan.exposure_seconds, 5)
-    rows, columns = plan.shape
-    for axis, length in enumerate((columns, rows, plan.ngroups, plan.nints), start=1):
-        science[f"NAXIS{axis}"] = length
-    return primary, science
 
 
 @functools.cache

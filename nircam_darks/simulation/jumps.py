@@ -1,9 +1,9 @@
-"""How many jumps jwst's jump step should flag, from what was deposited and from noise alone.
+"""How many jumps jwst's jump step should flag, from deposited charge and from noise alone.
 
-The two-point difference method: a difference is a jump where it lies more than T sigma from the pixel's
-median difference. With fewer than ten differences an integration the step works iteratively on absolute
-differences, which moves the threshold up by their median, 0.674 sigma, and more; it uses 5 and 6 sigma
-where an exposure has three and two differences. A jump of 10 to 1000 sigma flags its four neighbours too.
+In the two-point difference method, a difference is a jump if it lies more than T sigma from the pixel's
+median difference. With fewer than ten differences per integration the step works iteratively on absolute
+differences, which raises the threshold by at least their median, 0.674 sigma; it uses 5 and 6 sigma if an
+exposure has three and two differences. A jump of 10 to 1000 sigma also flags its four neighbours.
 """
 
 import functools
@@ -17,23 +17,24 @@ from stcal.jump.jump import detect_jumps_data
 from stcal.jump.jump_class import JumpData
 from stdatamodels.jwst.datamodels import RampModel, dqflags
 
-from services.simulation.cosmic_rays import NEIGHBOURS, Deposit
-from services.simulation.rehearsal import quiet as hushed
+from nircam_darks.simulation.cosmic_rays import NEIGHBOURS, Deposit
+from nircam_darks.simulation.expected_noise import errors_only
+from shared.nircam.dq import GroupFlag
 
 _NEIGHBOUR_LOW, _NEIGHBOUR_HIGH = 10.0, 1000.0
-#: Differences of an integration from which on the step flags in a single pass.
+#: Minimum number of differences per integration for which the step flags in a single pass.
 _SINGLE_PASS = 10
-#: jwst flags no jumps in fewer groups.
+#: Minimum number of groups in which jwst flags jumps.
 _FEWEST_GROUPS = 3
-#: Pixels x groups of the realisation from which false positives are counted.
+#: Pixels x groups of the noise in which false positives are counted.
 _SAMPLES = 6_000_000
 
 
 @dataclass(frozen=True)
 class FalsePositives:
-    """Part of the (pixel, difference)s, and of the pixels of an integration, flagged by noise alone.
+    """Fractions of (pixel, difference) pairs, and of pixels of an integration, that noise alone flags.
 
-    `relative_error` is 1 sigma of both.
+    `relative_error` is the 1-sigma error of both.
     """
 
     per_difference: float
@@ -43,15 +44,15 @@ class FalsePositives:
 
 @functools.lru_cache(maxsize=64)
 def false_positives(ngroups: int, nints: int, cds_noise: float) -> FalsePositives:
-    """Count what stcal's jump detection, with jwst's defaults, flags in white noise of a known width.
+    """Count what stcal's jump detection, with jwst's defaults, flags in white noise of known width.
 
     Parameters
     ----------
     ngroups, nints : int
-        Of an exposure: the median that a difference is compared with is over all of its integrations.
+        Of one exposure, since the median to which a difference is compared is over all its integrations.
     cds_noise : float
-        e-. It matters: the step takes the median difference, noise as it is, for a signal with Poisson
-        noise, and so widens its sigma by more the less read noise there is.
+        In e-. It matters because the step takes the median difference, although it is noise, for a signal
+        with Poisson noise, and so widens its sigma the more, the lower the read noise is.
     """
     if ngroups < _FEWEST_GROUPS:
         return FalsePositives(0.0, 0.0, 0.0)
@@ -63,25 +64,25 @@ def false_positives(ngroups: int, nints: int, cds_noise: float) -> FalsePositive
     )
     model.meta.exposure.nframes = 1
     ones = np.ones((side, side), np.float32)
-    with hushed("stcal"):
+    with errors_only("stcal"):
         data = JumpData(model, ones, np.float32(cds_noise) * ones, dqflags.pixel)
         data.max_cores = "1"
-        flags = detect_jumps_data(data)[0] & dqflags.pixel["JUMP_DET"] != 0
-    found = int(flags.sum())
+        flags = detect_jumps_data(data)[0] & GroupFlag.JUMP_DET.mask != 0
+    flagged = int(flags.sum())
     return FalsePositives(
-        per_difference=found / (nints * (ngroups - 1) * side**2),
+        per_difference=flagged / (nints * (ngroups - 1) * side**2),
         per_pixel=float(flags.any(axis=1).mean()),
-        relative_error=1 / math.sqrt(max(found, 1)),
+        relative_error=1 / math.sqrt(max(flagged, 1)),
     )
 
 
 def threshold(ngroups: int, nints: int, sigma: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return from how many sigma on a difference is flagged as a jump (two-sided), shaped as `sigma`.
+    """Return the two-sided threshold (sigma) above which a difference is flagged, in the shape of `sigma`.
 
     Parameters
     ----------
     sigma : ndarray of float32
-        Of a group difference, e-.
+        Noise of a group difference (e-).
     """
     if ngroups - 1 >= _SINGLE_PASS:
         return np.float32(4.0) * _widening(ngroups, nints, sigma) + np.float32(
@@ -94,15 +95,15 @@ def threshold(ngroups: int, nints: int, sigma: NDArray[np.float32]) -> NDArray[n
 
 
 def _widening(ngroups: int, nints: int, sigma: NDArray[np.float32]) -> NDArray[np.float32]:
-    # The step adds the Poisson noise of the median difference, which is nothing but noise here: with v
-    # the mean absolute median in units of sigma, the variance grows from sigma^2 to sigma^2 + v sigma.
+    # The step adds the Poisson noise of the median difference, which is only noise here: if v is the mean
+    # absolute median in units of sigma, the variance grows from sigma^2 to sigma^2 + v sigma.
     wider: NDArray[np.float32] = np.sqrt(1 + np.float32(_median_beside_hit(ngroups, nints)[1]) / sigma)
     return wider
 
 
 @functools.lru_cache(maxsize=64)
 def _median_beside_hit(ngroups: int, nints: int) -> tuple[float, float]:
-    """Return mean and mean absolute value, in sigma, of the median of differences one of which was hit."""
+    """Return mean and mean absolute value (sigma) of the median of differences of which one was hit."""
     rng = np.random.default_rng([ngroups, nints])
     reads = rng.standard_normal((200_000 // (ngroups * nints) + 1000, nints, ngroups), dtype=np.float32)
     differences = np.diff(reads, axis=2).reshape(len(reads), -1) / math.sqrt(2)
@@ -113,31 +114,21 @@ def _median_beside_hit(ngroups: int, nints: int) -> tuple[float, float]:
 
 
 @dataclass
-class JumpTally:
-    """Expected flags on usable science pixels, added up over the integrations of an exposure.
+class JumpTotals:
+    """Expected flags on usable science pixels, summed over the integrations of an exposure.
 
     Attributes
     ----------
-    usable : ndarray of bool, 2D (rows, columns)
-        False on reference pixels and on those that the mask says not to use.
-    sigma : ndarray of float32, 2D
-        Of a group difference as the jump step takes it, e-.
-    false : FalsePositives
     flags, pixels : float
-        Expected flags, and expected (integration, pixel)s with at least one flag.
+        Expected flags, and expected (integration, pixel) pairs with at least one flag.
     flags_variance, pixels_variance : float
-        What chance makes of them.
+        Their variances.
     false_flags, false_pixels : float
-        The part of them that noise alone makes: uncertain by ``false.relative_error``, all together.
+        The part due to noise alone, with a common relative error of ``false.relative_error``.
     above_threshold : int
-        (integration, pixel)s in which a deposit exceeds 4 sigma in one difference.
+        (integration, pixel) pairs in which a deposit exceeds 4 sigma in one difference.
     """
 
-    usable: NDArray[np.bool_]
-    sigma: NDArray[np.float32]
-    ngroups: int
-    nints: int
-    false: FalsePositives
     flags: float = 0.0
     pixels: float = 0.0
     flags_variance: float = 0.0
@@ -145,6 +136,29 @@ class JumpTally:
     false_flags: float = 0.0
     false_pixels: float = 0.0
     above_threshold: int = 0
+
+
+@dataclass
+class JumpTally:
+    """Adds up the flags to expect of an exposure, group by group; its maps are as large as the subarray.
+
+    Attributes
+    ----------
+    usable : ndarray of bool, 2D (rows, columns)
+        False on reference pixels and on those that the mask excludes.
+    sigma : ndarray of float32, 2D
+        Noise of a group difference as used by the jump step (e-).
+    false : FalsePositives
+    totals : JumpTotals
+        What was added so far; `pixels` and what goes with it up to the last `close`.
+    """
+
+    usable: NDArray[np.bool_]
+    sigma: NDArray[np.float32]
+    ngroups: int
+    nints: int
+    false: FalsePositives
+    totals: JumpTotals = field(default_factory=JumpTotals)
     _log_clean: NDArray[np.float64] = field(init=False, repr=False)
     _above: NDArray[np.bool_] = field(init=False, repr=False)
     _hit_variance: float = field(init=False, repr=False)
@@ -158,16 +172,16 @@ class JumpTally:
         self._hit_variance = 0.0
 
     def add(self, group: int, deposit: Deposit, saturated: NDArray[np.intp]) -> None:
-        """Add one group of the integration, ascending.
+        """Add the next group of the integration.
 
         Parameters
         ----------
         group : int
-            0-based; the first has no difference before it.
+            0-based; the first has no difference.
         deposit : Deposit
-            Added to the difference from the group before.
+            Charge added to the difference from the previous group.
         saturated : ndarray of int, 1D
-            Flat indices of pixels flagged saturated in this group: they carry no jump.
+            Flat indices of pixels flagged as saturated in this group, which carry no jump.
         """
         if group == 0 or self.ngroups < _FEWEST_GROUPS:
             return
@@ -175,10 +189,10 @@ class JumpTally:
         usable[saturated] = False
         touched, chance, variance = self._chances(deposit, usable)
         noise = (int(usable.sum()) - touched.size) * self.false.per_difference
-        self.flags += float(chance.sum()) + noise
-        self.flags_variance += variance + noise
+        self.totals.flags += float(chance.sum()) + noise
+        self.totals.flags_variance += variance + noise
         self._hit_variance += variance
-        self.false_flags += noise
+        self.totals.false_flags += noise
         self._log_clean[touched] += np.log1p(-np.minimum(chance, 1 - 1e-12))
         self._above[deposit.pixels[deposit.charge > 4 * self.sigma.ravel()[deposit.pixels]]] = True
 
@@ -187,16 +201,16 @@ class JumpTally:
         usable = self.usable.ravel()
         hit = -np.expm1(self._log_clean[usable])
         noise = float(np.sum(1 - hit)) * self.false.per_pixel
-        self.pixels += float(hit.sum()) + noise
-        self.pixels_variance += self._hit_variance + noise
-        self.false_pixels += noise
-        self.above_threshold += int(self._above[usable].sum())
+        self.totals.pixels += float(hit.sum()) + noise
+        self.totals.pixels_variance += self._hit_variance + noise
+        self.totals.false_pixels += noise
+        self.totals.above_threshold += int(self._above[usable].sum())
         self._start()
 
     def _chances(
         self, deposit: Deposit, usable: NDArray[np.bool_]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
-        """Return the usable pixels that a deposit may flag, with what probability, and the variance."""
+        """Return the usable pixels that a deposit may flag, their probabilities, and the variance."""
         keep = usable[deposit.pixels]
         pixels, charge = deposit.pixels[keep], deposit.charge[keep]
         sigma = self.sigma.ravel()[pixels]
@@ -208,8 +222,8 @@ class JumpTally:
         shift = _median_beside_hit(self.ngroups, self.nints)[0]
         spreads = special.ndtr(size - _NEIGHBOUR_LOW * wider - shift)
         spreads *= special.ndtr(_NEIGHBOUR_HIGH * wider + shift - size)
-        # What is saturated or not to be used carries no jump, so it flags no neighbour: it is not in
-        # `pixels`. Of a pixel's neighbours, all or none are flagged: their chances go together.
+        # Saturated and excluded pixels carry no jump, so they flag no neighbour: they are not in `pixels`.
+        # A jump flags all neighbours or none, so their probabilities are fully correlated.
         rows, columns = self.usable.shape
         row, column = np.divmod(pixels, columns)
         log_missed = np.zeros(usable.size)

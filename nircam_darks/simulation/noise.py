@@ -1,10 +1,11 @@
-"""Read noise of an H2RG: white, and 1/f along the stream of pixels, common to the outputs and not.
+"""Read noise of an H2RG: white noise, and 1/f noise along the stream of pixels.
 
-The 1/f part has one power spectrum, A / f, in two bands: within a frame it is drawn along the time in
-which pixels are read (line overheads included), and slower than a frame as one offset a frame. So an
-exposure of any length needs the memory of one frame.
+Part of the 1/f noise is common to all outputs, part independent in each. Its power spectrum A / f is drawn
+in two bands: within a frame along the time in which pixels are read (line overheads included), and below the
+frame rate as one offset per frame. An exposure of any length thus needs the memory of one frame.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -12,26 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from services.simulation.plan import LINE_OVERHEAD
-from shared.detectors import FULL_FRAME, Channel, Detector
+from shared.nircam.detectors import FULL_FRAME, Channel, Detector
+from shared.nircam.subarrays import LINE_OVERHEAD
 
 
 @dataclass(frozen=True)
-class PinkNoise:
-    """Power A of the 1/f noise, e-^2 per e-fold of frequency: common to all outputs, and of each."""
+class OneOverFNoise:
+    """Power A of the 1/f noise (e-^2 per e-fold of frequency): common to all outputs, and in each output."""
 
     common: float
     each: float
 
 
-#: Chosen so that within a full frame the common part has 2.8 e- (SW) and 2.0 e- (LW) rms, and that of
-#: each amplifier half of it: the size that NIRCam's ground tests show before reference pixel correction.
-PINK: dict[Channel, PinkNoise] = {"SW": PinkNoise(0.59, 0.15), "LW": PinkNoise(0.30, 0.075)}
+#: Chosen so that within a full frame the common part has an rms of 2.8 e- (SW) and 2.0 e- (LW), and that of
+#: each amplifier half of it, as NIRCam's ground tests show before reference pixel correction.
+ONE_OVER_F: dict[Channel, OneOverFNoise] = {"SW": OneOverFNoise(0.59, 0.15), "LW": OneOverFNoise(0.30, 0.075)}
 
 
 @dataclass(frozen=True)
 class Clocking:
-    """How a frame is read: shape (rows, columns), outputs, and the signs of FASTAXIS and SLOWAXIS."""
+    """Readout of a frame: shape (rows, columns), outputs, and the signs of FASTAXIS and SLOWAXIS."""
 
     rows: int
     columns: int
@@ -41,12 +42,12 @@ class Clocking:
 
     @property
     def line(self) -> int:
-        """Pixel times that a line takes."""
+        """Duration of a line in pixel times."""
         return self.columns // self.noutputs + LINE_OVERHEAD
 
     @property
     def samples(self) -> int:
-        """Pixel times drawn for a frame: more than it has, so that its end does not join its start."""
+        """Pixel times drawn for a frame: more than it has, so that its end does not join onto its start."""
         length: int = fft.next_fast_len(int(1.1 * self.rows * self.line), real=True)
         return length
 
@@ -56,24 +57,32 @@ def band_power(samples: int) -> float:
     return float(np.sum(1 / np.arange(1, samples // 2)))
 
 
-def pink_noise(samples: int, power: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def one_over_f_noise(samples: int, power: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw 1/f noise of zero mean and variance ``power * band_power(samples)``, shape (samples,)."""
     count = samples // 2 + 1
     spectrum = np.zeros(count, np.complex64)
-    k = np.arange(1, samples // 2)
-    amplitude = np.sqrt(power / k, dtype=np.float32) / 2
-    drawn = rng.standard_normal((2, k.size), dtype=np.float32)
-    spectrum[1 : k.size + 1].real = drawn[0] * amplitude
-    spectrum[1 : k.size + 1].imag = drawn[1] * amplitude
+    amplitude = _amplitude(samples, power)
+    size = amplitude.size
+    drawn = rng.standard_normal((2, size), dtype=np.float32)
+    np.multiply(drawn[0], amplitude, out=spectrum[1 : size + 1].real)
+    np.multiply(drawn[1], amplitude, out=spectrum[1 : size + 1].imag)
     noise: NDArray[np.float32] = fft.irfft(spectrum, samples, norm="forward", overwrite_x=True)
     return noise
 
 
-def cds_pink_variance(clocking: Clocking, power: float) -> float:
+@functools.lru_cache(maxsize=8)
+def _amplitude(samples: int, power: float) -> NDArray[np.float32]:
+    # Five times a frame in a full frame of four outputs, and always the same.
+    amplitude = np.sqrt(power / np.arange(1, samples // 2), dtype=np.float32)
+    amplitude /= 2
+    return amplitude
+
+
+def one_over_f_cds_variance(clocking: Clocking, power: float) -> float:
     """Return the variance (e-^2) of the difference of two frames that 1/f noise of power A gives.
 
-    The band within a frame is independent from frame to frame; of the slower one, neighbouring offsets
-    differ by the integral of (A/f) 4 sin^2(pi f t) up to 1/(2t), which is 3.30 A.
+    The band within a frame is independent from frame to frame. For the slower band, the variance of the
+    difference of neighbouring offsets is the integral of (A/f) 4 sin^2(pi f t) up to 1/(2t), which is 3.30 A.
     """
     x = (np.arange(20000) + 0.5) / 20000 * 0.5
     slow = float(np.mean(4 * np.sin(math.pi * x) ** 2 / x) * 0.5)
@@ -81,14 +90,16 @@ def cds_pink_variance(clocking: Clocking, power: float) -> float:
 
 
 def expected_white_noise(detector: Detector) -> float:
-    """Return the white read noise of one frame, e-, that lands CDS noise on the expected table.
+    """Return the white read noise of one frame (e-) with which CDS noise has its expected value.
 
-    What the full frame's 1/f noise and the rounding of the converter (gain^2 / 12 a read) leave of the
-    expected CDS noise.
+    It is what remains of the expected CDS noise after the 1/f noise of a full frame and the rounding of the
+    converter (gain^2 / 12 per read).
     """
-    pink = PINK[detector.channel]
+    one_over_f = ONE_OVER_F[detector.channel]
     full = Clocking(FULL_FRAME, FULL_FRAME, 4, 1, 1)
-    left = detector.expected.cds_noise.value**2 - cds_pink_variance(full, pink.common + pink.each)
+    left = detector.expected.cds_noise.value**2 - one_over_f_cds_variance(
+        full, one_over_f.common + one_over_f.each
+    )
     return math.sqrt(left / 2 - detector.gain**2 / 12)
 
 
@@ -99,10 +110,10 @@ class ReadNoise:
     ----------
     clocking : Clocking
     white : ndarray of float32, 2D (rows, columns)
-        White noise of one frame, e-.
-    pink : PinkNoise
+        White noise of one frame (e-).
+    one_over_f : OneOverFNoise
     frames : int
-        Frame times that the exposure lasts, resets and gaps included.
+        Duration of the exposure in frame times, resets and gaps included.
     rng : numpy.random.Generator
     """
 
@@ -110,31 +121,31 @@ class ReadNoise:
         self,
         clocking: Clocking,
         white: NDArray[np.float32],
-        pink: PinkNoise,
+        one_over_f: OneOverFNoise,
         frames: int,
         rng: np.random.Generator,
     ) -> None:
         self._clocking = clocking
         self._white = white
-        self._pink = pink
+        self._one_over_f = one_over_f
         self._rng = rng
         length = max(8, fft.next_fast_len(int(1.1 * frames) + 1, real=True))
-        common = pink_noise(length, pink.common, rng)
+        common = one_over_f_noise(length, one_over_f.common, rng)
         self._offsets = np.stack(
-            [common + pink_noise(length, pink.each, rng) for _ in range(clocking.noutputs)]
+            [common + one_over_f_noise(length, one_over_f.each, rng) for _ in range(clocking.noutputs)]
         )
 
     def frame(self, number: int) -> NDArray[np.float32]:
-        """Draw the noise of frame time `number` (0-based), e-, 2D (rows, columns)."""
+        """Draw the noise of frame `number` (0-based) in e-, 2D (rows, columns)."""
         clocking = self._clocking
         noise = self._rng.standard_normal((clocking.rows, clocking.columns), dtype=np.float32)
         noise *= self._white
-        common = pink_noise(clocking.samples, self._pink.common, self._rng)
+        common = one_over_f_noise(clocking.samples, self._one_over_f.common, self._rng)
         width = clocking.columns // clocking.noutputs
-        # In time order the first output lies where the fast axis begins.
+        # In order of time, the first output lies where the fast axis begins.
         stripes = list(range(clocking.noutputs))[:: 1 if clocking.fastaxis > 0 else -1]
         for output, stripe in enumerate(stripes):
-            stream = common + pink_noise(clocking.samples, self._pink.each, self._rng)
+            stream = common + one_over_f_noise(clocking.samples, self._one_over_f.each, self._rng)
             stream += self._offsets[output, number]
             lines = stream[: clocking.rows * clocking.line].reshape(clocking.rows, clocking.line)[:, :width]
             # Neighbouring outputs of an H2RG are read in opposite directions.

@@ -1,19 +1,20 @@
-"""What to simulate: a plan, checked against what the instrument can do."""
+"""The plan of a simulation, checked against what the instrument can do."""
 
-import csv
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
+from typing import TYPE_CHECKING, Annotated
 
-from astropy.time import Time
+from pydantic import Field
 
-from services.simulation.cosmic_rays import charge_library
-from shared.detectors import FULL_FRAME, READ_PATTERNS, Detector, detectors
 from shared.errors import BadInput
+from shared.nircam.detectors import FULL_FRAME, READ_PATTERNS, Detector, detectors
+from shared.nircam.subarrays import Subarray, frame_time, subarrays
 
-#: Most groups of an integration a readout pattern allows. Source: NIRCam read pattern definitions
+if TYPE_CHECKING:
+    from nircam_darks.simulation.cosmic_rays import Scene
+
+#: Maximum number of groups per integration by readout pattern. Source: NIRCam read pattern definitions
 #: (nircam_read_pattern_definitions.list, PRD).
 MAX_GROUPS = {
     "RAPID": 108,
@@ -27,84 +28,17 @@ MAX_GROUPS = {
     "DEEP8": 20,
 }
 
-#: Time to read one pixel, s, and pixels of line overhead.
-PIXEL_TIME = 10e-6
-LINE_OVERHEAD = 12
 
+def _scenes() -> "dict[str, Scene]":
+    # Here, for the same reason as astropy.time below.
+    from nircam_darks.simulation.cosmic_rays import charge_library
 
-@dataclass(frozen=True)
-class Subarray:
-    """Where a subarray lies on one detector, 1-based, in science orientation.
-
-    Source: NIRCam subarray definitions of the PRD (`subarrays.csv` condenses NIRCam_Subarrays.xml).
-    """
-
-    name: str
-    detector: str
-    substrt1: int
-    substrt2: int
-    subsize1: int
-    subsize2: int
-    noutputs: int
-    coronmsk: str
-
-
-@functools.cache
-def subarrays() -> dict[tuple[str, str], Subarray]:
-    """Return the known subarrays by (detector, name)."""
-    text = resources.files("services.simulation").joinpath("subarrays.csv").read_text()
-    found = {}
-    for row in csv.DictReader(text.splitlines()):
-        subarray = Subarray(
-            name=row["subarray"],
-            detector=row["detector"],
-            substrt1=int(row["substrt1"]),
-            substrt2=int(row["substrt2"]),
-            subsize1=int(row["subsize1"]),
-            subsize2=int(row["subsize2"]),
-            noutputs=int(row["noutputs"]),
-            coronmsk=row["coronmsk"],
-        )
-        found[subarray.detector, subarray.name] = subarray
-    return found
-
-
-def frame_time(columns: int, rows: int, noutputs: int) -> float:
-    """Return the time to read a frame, s.
-
-    Pixels of 10 us, 12 pixels of overhead a line, one line more (and one pixel) with four outputs, two
-    lines more with one. Source: JWST user documentation, "NIRCam Detector Subarrays"; it gives the
-    10.73677 s of a full frame and the 4.18584 s of SUB640.
-    """
-    line = columns // noutputs + LINE_OVERHEAD
-    pixels = line * (rows + 1) + 1 if noutputs > 1 else line * (rows + 2)
-    return round(pixels * PIXEL_TIME, 5)
+    return charge_library().scenes
 
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """Exposures of one configuration.
-
-    Attributes
-    ----------
-    detector, subarray : str
-        As in DETECTOR and SUBARRAY.
-    readpatt : str
-    ngroups, nints, exposures : int
-    noutputs : int or None
-        None: what the subarray uses.
-    start : str or None
-        UTC start of the first exposure, ISO; None: where the plan before ends, or 2022-04-18.
-    seed : int
-        Of the detector's pixels and of everything random; exposures do not depend on one another.
-    cosmic_ray_rate : float or None
-        hits/cm2/s; None: the scene's own.
-    scene : str
-        Charge library: ``"SUNMIN"``, ``"SUNMAX"`` or ``"FLARES"``.
-    snowballs : int
-        Snowballs in each exposure.
-    program : str
-        Five digits.
+    """Exposures of one configuration. Each field says what it means; `nircam-darks simulate` shows it.
 
     Raises
     ------
@@ -112,19 +46,34 @@ class SimulationPlan:
         If the instrument cannot do this.
     """
 
-    detector: str
-    subarray: str = "SUB320"
-    readpatt: str = "RAPID"
-    ngroups: int = 20
-    nints: int = 1
-    exposures: int = 1
-    noutputs: int | None = None
-    start: str | None = None
-    seed: int = 1062
-    cosmic_ray_rate: float | None = None
-    scene: str = "SUNMIN"
-    snowballs: int = 0
-    program: str = "01062"
+    detector: Annotated[str, Field(description="DETECTOR, such as NRCA1 or NRCBLONG")]
+    subarray: Annotated[str, Field(description="SUBARRAY, such as FULL, SUB640, SUB320 or SUB64P")] = "SUB320"
+    readpatt: Annotated[str, Field(description="Readout pattern, such as RAPID or DEEP8")] = "RAPID"
+    ngroups: Annotated[int, Field(description="Groups per integration")] = 20
+    nints: Annotated[int, Field(description="Integrations per exposure")] = 1
+    exposures: Annotated[int, Field(description="Number of exposures")] = 1
+    noutputs: Annotated[
+        int | None, Field(description="Number of outputs; by default what the subarray uses")
+    ] = None
+    start: Annotated[
+        str | None,
+        Field(
+            description="UTC start of the first exposure, such as 2022-04-18T00:00:00; by default when the "
+            "plan before it ends"
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Field(description="Seed of the detector's pixels and of all noise: the same seed, the same files"),
+    ] = 1062
+    cosmic_ray_rate: Annotated[
+        float | None, Field(description="Cosmic rays in hits/cm2/s; by default the scene's own rate")
+    ] = None
+    scene: Annotated[
+        str, Field(description="Charge library of the cosmic rays: SUNMIN, SUNMAX or FLARES")
+    ] = "SUNMIN"
+    snowballs: Annotated[int, Field(description="Snowballs per exposure")] = 0
+    program: Annotated[str, Field(description="JWST program, five digits")] = "01062"
 
     def __post_init__(self) -> None:
         if self.detector not in detectors():
@@ -132,10 +81,10 @@ class SimulationPlan:
                 "detector", f"unknown detector {self.detector!r}; choose one of {', '.join(detectors())}"
             )
         if (self.detector, self.subarray) not in subarrays():
-            there = sorted(name for detector, name in subarrays() if detector == self.detector)
+            names = sorted(name for detector, name in subarrays() if detector == self.detector)
             raise BadInput(
                 "subarray",
-                f"{self.detector} has no subarray {self.subarray!r}; choose one of {', '.join(there)}",
+                f"{self.detector} has no subarray {self.subarray!r}; choose one of {', '.join(names)}",
             )
         if self.readpatt not in READ_PATTERNS:
             raise BadInput(
@@ -156,11 +105,8 @@ class SimulationPlan:
             if value < least:
                 raise BadInput(name, f"{name} is {value}; it must be at least {least}")
         self._check_outputs()
-        if self.scene not in charge_library().scenes:
-            raise BadInput(
-                "scene",
-                f"unknown scene {self.scene!r}; choose one of {', '.join(charge_library().scenes)}",
-            )
+        if self.scene not in _scenes():
+            raise BadInput("scene", f"unknown scene {self.scene!r}; choose one of {', '.join(_scenes())}")
         rate = self.cosmic_ray_rate
         if rate is not None and not (math.isfinite(rate) and rate >= 0):
             raise BadInput(
@@ -169,6 +115,9 @@ class SimulationPlan:
         if not (len(self.program) == 5 and self.program.isdigit()):
             raise BadInput("program", f"program {self.program!r} is not five digits, such as 01062")
         if self.start is not None:
+            # Slow to import, and the command line reads this module for its options.
+            from astropy.time import Time
+
             try:
                 Time(self.start, scale="utc")
             except ValueError:
@@ -187,17 +136,17 @@ class SimulationPlan:
 
     @property
     def device(self) -> Detector:
-        """Facts about the detector."""
+        """The detector."""
         return detectors()[self.detector]
 
     @property
     def geometry(self) -> Subarray:
-        """Where the subarray lies."""
+        """Position of the subarray on the detector."""
         return subarrays()[self.detector, self.subarray]
 
     @property
     def outputs(self) -> int:
-        """Outputs used."""
+        """Number of outputs used."""
         return self.geometry.noutputs if self.noutputs is None else self.noutputs
 
     @property
@@ -217,33 +166,33 @@ class SimulationPlan:
 
     @property
     def tframe(self) -> float:
-        """Frame time, s."""
+        """Frame time (s)."""
         return frame_time(self.geometry.subsize1, self.geometry.subsize2, self.outputs)
 
     @property
     def tgroup(self) -> float:
-        """From one group to the next, s."""
+        """Time from one group to the next (s)."""
         return round(self.tframe * (self.nframes + self.groupgap), 5)
 
     @property
     def integration_time(self) -> float:
-        """From the reset to the last frame's end, s."""
+        """Time from the reset to the end of the last frame (s)."""
         return self.tgroup * (self.ngroups - 1) + self.tframe * self.nframes
 
     @property
     def exposure_seconds(self) -> float:
-        """Of an exposure with its resets, one frame before each integration, s."""
+        """Duration of an exposure, with a reset of one frame before each integration (s)."""
         return self.nints * (self.integration_time + self.tframe)
 
     @property
     def hit_rate(self) -> float:
-        """Cosmic rays, hits/cm2/s."""
-        own = charge_library().scenes[self.scene].rate
+        """Rate of cosmic rays (hits/cm2/s)."""
+        own = _scenes()[self.scene].rate
         return own if self.cosmic_ray_rate is None else self.cosmic_ray_rate
 
 
 def require_one_detector_each(plans: Sequence[SimulationPlan]) -> None:
-    """Refuse two seeds for one detector: its pixels, hence its references, could not be both.
+    """Refuse two seeds for one detector, since its pixels and references follow from its seed.
 
     Raises
     ------
@@ -251,13 +200,13 @@ def require_one_detector_each(plans: Sequence[SimulationPlan]) -> None:
         If there is no plan, or two plans of one detector differ in their seed.
     """
     if not plans:
-        raise BadInput("plans", "nothing to simulate: give at least one detector and subarray")
+        raise BadInput("plans", "nothing to simulate: give at least one plan")
     seeds: dict[str, int] = {}
     for plan in plans:
         first = seeds.setdefault(plan.detector, plan.seed)
         if first != plan.seed:
             raise BadInput(
                 "seed",
-                f"{plan.detector} is asked for with seeds {first} and {plan.seed}; "
-                "one detector has one set of pixels, so give one seed",
+                f"{plan.detector} is requested with seeds {first} and {plan.seed}; "
+                "a detector has only one set of pixels, so give one seed",
             )

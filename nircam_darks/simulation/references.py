@@ -1,18 +1,19 @@
-"""Reference files of a simulated detector, in the form in which jwst's steps take them."""
+"""Reference files of a simulated detector, in the form that jwst's steps read."""
 
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from stdatamodels.jwst import datamodels
-from stdatamodels.jwst.datamodels import JwstDataModel, dqflags
+from stdatamodels.jwst.datamodels import JwstDataModel
 
-from services.simulation.detector import Pixels
-from services.simulation.plan import SimulationPlan
+from nircam_darks.simulation.detector import SimulatedPixels
+from nircam_darks.simulation.plan import SimulationPlan
+from shared.nircam.dq import PixelFlag
 
-#: From when on the references hold: before any exposure that could be asked for.
+#: Start of validity of the references: before any exposure that could be simulated.
 USEAFTER = "2021-12-25T00:00:00"
-#: Types of reference files that the steps of ingest ask for.
+#: Types of reference files that the steps of ingest need.
 REFTYPES = ("mask", "saturation", "superbias", "linearity", "gain", "readnoise")
 
 
@@ -21,34 +22,34 @@ def reference_name(plan: SimulationPlan, reftype: str) -> str:
     return f"jwst_nircam_{reftype}_{plan.detector.lower()}{plan.subarray.lower()}sim_0001.fits"
 
 
-def cds_noise_dn(pixels: Pixels, pink_cds_variance: float) -> NDArray[np.float32]:
-    """Return the noise of the difference of two frames, DN, 2D (rows, columns).
+def cds_noise_dn(pixels: SimulatedPixels, one_over_f_cds_variance: float) -> NDArray[np.float32]:
+    """Return the noise of the difference of two frames (DN), 2D (rows, columns).
 
     This is what CRDS's READNOISE means for NIRCam: stcal's jump detection multiplies it by the gain and
     takes its square as the variance of the difference of two single frames.
 
     Parameters
     ----------
-    pink_cds_variance : float
-        The part of 1/f noise that survives reference pixel correction, e-^2.
+    one_over_f_cds_variance : float
+        Variance of the 1/f noise that survives reference pixel correction (e-^2).
     """
     rounding = 2 * pixels.gain**2 / 12
-    variance = 2 * pixels.white_noise.astype(np.float64) ** 2 + pink_cds_variance + rounding
+    variance = 2 * pixels.white_noise.astype(np.float64) ** 2 + one_over_f_cds_variance + rounding
     noise: NDArray[np.float32] = (np.sqrt(variance) / pixels.gain).astype(np.float32)
     return noise
 
 
 def write_references(
-    plan: SimulationPlan, pixels: Pixels, noise_dn: NDArray[np.float32], folder: Path
+    plan: SimulationPlan, pixels: SimulatedPixels, noise_dn: NDArray[np.float32], folder: Path
 ) -> dict[str, Path]:
     """Write the six references of a detector and subarray.
 
-    Hot and warm pixels are in none of them: finding them is what a dark is for.
+    None of them marks hot and warm pixels: a dark is there to find them.
 
     Parameters
     ----------
     noise_dn : ndarray of float32, 2D (rows, columns)
-        CDS noise, DN.
+        CDS noise (DN).
     folder : Path
 
     Returns
@@ -56,8 +57,8 @@ def write_references(
     dict of str to Path
         By reference type.
     """
-    quality = np.where(pixels.science, 0, dqflags.pixel["REFERENCE_PIXEL"]).astype(np.uint32)
-    quality[pixels.dead] |= dqflags.pixel["DEAD"] | dqflags.pixel["DO_NOT_USE"]
+    quality = np.where(pixels.science, 0, PixelFlag.REFERENCE_PIXEL.mask).astype(np.uint32)
+    quality[pixels.dead] |= (PixelFlag.DEAD | PixelFlag.DO_NOT_USE).mask
     ones = np.ones(plan.shape, np.float32)
     models: dict[str, JwstDataModel] = {
         "mask": datamodels.MaskModel(dq=quality, dq_def=_dq_def()),
@@ -80,12 +81,15 @@ def write_references(
 
 
 def _dq_def() -> NDArray[np.void]:
-    # Made anew each time: to save an unsigned column, astropy shifts it in place.
+    # A new array each time, because astropy shifts unsigned columns in place when it saves them.
     return np.array(
         [
-            (0, 1, "DO_NOT_USE", "Bad pixel, not to be used"),
-            (10, 1024, "DEAD", "Collects nothing"),
-            (31, 2147483648, "REFERENCE_PIXEL", "Reference pixel"),
+            (flag.bit, int(flag), flag.name, description)
+            for flag, description in (
+                (PixelFlag.DO_NOT_USE, "Bad pixel, not to be used"),
+                (PixelFlag.DEAD, "Collects nothing"),
+                (PixelFlag.REFERENCE_PIXEL, "Reference pixel"),
+            )
         ],
         dtype=[("BIT", "<i4"), ("VALUE", "<u4"), ("NAME", "S40"), ("DESCRIPTION", "S80")],
     )

@@ -1,56 +1,66 @@
-"""nircam-darks simulate: darks that look real, the truth about them, and the references they need.
+"""Simulate realistic darks, with the truth about them and the reference files that they need.
 
 ``DIR/darks/*_uncal.fits`` are level-1b exposures with PEDIGREE = SIMULATION in the primary header,
-``DIR/truth.json`` is a `services.simulation.truth.Truth`, and ``DIR/crds_cache`` is a complete CRDS
+``DIR/truth.json`` is a `nircam_darks.simulation.truth.Truth`, and ``DIR/crds_cache`` is a complete CRDS
 cache: with `environment` set before jwst is imported, the pipeline needs no network and no override.
 
-Not simulated: persistence, settling after a reset, random telegraph noise, charge that a pixel gives to
-the next one read, brighter-fatter, temperature. Dark rates are constant, with Poisson noise.
+Not simulated: persistence, settling after a reset, random telegraph noise, crosstalk to the pixel that is
+read next, the brighter-fatter effect, temperature. Dark rates are constant, with Poisson noise.
 """
 
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.time import Time, TimeDelta
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from services.simulation.crds_cache import environment, references_folder, write_cache
-from services.simulation.detector import Pixels, draw_pixels
-from services.simulation.exposure import expose
-from services.simulation.files import read_real_maps, write_uncal
-from services.simulation.headers import exposure_headers, exposure_name
-from services.simulation.jumps import FalsePositives, JumpTally, false_positives, threshold
-from services.simulation.plan import SimulationPlan, require_one_detector_each
-from services.simulation.references import REFTYPES, USEAFTER, cds_noise_dn, write_references
-from services.simulation.rehearsal import ExpectedNoise, Predicted, expected_noise
-from services.simulation.truth import ConfigurationTruth, Expectation, ExposureTruth, Truth
-from shared.configuration import ConfigurationKey
-from shared.detectors import PIXEL_PITCH_UM
+from nircam_darks.simulation.crds_cache import environment, references_folder, write_cache
+from nircam_darks.simulation.detector import SimulatedPixels, draw_pixels
+from nircam_darks.simulation.expected_noise import ExpectedNoise, expected_noise
+from nircam_darks.simulation.exposure import expose
+from nircam_darks.simulation.files import read_real_maps, write_uncal
+from nircam_darks.simulation.headers import exposure_headers, exposure_name
+from nircam_darks.simulation.jumps import FalsePositives, JumpTally, JumpTotals, false_positives, threshold
+from nircam_darks.simulation.plan import SimulationPlan, require_one_detector_each
+from nircam_darks.simulation.references import REFTYPES, USEAFTER, cds_noise_dn, write_references
+from nircam_darks.simulation.truth import ConfigurationTruth, Expectation, ExposureTruth, Truth
 from shared.errors import BadInput
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.detectors import PIXEL_PITCH_UM
+from shared.processors import processors
+from shared.statistics.verdicts import Value
 
 __all__ = ["SimulationPlan", "SimulationResult", "environment", "simulate"]
 
-#: ``progress(done, total, what)``: exposures done.
-Progress = Callable[[int, int, str], None]
+#: Called as ``progress(done, total, what)`` with the number of finished exposures.
+SimulationProgress = Callable[[int, int, str], None]
 
-#: Start of the first exposure where a plan does not say one: about when NRC-09 was taken.
+#: Raise this when the same plans begin to make other files.
+SIMULATION_VERSION = "1"
+#: Start of the first exposure unless a plan gives one: about when NRC-09 was taken.
 _START = "2022-04-18T00:00:00"
-#: Between two exposures and between two configurations, s: about what NIRCam's overheads are.
+#: Time between two exposures and between two configurations (s): about NIRCam's overheads.
 _OVERHEAD, _RECONFIGURATION = 30.0, 120.0
+#: Exposures at once: more would need more than 2 GiB of memory in full frame.
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """What `simulate` wrote.
+    """The files that `simulate` wrote, and the truth about them.
 
     Attributes
     ----------
     files : list of Path
-        In time order.
+        Exposures, in time order.
     truth_path, crds_path : Path
     truth : Truth
     """
@@ -68,35 +78,46 @@ def _silent(done: int, total: int, what: str) -> None:
 def simulate(
     plans: Sequence[SimulationPlan],
     out: Path,
-    progress: Progress = _silent,
+    progress: SimulationProgress = _silent,
     real_references: Path | None = None,
 ) -> SimulationResult:
-    """Simulate exposures one after another, in the order of the plans.
+    """Simulate exposures in the order of the plans, as many at once as there are processors.
+
+    An exposure takes about 250 MiB in full frame besides the maps of its detector, whatever its length.
 
     Parameters
     ----------
     plans : sequence of SimulationPlan
-        One a configuration.
+        One per configuration.
     out : Path
-        Folder; made if need be.
+        Folder for the results; created if it does not exist.
     progress : callable
-        Called as ``progress(done, total, what)`` with exposures done.
+        Called as ``progress(done, total, what)`` with the number of finished exposures.
     real_references : Path, optional
-        Folder with real CRDS references; a MASK or READNOISE of a simulated detector in it decides which
-        pixels are dead, and how the read noise is spread over them.
+        Folder with real CRDS references. The MASK and READNOISE of a simulated detector decide which of its
+        pixels are dead, and how read noise varies from pixel to pixel.
+
+    Returns
+    -------
+    SimulationResult
 
     Raises
     ------
     BadInput
-        If the plans contradict each other, or `out` holds a simulation already.
+        If the plans contradict each other, or `out` already holds a simulation.
+
+    Examples
+    --------
+    >>> plan = SimulationPlan("NRCALONG", "SUB64P", ngroups=12, exposures=4)
+    >>> simulate([plan], Path("sim")).files  # doctest: +SKIP
     """
     require_one_detector_each(plans)
     darks, crds_path = out / "darks", out / "crds_cache"
     if any(darks.glob("*.fits")):
-        raise BadInput("out", f"{darks} holds exposures already; give an empty folder, or empty this one")
+        raise BadInput("out", f"{darks} already holds exposures; give an empty folder, or empty this one")
     folder = references_folder(crds_path)
-    for wanted in (darks, folder):
-        wanted.mkdir(parents=True, exist_ok=True)
+    for subfolder in (darks, folder):
+        subfolder.mkdir(parents=True, exist_ok=True)
 
     total = sum(plan.exposures for plan in plans)
     done = 0
@@ -110,7 +131,7 @@ def simulate(
         progress(done, total, f"{where}: expected noise")
         if plan.start is not None:
             clock = Time(plan.start, scale="utc", format="isot", precision=3)
-        pixels = pixels_of(plan, real_references)
+        pixels = simulated_pixels(plan, real_references)
         place = (plan.detector, plan.subarray)
         if place not in readnoise:
             readnoise[place] = _reference_noise(plan, pixels)
@@ -121,32 +142,51 @@ def simulate(
         sigma = np.sqrt(
             (readnoise[place] * pixels.gain) ** 2 / plan.nframes + pixels.rate * np.float32(plan.tgroup)
         )
-        exposures = []
-        for exposure in range(1, plan.exposures + 1):
-            progress(done, total, f"{where}: exposure {exposure} of {plan.exposures}")
-            tally = JumpTally(pixels.science & ~pixels.dead, sigma, plan.ngroups, plan.nints, false)
-            rng = _generator(plan, observation, exposure)
-            counts = _Counts()
-            path = darks / exposure_name(plan, observation, exposure)
-            primary, science = exposure_headers(plan, observation, exposure, clock)
-            write_uncal(path, primary, science, _watched(plan, pixels, rng, tally, counts))
-            exposures.append((_exposure_truth(plan, path, clock, counts, tally, false), tally))
-            files.append(path)
+        starts = []
+        for _ in range(plan.exposures):
+            starts.append(clock)
             clock = clock + TimeDelta(plan.exposure_seconds + _OVERHEAD, format="sec")
-            done += 1
-        key = ConfigurationKey.from_header(primary, str(path))
+        exposures = []
+        write = partial(_write_exposure, plan, observation, darks, pixels, sigma, false)
+        with ThreadPoolExecutor(min(_AT_ONCE, processors(), plan.exposures)) as threads:
+            for result in threads.map(write, range(1, plan.exposures + 1), starts):
+                exposures.append(result)
+                done += 1
+                progress(done, total, f"{where}: {len(exposures)} of {plan.exposures} exposures")
+        files += [darks / exposure.file for exposure, _ in exposures]
+        header, _ = exposure_headers(plan, observation, 1, starts[0])
+        key = ConfigurationKey.from_header(header, str(files[-1]))
         configurations.append(_configuration_truth(plan, key, pixels, noise, false, exposures))
         clock = clock + TimeDelta(_RECONFIGURATION, format="sec")
     write_cache(crds_path, references, USEAFTER)
-    truth = Truth(configurations=configurations)
+    truth = Truth(version=SIMULATION_VERSION, plans=_as_records(plans), configurations=configurations)
     truth_path = out / "truth.json"
     truth_path.write_text(truth.model_dump_json(indent=1))
     progress(total, total, "done")
     return SimulationResult(files, truth_path, crds_path, truth)
 
 
-def pixels_of(plan: SimulationPlan, real_references: Path | None = None) -> Pixels:
-    """Return the pixels of the plan's subarray."""
+def holds_simulation(plans: Sequence[SimulationPlan], out: Path) -> bool:
+    """Return whether `out` holds what `simulate` would make of these plans today, complete."""
+    try:
+        truth = Truth.model_validate_json((out / "truth.json").read_bytes())
+    except (OSError, ValidationError):
+        return False
+    # Written last, so that all files were there once; somebody may have removed some since.
+    files = [exposure.file for each in truth.configurations for exposure in each.exposures]
+    return (
+        truth.version == SIMULATION_VERSION
+        and truth.plans == _as_records(plans)
+        and all((out / "darks" / name).is_file() for name in files)
+    )
+
+
+def _as_records(plans: Sequence[SimulationPlan]) -> list[dict[str, Any]]:
+    return [asdict(plan) for plan in plans]
+
+
+def simulated_pixels(plan: SimulationPlan, real_references: Path | None = None) -> SimulatedPixels:
+    """Return the pixels of the plan's subarray, with real defects where `real_references` has them."""
     geometry = plan.geometry
     real = read_real_maps(real_references, plan.detector)
     return draw_pixels(
@@ -159,15 +199,34 @@ def pixels_of(plan: SimulationPlan, real_references: Path | None = None) -> Pixe
     )
 
 
+def _write_exposure(
+    plan: SimulationPlan,
+    observation: int,
+    folder: Path,
+    pixels: SimulatedPixels,
+    sigma: NDArray[np.float32],
+    false: FalsePositives,
+    exposure: int,
+    start: Time,
+) -> tuple[ExposureTruth, JumpTotals]:
+    tally = JumpTally(pixels.science & ~pixels.dead, sigma, plan.ngroups, plan.nints, false)
+    rng = _generator(plan, observation, exposure)
+    counts = _Counts()
+    path = folder / exposure_name(plan, observation, exposure)
+    primary, science = exposure_headers(plan, observation, exposure, start)
+    write_uncal(path, primary, science, _counted_groups(plan, pixels, rng, tally, counts))
+    return _exposure_truth(plan, path, start, counts, tally.totals, false), tally.totals
+
+
 @dataclass
 class _Counts:
     hits: int = 0
     saturated: int = 0
 
 
-def _watched(
+def _counted_groups(
     plan: SimulationPlan,
-    pixels: Pixels,
+    pixels: SimulatedPixels,
     rng: np.random.Generator,
     tally: JumpTally,
     counts: _Counts,
@@ -182,22 +241,22 @@ def _watched(
 
 
 def _generator(plan: SimulationPlan, observation: int, exposure: int) -> np.random.Generator:
-    # Exposure 0 is the rehearsal. An exposure's numbers hang on its own configuration alone.
+    # Exposure 0 is the prediction of noise. The numbers of an exposure depend on its own configuration alone.
     name = f"{plan.detector} {plan.subarray} {plan.readpatt} {plan.ngroups} {plan.outputs}"
     return np.random.default_rng([plan.seed, zlib.crc32(name.encode()), observation, exposure])
 
 
-def _reference_noise(plan: SimulationPlan, pixels: Pixels) -> NDArray[np.float32]:
-    # READNOISE speaks of single frames, whatever the pattern; a few of them say how much 1/f noise is left.
+def _reference_noise(plan: SimulationPlan, pixels: SimulatedPixels) -> NDArray[np.float32]:
+    # READNOISE is that of single frames, whatever the pattern; a few of them show how much 1/f noise is left.
     frames = SimulationPlan(
         plan.detector, plan.subarray, "RAPID", ngroups=4, noutputs=plan.outputs, seed=plan.seed
     )
     noise = expected_noise(frames, pixels, 1, np.random.default_rng([plan.seed, 0]))
-    return cds_noise_dn(pixels, noise.pink_cds_variance)
+    return cds_noise_dn(pixels, noise.one_over_f_cds_variance)
 
 
 def _exposure_truth(
-    plan: SimulationPlan, path: Path, start: Time, counts: _Counts, tally: JumpTally, false: FalsePositives
+    plan: SimulationPlan, path: Path, start: Time, counts: _Counts, totals: JumpTotals, false: FalsePositives
 ) -> ExposureTruth:
     return ExposureTruth(
         file=path.name,
@@ -206,10 +265,10 @@ def _exposure_truth(
         integrations=plan.nints,
         hits=counts.hits,
         snowballs=plan.snowballs,
-        jump_flags=_expectation(tally.flags, tally.flags_variance, tally.false_flags, false),
-        jump_pixels=_expectation(tally.pixels, tally.pixels_variance, tally.false_pixels, false),
-        false_positive_flags=tally.false_flags,
-        pixels_above_4_sigma=tally.above_threshold,
+        jump_flags=_expectation(totals.flags, totals.flags_variance, totals.false_flags, false),
+        jump_pixels=_expectation(totals.pixels, totals.pixels_variance, totals.false_pixels, false),
+        false_positive_flags=totals.false_flags,
+        pixels_above_4_sigma=totals.above_threshold,
         saturated_pixels=counts.saturated,
     )
 
@@ -224,12 +283,12 @@ def _expectation(
 def _configuration_truth(
     plan: SimulationPlan,
     key: ConfigurationKey,
-    pixels: Pixels,
+    pixels: SimulatedPixels,
     noise: ExpectedNoise,
     false: FalsePositives,
-    exposures: list[tuple[ExposureTruth, JumpTally]],
+    exposures: list[tuple[ExposureTruth, JumpTotals]],
 ) -> ConfigurationTruth:
-    tallies = [tally for _, tally in exposures]
+    tallies = [totals for _, totals in exposures]
     ramps = plan.exposures * plan.nints
     science = int(pixels.science.sum())
     hits = sum(exposure.hits for exposure, _ in exposures)
@@ -253,10 +312,10 @@ def _configuration_truth(
         dark_current_e_per_ks=pixels.bulk_rate * 1000,
         dark_current_sigma_e_per_ks=abs(warm_excess) * 500,
         read_noise_e=float(np.median(pixels.white_noise[pixels.science])),
-        cds_noise_e=_said(noise.cds),
-        cds_noise_median_removed_e=_said(noise.cds_median_removed),
-        spatial_effective_noise_e=_said(noise.spatial),
-        temporal_effective_noise_e=_said(noise.temporal),
+        cds_noise_e=_as_expectation(noise.cds),
+        cds_noise_median_removed_e=_as_expectation(noise.cds_median_removed),
+        spatial_effective_noise_e=_as_expectation(noise.spatial),
+        temporal_effective_noise_e=_as_expectation(noise.temporal),
         scene=plan.scene,
         hits=hits,
         hits_per_cm2_s=hits / exposed,
@@ -283,5 +342,5 @@ def _configuration_truth(
     )
 
 
-def _said(predicted: Predicted) -> Expectation:
-    return Expectation(value=predicted.value, sigma=predicted.sigma)
+def _as_expectation(predicted: Value) -> Expectation:
+    return Expectation(value=predicted.value, sigma=predicted.error)

@@ -1,24 +1,24 @@
-"""The truth file: what was put into simulated exposures, and what a correct measurement finds."""
+"""The truth file: what was put into simulated exposures, and what a correct measurement should find."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.configuration import ConfigurationKey
+from shared.nircam.configuration import ConfigurationKey
 
 
-class _Facts(BaseModel):
+class _Truth(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Expectation(_Facts):
-    """A value, and the 1-sigma uncertainty with which a set like this one shows it."""
+class Expectation(_Truth):
+    """A value, and the 1-sigma scatter with which a set like this one shows it."""
 
     value: float
     sigma: float
 
 
-class ExposureTruth(_Facts):
+class ExposureTruth(_Truth):
     """One simulated exposure.
 
     Attributes
@@ -52,7 +52,7 @@ class ExposureTruth(_Facts):
     saturated_pixels: int
 
 
-class ConfigurationTruth(_Facts):
+class ConfigurationTruth(_Truth):
     """One configuration: all its exposures together.
 
     Attributes
@@ -111,7 +111,7 @@ class ConfigurationTruth(_Facts):
     exposures: list[ExposureTruth]
 
 
-class Truth(_Facts):
+class Truth(_Truth):
     """Content of ``truth.json``."""
 
     pedigree: Literal["SIMULATION"] = "SIMULATION"
@@ -124,4 +124,6 @@ class Truth(_Facts):
             "on white noise. Every sigma is 1 sigma."
         )
     )
+    version: str = Field(default="", description="Of the simulation's method; empty before it was recorded")
+    plans: list[dict[str, Any]] = Field(default=[], description="What was asked for, by configuration")
     configurations: list[ConfigurationTruth]

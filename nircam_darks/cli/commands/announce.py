@@ -9,38 +9,39 @@ from typing import Annotated
 
 import typer
 
-from services.cli_options import AsJson, exposure_files, usage
+from nircam_darks.cli.options import AsJson, found_exposures, usage
 
 
 def announce_command(
     exposures: Annotated[
         list[str],
         typer.Argument(
-            help="Dark exposures: files, folders of them (*.fits), or addresses that the services see (s3://...)."
+            help="Dark exposures: files, folders that are searched for them, or addresses (s3://...) for the "
+            "services."
         ),
     ],
     complete: Annotated[
-        bool, typer.Option("--complete", help="These are all exposures of their sets.")
+        bool, typer.Option("--complete", help="Announce these as the only exposures of their sets.")
     ] = False,
     uri_prefix: Annotated[
-        str | None, typer.Option(help="Where the services find them, such as s3://bucket/darks/.")
+        str | None,
+        typer.Option(help="Where the services find these files, such as s3://bucket/darks/."),
     ] = None,
     epoch_gap_days: Annotated[
         float | None,
         typer.Option(
             min=0,
-            show_default="as the services",
+            show_default="that of the services",
             envvar="DARKS_EPOCH_GAP_DAYS",
-            help="With --complete: a longer gap begins a new set.",
+            help="With --complete: days without an exposure after which a new set begins.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Announce exposures to the services; DARKS_BROKER_URL says where."""
-    from services.operations.announce import announce, announce_addresses
-    from services.schedule import peek
-    from shared.broker.opening import open_broker
-    from shared.settings import StageSettings
+    """Announce exposures to the services, through the broker that DARKS_BROKER_URL names."""
+    from nircam_darks.operations.announce import announce, announce_addresses
+    from shared.broker.opening import open_services_broker
+    from shared.settings.stage import StageSettings
 
     if epoch_gap_days is None:
         epoch_gap_days = StageSettings.model_fields["epoch_gap_days"].default
@@ -48,17 +49,20 @@ def announce_command(
     files = [Path(name) for name in exposures if "://" not in name]
     if addresses and complete:
         raise usage(
-            f"--complete needs files, whose headers say which belong together; {addresses[0]} is none"
+            f"--complete needs files, whose headers tell which set they belong to; {addresses[0]} is no file"
         )
     if addresses and uri_prefix is not None:
-        raise usage(f"--uri-prefix is for files; {addresses[0]} says itself where it is")
-    candidates = [peek(path) for path in exposure_files(files)]
-    with closing(open_broker()) as broker:
+        raise usage(f"--uri-prefix is for files; {addresses[0]} is already an address")
+    found = found_exposures(files)
+    with closing(open_services_broker()) as broker:
         for announced in chain(
-            announce(candidates, broker, complete, epoch_gap_days, uri_prefix),
+            announce(found.candidates, broker, complete, epoch_gap_days, uri_prefix),
             announce_addresses(addresses, broker),
         ):
-            said = asdict(announced)
-            typer.echo(
-                json.dumps(said) if as_json else f"announced {announced.exposure_id} at {announced.uri}"
-            )
+            text = f"announced {announced.exposure_id} at {announced.uri}"
+            typer.echo(json.dumps(asdict(announced)) if as_json else text)
+    # On standard error: what is printed is for scripts.
+    for unneeded in found.not_needed:
+        typer.echo(f"{unneeded.candidate.path}: {unneeded.reason}", err=True)
+    if found.passed_over:
+        typer.echo(f"passed over {found.passed_over}", err=True)

@@ -1,7 +1,7 @@
-"""The whole system in one process: the same services, an embedded broker, a folder as the store.
+"""Runs the whole system in one process tree: the same services, an embedded broker, a folder as the store.
 
-This is the one module that knows every service. It announces a folder's exposures, lets the workers
-do what they would do behind RabbitMQ, and reads the outcome from the messages they publish.
+Only this module knows all services. It announces the exposures, lets the workers do what they would do
+behind RabbitMQ, and reads the outcome from the messages that they publish.
 """
 
 import fcntl
@@ -13,41 +13,41 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.campaign import Campaign
-from services.progress import StageBars
-from services.report.page import write_report
-from services.report.record import of_run
-from services.schedule import Candidate
-from services.summary import RunResult, build_summary, write_summary
-from services.summary_model import Summary
+from nircam_darks.cli.progress import StageBars
+from nircam_darks.cli.run.tracker import RunTracker
+from nircam_darks.operations.candidates import Candidate
+from nircam_darks.operations.find_exposures import FoundExposures
+from nircam_darks.report.exposure_entries import Failure
+from nircam_darks.report.figures_file import FIGURES_FILE, write_figures
+from nircam_darks.report.html import write_report
+from nircam_darks.report.record import of_run
+from nircam_darks.report.summary import RunResult, Summary, build_summary, write_summary
 from shared.broker.memory import MemoryBroker
+from shared.contracts.routing import PRODUCT_FOLDERS, STAGE_HANDLERS
 from shared.errors import EnvironmentFault
-from shared.jobs import JobProcesses
-from shared.settings import StageSettings
+from shared.runtime.events import WorkerEvent
+from shared.runtime.jobs import JobProcesses
+from shared.runtime.turns import Turns
+from shared.runtime.worker import Worker, WorkerPolicy
+from shared.settings.stage import StageSettings
 from shared.store.base import Store
 from shared.store.faults import store_faults
 from shared.store.manifest import sweep
 from shared.store.opening import open_store
-from shared.worker import Worker, WorkerEvent
 
-HANDLERS = {
-    "ingest": "services.ingest.handler:handle",
-    "darkref": "services.darkref.handler:handle",
-    "noise": "services.noise.handler:handle",
-}
-#: Where the services keep their products; the folder of results may hold other things beside them.
-PRODUCTS = ("ingest/", "persistence/", "darkref/", "noise/")
-#: Seconds before each further attempt: nothing that a laptop waits for takes longer to come back.
+#: Where the services keep their products; the results folder holds other files as well.
+PRODUCTS = (*PRODUCT_FOLDERS, "persistence/")
+#: Seconds before each further attempt: on a laptop, nothing takes longer to recover.
 RETRY_DELAYS = (0.5, 2.0, 5.0, 10.0)
-#: Seconds to rest while the disk is full; after these the run ends and says so.
+#: Pauses while the disk is full (s); after the last one the run ends with an error.
 STORE_PAUSES = (1.0, 2.0, 5.0)
-#: Seconds that jobs are given after Ctrl-C; what they have not committed by then is done again next time.
+#: Seconds that jobs may still take after Ctrl-C; the next run repeats what they have not committed by then.
 GRACE = 3.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to, and where it can be read."""
+    """The summary of a run, and where summary and report have been written."""
 
     summary: Summary
     summary_path: Path
@@ -61,48 +61,62 @@ def run_local(
     jobs: int,
     environment: Mapping[str, str],
     bars: StageBars,
+    found: FoundExposures | None = None,
+    unserved: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run the three services over some files until nothing is left to do.
+    """Run the three services over exposures until nothing is left to do.
 
     Parameters
     ----------
     candidates : sequence of Candidate
     out : Path
-        Holds the store, ``summary.json``, ``report.html`` and its pages in ``report/``.
+        Holds the store, ``summary.json``, ``figures.ecsv``, ``report.html`` and its pages in ``report/``.
     settings : StageSettings
     jobs : int
-        Worker processes at work at once.
+        Number of worker processes.
     environment : mapping of str to str
-        Set in the workers' processes (CRDS_PATH, CRDS_CONTEXT, ...).
+        Environment variables of the worker processes (CRDS_PATH, CRDS_CONTEXT, ...).
     bars : StageBars
         Shows the progress.
+    found : FoundExposures, optional
+        With the files that are not needed or were passed over, which the summary then tells.
+    unserved : mapping of str to str, optional
+        Configurations that CRDS lacks a reference for, and which. Their exposures are reported only.
 
     Raises
     ------
     EnvironmentFault
-        If another run is at work in `out`, or `out` cannot be used.
+        If another run is using `out`, or `out` cannot be written.
     StoreUnavailable
-        If the disk is so full, or fails so, that not even the summary and the report can be written.
+        If not even the summary and the report can be written, because the disk is full or fails.
     KeyboardInterrupt
-        If it was stopped; every finished product stands, and the next run goes on from there.
+        If it was interrupted. Finished products are kept, and the next run continues from them.
     """
-    # Whoever runs it names the files; nobody else can announce any to its broker.
+    # The caller names the files, and nobody else can announce anything to the embedded broker.
     settings = settings.model_copy(update={"allowed_sources": ["file:///"]})
     with _alone_in(out), store_faults(out), closing(open_store(settings)) as store:
         for prefix in PRODUCTS:
             sweep(store, prefix)
         started = datetime.now(UTC)
-        campaign = _run_services(candidates, out, settings, jobs, environment, bars)
+        unserved = unserved or {}
+        served = [each for each in candidates if each.configuration not in unserved]
+        tracker = _run_services(served, out, settings, jobs, environment, bars)
+        tracker.failures += [
+            Failure(service="ingest", uri=each.uri, reason=unserved[each.configuration])
+            for each in candidates
+            if each.configuration is not None and each.configuration in unserved
+        ]
         run = RunResult(
             files=[(candidate.path, candidate.exposure_id) for candidate in candidates],
-            manifests=campaign.manifests,
-            rejected=campaign.rejected,
-            failures=campaign.failures,
+            manifests=tracker.manifests,
+            rejected=tracker.rejected,
+            failures=tracker.failures,
             settings=settings,
             started=started,
             finished=datetime.now(UTC),
+            found=found,
         )
-        return _tell(store, run, out)
+        return _write_outcome(store, run, out)
 
 
 def _run_services(
@@ -112,58 +126,61 @@ def _run_services(
     jobs: int,
     environment: Mapping[str, str],
     bars: StageBars,
-) -> Campaign:
+) -> RunTracker:
     """Run the services until nothing is left to do, or the disk is full."""
     broker = MemoryBroker()
-    campaign = Campaign(broker, candidates, settings)
+    turns = Turns(settings)
+    tracker = RunTracker(broker, candidates, settings, turns, jobs)
     log_file = out / "run.log"
-    # Now, while an error of it can still be told.
+    # Created now, so that an error can still be reported.
     log_file.touch()
-    observer = _Observer(campaign.observe, bars.observe)
-    with JobProcesses(jobs, HANDLERS, settings, environment=environment, log_file=log_file) as processes:
-        # One darkref at a time: each may use all of --max-memory.
+    observer = _Observer(tracker.observe, bars.observe)
+    with (
+        turns,
+        JobProcesses(jobs, STAGE_HANDLERS, settings, environment=environment, log_file=log_file) as processes,
+    ):
+        policy = WorkerPolicy(RETRY_DELAYS, STORE_PAUSES, max_pauses=len(STORE_PAUSES), grace=GRACE)
+        # Only one darkref: each job may use all of --max-memory.
         workers = [
             Worker(
                 service,
                 broker,
                 processes,
                 observer=observer,
-                retry_delays=RETRY_DELAYS,
-                pauses=STORE_PAUSES,
-                max_pauses=len(STORE_PAUSES),
-                grace=GRACE,
+                policy=policy,
             )
             for service, copies in (("ingest", jobs), ("noise", jobs), ("darkref", 1))
             for _ in range(copies)
         ]
         with _running(workers) as threads:
-            campaign.announce()
-            while not campaign.finished and campaign.halted is None:
+            tracker.announce()
+            while not tracker.finished and tracker.halted is None:
                 time.sleep(0.05)
                 observer.check()
                 if not all(thread.is_alive() for thread in threads):
                     raise RuntimeError(f"a worker ended before the run did; see {log_file}")
     observer.check()
     broker.close()
-    if campaign.halted is not None:
-        campaign.leave(campaign.halted)
-    return campaign
+    if tracker.halted is not None:
+        tracker.fail_rest(tracker.halted)
+    return tracker
 
 
-def _tell(store: Store, run: RunResult, out: Path) -> Outcome:
-    """Write what a run came to; the summary first, which needs least room."""
+def _write_outcome(store: Store, run: RunResult, out: Path) -> Outcome:
+    """Write summary and report of a run; the summary first, which needs the least space."""
     summary = build_summary(store, run)
     summary_path, report_path = out / "summary.json", out / "report.html"
     write_summary(summary, summary_path)
+    write_figures(summary, out / FIGURES_FILE)
     write_report(store, of_run(store, summary, run), report_path)
     return Outcome(summary, summary_path, report_path)
 
 
 class _Observer:
-    """Hands events on to those who follow the run.
+    """Passes events on to the tracker and to the progress bars.
 
-    A worker goes on whatever its observer does. A run would not: without the campaign's next
-    announcement it would wait for ever, so what the first of them raises is kept and raised by `check`.
+    A worker ignores errors of its observer. A run must not: without the tracker's next announcement it would
+    wait for ever. So an error of the tracker is kept, and raised by `check`.
     """
 
     def __init__(self, follow: Callable[[WorkerEvent], None], show: Callable[[WorkerEvent], None]) -> None:
@@ -180,7 +197,7 @@ class _Observer:
         self._show(event)
 
     def check(self) -> None:
-        """Raise what the follower of the run raised, if anything."""
+        """Raise the error of the tracker, if there was one."""
         if self._fault is not None:
             raise self._fault
 
@@ -207,7 +224,9 @@ def _alone_in(out: Path) -> Iterator[None]:
             lock = (out / ".lock").open("w")
     except (FileExistsError, NotADirectoryError):
         raise EnvironmentFault(
-            f"{out} cannot hold the results: a file is in the way; choose another --out"
+            f"{out} cannot hold the results: a file is in the way; choose another --out",
+            where=out,
+            setting="--out",
         ) from None
     with lock:
         try:
@@ -215,6 +234,8 @@ def _alone_in(out: Path) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise EnvironmentFault(
-                f"another nircam-darks run is at work in {out}; wait for it, or choose another --out"
+                f"another nircam-darks run is at work in {out}; wait for it, or choose another --out",
+                where=out,
+                setting="--out",
             ) from None
         yield

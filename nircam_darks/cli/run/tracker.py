@@ -1,60 +1,77 @@
-"""What becomes of the exposures of one run: announced in turn, followed through the messages."""
+"""Announces the exposures of one run in turn, and tracks them through the messages of the services."""
 
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from services.schedule import Candidate, Schedule
-from services.summary import Failure
+from nircam_darks.cli.run.schedule import Schedule
+from nircam_darks.operations.candidates import Candidate
+from nircam_darks.report.exposure_entries import Failure
 from shared.broker.memory import MemoryBroker
+from shared.contracts.messages import Envelope, ExposureAnnounced, SetCheck
 from shared.errors import NoSpaceLeft
-from shared.messages import Envelope, ExposureAnnounced, SetCheck
-from shared.settings import StageSettings
-from shared.worker import WorkerEvent
+from shared.runtime.events import WorkerEvent
+from shared.runtime.turns import Turns
+from shared.settings.stage import StageSettings
 
 
-class Campaign:
-    """Announces the exposures of one run and follows what becomes of them.
+class RunTracker:
+    """Announces the exposures of one run and tracks what happens to them.
 
-    The workers' threads call `observe`; everything it touches is under one lock.
+    The workers' threads call `observe`; everything it changes is guarded by one lock.
     """
 
     def __init__(
-        self, broker: MemoryBroker, candidates: Sequence[Candidate], settings: StageSettings
+        self,
+        broker: MemoryBroker,
+        candidates: Sequence[Candidate],
+        settings: StageSettings,
+        turns: Turns,
+        jobs: int,
     ) -> None:
         self._broker = broker
         self._lock = threading.RLock()
-        self._schedule = Schedule(candidates, settings.persistence_time)
+        self._schedule = Schedule(candidates, settings.persistence_time, jobs)
+        self._turns = turns
         self._ingested: dict[str, list[str]] = {}
         self._checked: set[str] = set()
         self.manifests: list[str] = []
         self.rejected: dict[str, str] = {}
         self.failures: list[Failure] = []
-        #: Why the run ends early, if it does.
+        #: The reason why the run ends early, or None.
         self.halted: str | None = None
 
     def announce(self) -> None:
-        """Announce every exposure that waits for no other."""
+        """Give their turn to the exposures that waited for it, and announce those that may start."""
         with self._lock:
+            for candidate in self._schedule.release():
+                self._turns.release(_announcement(candidate).id)
             for candidate in self._schedule.announce():
-                said = ExposureAnnounced(exposure_id=candidate.exposure_id, uri=candidate.uri)
-                self._broker.publish(Envelope.of(said, identity=candidate.uri))
+                message = _announcement(candidate)
+                if not self._schedule.has_turn(candidate.uri):
+                    try:
+                        self._turns.hold(message.id)
+                    except OSError:
+                        # On a full disk. The exposure is announced when its turn has come.
+                        self._schedule.postpone(candidate)
+                        continue
+                self._broker.publish(message)
 
     @property
     def finished(self) -> bool:
-        """True when every exposure was settled and no message is left anywhere."""
+        """True when every exposure is settled and no message is left in any queue."""
         with self._lock:
             return self._schedule.finished and self._broker.idle()
 
     def observe(self, event: WorkerEvent) -> None:
-        """Take note of what a worker did, and announce what that sets free."""
+        """Record an event of a worker, and announce the exposures that waited for it."""
         with self._lock:
             if event.kind == "finished":
                 self._note_products(event)
             elif event.kind == "dead-lettered":
                 self.failures.append(_failure(event))
                 if event.error == NoSpaceLeft.__name__:
-                    # Whatever comes next would be computed in vain, exposure after exposure.
+                    # No later product could be stored either.
                     self.halted = event.reason
             else:
                 return
@@ -64,8 +81,8 @@ class Campaign:
                 self._check_sets()
                 self.announce()
 
-    def leave(self, reason: str) -> None:
-        """Take every exposure that was not settled as failed for `reason`."""
+    def fail_rest(self, reason: str) -> None:
+        """Record every exposure that is not settled as failed for `reason`."""
         with self._lock:
             for candidate in self._schedule.unsettled:
                 self.failures.append(Failure(service="ingest", uri=candidate.uri, reason=reason))
@@ -82,7 +99,7 @@ class Campaign:
                 self.manifests.append(content.manifest)
 
     def _check_sets(self) -> None:
-        """Have the sets formed of each configuration of which nothing more will come in this run."""
+        """Request set checks for the configurations whose exposures are all settled."""
         for configuration, exposures in self._ingested.items():
             if configuration in self._checked or not self._schedule.complete(configuration):
                 continue
@@ -91,9 +108,14 @@ class Campaign:
                 configuration=configuration,
                 scheduled_at=datetime.now(UTC),
                 final=True,
-                exposure_ids=sorted(exposures),
+                exposure_ids=sorted(set(exposures)),
             )
             self._broker.publish(Envelope.of(check, identity=f"{configuration}:{sorted(exposures)}"))
+
+
+def _announcement(candidate: Candidate) -> Envelope:
+    content = ExposureAnnounced(exposure_id=candidate.exposure_id, uri=candidate.uri)
+    return Envelope.of(content, identity=candidate.uri)
 
 
 def _failure(event: WorkerEvent) -> Failure:

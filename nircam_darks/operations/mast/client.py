@@ -1,18 +1,19 @@
-"""What MAST has of NIRCam's darks, and its files, by its public interface for missions.
+"""Searches MAST for NIRCam darks and downloads their files, through its public interface for missions.
 
-MAST lists JWST by exposure ("dataset"), and the files of an exposure beside it; both come from
+MAST lists JWST data by exposure ("dataset"), and separately the files of an exposure; both come from
 `astroquery.mast.MastMissions`, documented with its fields, paging (``limit``, ``offset``, ``sort_by``),
 date conditions (``>=``, ``a..b``) and download address at
-https://astroquery.readthedocs.io/en/latest/mast/mast_missions.html. It was chosen because it alone lists
-every ``_uncal`` file with size and access: the keyword service ``Mast.Jwst.Filtered.Nircam`` finds,
-generally, only the products of the highest level
+https://astroquery.readthedocs.io/en/latest/mast/mast_missions.html. Only this interface lists every
+``_uncal`` file with size and access: the keyword service ``Mast.Jwst.Filtered.Nircam`` generally finds only
+the products of the highest level
 (https://spacetelescope.github.io/mast_notebooks/notebooks/JWST/SI_keyword_exoplanet_search/SI_keyword_exoplanet_search.html;
 for darks ``_dark``, ``_rate``, ..., https://github.com/spacetelescope/jwql/issues/935), and
-``Observations`` cannot be asked for EXP_TYPE. No checksum is documented for the files listed, so only sizes
-are compared.
+``Observations`` cannot search by EXP_TYPE. MAST documents no checksums for the files, so only sizes are
+compared.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,27 +22,26 @@ import requests
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from services.operations.mast_answers import (
+from nircam_darks.operations.mast.records import (
     UNCAL,
     AskAgain,
     DarkExposure,
     DarkFile,
     Dataset,
     Datasets,
-    Product,
-    Products,
+    FileListing,
+    ListedFile,
     read_answer,
 )
-from shared.closing import Closing
 from shared.errors import PermanentError, TransientError
-from shared.mast_settings import MastSettings
+from shared.settings.mast import MastSettings
 from shared.store.faults import store_faults
 
 _T = TypeVar("_T")
 _PIECE = 1 << 20
-#: Datasets whose files are asked for at once; a dark has some 100 of them.
+#: Datasets in one request for files; a dark has about 100 files.
 _AT_ONCE = 50
-#: HTTP answers to a download after which trying again may help; its searches know 400 and 500 only.
+#: HTTP statuses of a download after which a retry may help; searches only ever give 400 and 500.
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -50,14 +50,14 @@ class ArchiveUnavailable(TransientError):
 
 
 class DownloadRefused(PermanentError):
-    """A file of the archive did not come, or is not what the archive lists."""
+    """The archive did not deliver a file, or not the file that it lists."""
 
 
-class MastArchive(Closing):
-    """The archive, asked anonymously.
+class MastArchive(AbstractContextManager["MastArchive", None]):
+    """Anonymous access to the archive.
 
-    Every method raises `ArchiveUnavailable` where the archive does not answer, or not in its documented
-    form, after `settings.attempts` attempts.
+    Every method raises `ArchiveUnavailable` if the archive does not answer in its documented form within
+    `settings.attempts` attempts.
 
     Parameters
     ----------
@@ -65,43 +65,46 @@ class MastArchive(Closing):
     """
 
     def __init__(self, settings: MastSettings) -> None:
-        # Slow to import, and wanted by this command alone.
+        # Slow to import, and used by this command only.
         import astroquery
         from astropy.table import Table
         from astroquery.exceptions import InvalidQueryError
         from astroquery.exceptions import TimeoutError as OutOfTime
         from astroquery.mast import MastMissions
 
-        # It reports to people at a prompt, on standard output too.
+        # astroquery also logs to standard output, where --json goes.
         astroquery.log.setLevel("ERROR")
         self._settings = settings
         self._url = settings.url.rstrip("/")
         self._missions = MastMissions(mission="jwst")
-        # Its server is a setting that is read when it is imported; the mission's address is made from it.
+        # astroquery reads its server from a setting at import, and builds the mission's address from that.
         self._missions._service_api_connection.SERVICE_URL = self._url
         self._missions.mission = "jwst"
-        # Else it asks for the names of all columns first, without any time limit.
+        # Otherwise it first requests the names of all columns, without a time limit.
         names = ["program", "instrume", "exp_type", "date_obs", "fileSetName"]
         self._missions.columns["jwst"] = Table({"name": names})
         patient = _PatientAdapter(settings.connect_timeout, settings.read_timeout)
         self._session: requests.Session = self._missions._session
         self._session.mount("https://", patient)
         self._session.mount("http://", patient)
-        # astroquery makes one exception of 400 and 500.
+        # astroquery raises the same exception for 400 and 500.
         self._passing = (requests.RequestException, InvalidQueryError, OutOfTime, AskAgain)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
 
     def exposures(self, program: int, since: datetime, until: datetime | None) -> Iterator[DarkExposure]:
-        """Yield the NIRCam darks of a program, the first observed first, with all their files.
+        """Yield the NIRCam darks of a program in order of observation, with all their raw files.
 
         Parameters
         ----------
         program : int
         since, until : datetime
-            UTC; observed at or after, and before.
+            Period of observation (UTC), `until` excluded; None: no end.
         """
         listed = self._datasets(program, since, until)
         for start in range(0, len(listed), _AT_ONCE):
@@ -116,24 +119,26 @@ class MastArchive(Closing):
         Raises
         ------
         DownloadRefused
-            If the archive does not give it, or it has another size than is listed.
+            If the archive does not deliver it, or its size is not the listed one.
         """
         self._persistently(f"download of {file.name}", lambda: self._download(file, path))
 
     def _datasets(self, program: int, since: datetime, until: datetime | None) -> list[Dataset]:
-        found: dict[str, Dataset] = {}
+        datasets: dict[str, Dataset] = {}
         for offset in _offsets(self._settings.page_size):
             page = self._page(program, since, until, offset)
             for dataset in page:
-                # A row a product level, or a row that moved to the next page meanwhile.
-                found.setdefault(dataset.name, dataset)
+                # One row per product level; and rows may move to the next page between two requests.
+                datasets.setdefault(dataset.name, dataset)
             if len(page) < self._settings.page_size:
                 break
-        within = [d for d in found.values() if since <= d.observed and (until is None or d.observed < until)]
+        within = [
+            d for d in datasets.values() if since <= d.observed and (until is None or d.observed < until)
+        ]
         return sorted(within, key=lambda dataset: (dataset.observed, dataset.name))
 
     def _page(self, program: int, since: datetime, until: datetime | None, offset: int) -> list[Dataset]:
-        when = f">={_said(since)}" if until is None else f"{_said(since)}..{_said(until)}"
+        when = f">={_query_time(since)}" if until is None else f"{_query_time(since)}..{_query_time(until)}"
 
         def ask() -> list[Dataset]:
             answer = self._missions.query_criteria_async(
@@ -153,32 +158,32 @@ class MastArchive(Closing):
         return self._persistently(f"search for darks of program {program}", ask)
 
     def _files(self, datasets: list[str]) -> dict[str, tuple[DarkFile, ...]]:
-        def ask() -> list[Product]:
-            return read_answer(Products, self._missions.get_product_list_async(datasets).json()).flat()
+        def ask() -> list[ListedFile]:
+            return read_answer(FileListing, self._missions.get_product_list_async(datasets).json()).flat()
 
-        found: dict[str, dict[str, DarkFile]] = {name: {} for name in datasets}
+        by_dataset: dict[str, dict[str, DarkFile]] = {name: {} for name in datasets}
         for product in self._persistently("list of files", ask):
-            named = UNCAL.fullmatch(product.filename)
-            if named and product.dataset in found:
-                found[product.dataset][product.filename] = DarkFile(
+            name = UNCAL.fullmatch(product.filename)
+            if name and product.dataset in by_dataset:
+                by_dataset[product.dataset][product.filename] = DarkFile(
                     name=product.filename,
-                    visit=named[1],
-                    program=f"jw{named[2]}",
+                    visit=name[1],
+                    program=f"jw{name[2]}",
                     address=product.uri,
                     public=product.access.upper() == "PUBLIC",
                     size=product.size,
                 )
-        return {name: tuple(files[key] for key in sorted(files)) for name, files in found.items()}
+        return {name: tuple(files[key] for key in sorted(files)) for name, files in by_dataset.items()}
 
     def _download(self, file: DarkFile, path: Path) -> None:
-        # astroquery's own download holds the whole file in memory where it shows no progress.
+        # astroquery's own download holds the whole file in memory unless it shows a progress bar.
         address = f"{self._url}/search/jwst/api/v0.1/retrieve_product"
         with self._session.get(address, params={"product_name": file.address}, stream=True) as answer:
             if answer.status_code in _PASSING_STATUS:
-                raise AskAgain(f"it answered {answer.status_code} {answer.reason}")
+                raise AskAgain(f"status {answer.status_code} {answer.reason}")
             if not answer.ok:
                 raise DownloadRefused(
-                    f"{file.name}: not downloaded, the archive answered {answer.status_code} {answer.reason}"
+                    f"{file.name}: download failed, the archive answered {answer.status_code} {answer.reason}"
                 )
             have = 0
             with store_faults(path.parent), path.open("wb") as out:
@@ -187,8 +192,10 @@ class MastArchive(Closing):
                     if file.size is not None and have > file.size:
                         break
         if file.size is not None and have != file.size:
-            came = f"{have} bytes came" if have < file.size else "more came"
-            raise DownloadRefused(f"{file.name}: not announced, the archive lists {file.size} bytes, {came}")
+            received = f"{have} bytes" if have < file.size else "more"
+            raise DownloadRefused(
+                f"{file.name}: not announced, the archive lists {file.size} bytes and delivered {received}"
+            )
 
     def _persistently(self, what: str, call: Callable[[], _T]) -> _T:
         tries: Retrying = Retrying(
@@ -207,7 +214,7 @@ class MastArchive(Closing):
 
 
 class _PatientAdapter(HTTPAdapter):  # type: ignore[misc]
-    """Gives every request a time limit: astroquery's have none."""
+    """Gives every request a time limit; astroquery sets none."""
 
     def __init__(self, connect: float, read: float) -> None:
         super().__init__()
@@ -225,17 +232,17 @@ def _offsets(step: int) -> Iterator[int]:
         offset += step
 
 
-def _said(when: datetime) -> str:
+def _query_time(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, requests.JSONDecodeError):
-        return "its answer is not JSON"
+        return "the answer is not JSON"
     if type(error).__name__ == "InvalidQueryError":
-        return "it answered 400 or 500"
+        return "status 400 or 500"
     if isinstance(error, requests.RequestException):
-        # The innermost says why; those around it only that they gave up.
+        # The innermost exception says why; those around it only that they gave up.
         while error.__context__ is not None:
             error = error.__context__
     return " ".join(str(error).split())[:300] or type(error).__name__

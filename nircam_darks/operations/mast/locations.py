@@ -1,44 +1,43 @@
-"""Where the services find an exposure of the archive: in its public bucket, or where it is downloaded to."""
+"""Where the services find an exposure of the archive: in its public bucket, or where it was downloaded."""
 
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from services.operations.mast_answers import DarkFile
-from services.operations.mast_archive import MastArchive
-from shared.closing import Closing
+from nircam_darks.operations.mast.client import MastArchive
+from nircam_darks.operations.mast.records import DarkFile
+from shared.addresses import bucket_address
 from shared.errors import EnvironmentFault
-from shared.settings import BucketAccess, S3Settings, StageSettings
+from shared.settings.stage import BucketAccess, S3Settings, StageSettings
 from shared.store.base import Store
-from shared.store.keys import bucket_address
 from shared.store.s3_client import MISSING, code_of, make_client, s3_faults
 
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a file lies for the services; `sha256` is known where it went through our hands."""
+    """Address of a file for the services; `sha256` is known only if it was downloaded here."""
 
     uri: str
     size: int | None
     sha256: str | None
 
 
-class Places(Closing):
-    """Finds or makes the address under which the services read a file.
+class Places(AbstractContextManager["Places", None]):
+    """Finds the address under which the services can read a file, downloading the file if need be.
 
     Parameters
     ----------
     archive : MastArchive
     settings : StageSettings
     public_bucket : str
-        ``s3://bucket/prefix`` of the archive's public copy; empty: there is none.
+        ``s3://bucket/prefix`` of the archive's public copy; empty if there is none.
     store : Store
-        The services' own; files go there, under ``mast/files/``, where no `download_to` is given.
+        The services' store; downloads go there, under ``mast/files/``, unless `download_to` is given.
     download_to : str, optional
-        ``s3://bucket/prefix`` or a folder that every worker sees.
+        ``s3://bucket/prefix``, or a folder that every worker sees.
     """
 
     def __init__(
@@ -58,34 +57,38 @@ class Places(Closing):
             self._store, self._prefix = self._stack.enter_context(closing(self._opened(download_to))), ""
         self._reachable = download_to is not None or _same_server(settings)
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Let go of the place that files are downloaded to."""
+        """Close the store that files are downloaded to, unless it is the services' own."""
         self._stack.close()
 
     def public(self, file: DarkFile) -> Placed | None:
-        """Return where a file lies in the public bucket, None if it does not, or in another size.
+        """Return the address of a file in the public bucket; None if it is missing or has another size.
 
         Raises
         ------
         StoreUnavailable, EnvironmentFault
-            As `shared.store.s3_client.fault_of` says.
+            As `shared.store.s3_client.s3_fault` says.
         """
         return self._public.find(file) if self._public else None
 
     def download(self, file: DarkFile) -> Placed:
-        """Bring a file from the archive to its place.
+        """Download a file from the archive, and store it where the services can read it.
 
         Raises
         ------
         DownloadRefused, ArchiveUnavailable
-            As `MastArchive.download` does; nothing is put then.
+            As from `MastArchive.download`; nothing is stored then.
         StoreUnavailable, EnvironmentFault
-            If the place does not take it; the second also if the services would not find it there.
+            If the file cannot be stored; EnvironmentFault also if the services could not read it there.
         """
         if not self._reachable:
             raise EnvironmentFault(
-                f"{file.name} is not in the public bucket, and the services would not find it in the store: "
-                "DARKS_SOURCE_S3_ENDPOINT names another server; say --download-to a folder that they see"
+                f"{file.name} is not in the public bucket, and the services could not read it from the "
+                "store, because DARKS_SOURCE_S3_ENDPOINT names another server; give --download-to a place "
+                "that they can read"
             )
         path = self._store.scratch() / file.name
         try:
@@ -98,7 +101,7 @@ class Places(Closing):
 
     def _opened(self, address: str) -> Store:
         if "://" not in address:
-            # Other processes start elsewhere.
+            # Absolute, because the services run in other working directories.
             from shared.store.local import LocalStore
 
             return LocalStore(Path(address).absolute())
@@ -122,10 +125,10 @@ class _PublicCopy:
             size = self._size(key, uri)
         except EnvironmentFault as error:
             raise EnvironmentFault(
-                f"{error}; the archive's public bucket is read with DARKS_SOURCE_S3_ANONYMOUS=true, and left "
-                "alone with DARKS_MAST_PUBLIC_BUCKET= (empty)"
+                f"{error}; to read the archive's public bucket, set DARKS_SOURCE_S3_ANONYMOUS=true; to do "
+                "without it, set DARKS_MAST_PUBLIC_BUCKET= (empty)"
             ) from error
-        # An older delivery of the same exposure is not what the archive lists.
+        # Another size means an older delivery of the same exposure.
         return Placed(uri, size, None) if size is not None and file.size in (None, size) else None
 
     def _size(self, key: str, uri: str) -> int | None:
@@ -141,7 +144,7 @@ class _PublicCopy:
 
 
 def _below(file: DarkFile) -> str:
-    """Return the key below the prefix: the public bucket's own order, see docs/archive.md."""
+    """Return the key below the prefix, in the layout of the public bucket (docs/archive.md)."""
     return f"{file.program}/{file.visit}/{file.name}"
 
 

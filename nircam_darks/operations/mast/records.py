@@ -1,4 +1,4 @@
-"""MAST's answers about missions, in their documented form, and what they mean here."""
+"""The documented form of MAST's answers, and the exposures and files read from them."""
 
 import re
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 _Model = TypeVar("_Model", bound=BaseModel)
-#: Nothing else is taken for a file's name: it becomes a path. Groups: visit, program.
+#: The only file names that are accepted, since they become paths. Groups: visit, program.
 UNCAL = re.compile(r"(jw(\d{5})\d{6})_[A-Za-z0-9_-]+_nrc[ab](?:[1-5]|long)_uncal\.fits")
 
 
 class AskAgain(Exception):
-    """What asking again may cure."""
+    """An answer that may be better on another attempt."""
 
 
 class _Row(BaseModel):
@@ -21,25 +21,25 @@ class _Row(BaseModel):
 
 
 def _utc(when: datetime) -> datetime:
-    # Without a zone it is UTC: TIMESYS of every JWST product.
+    # MAST gives no time zone; TIMESYS of every JWST product is UTC.
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 class Dataset(_Row):
-    """An exposure, of all detectors."""
+    """One exposure, with all its detectors."""
 
     name: str = Field(alias="fileSetName")
     observed: Annotated[datetime, AfterValidator(_utc)] = Field(alias="date_obs")
 
 
 class Datasets(_Row):
-    """A page of exposures."""
+    """One page of exposures."""
 
     results: list[Dataset]
 
 
-class Product(_Row):
-    """A file of an exposure."""
+class ListedFile(_Row):
+    """One file of an exposure."""
 
     dataset: str
     filename: str
@@ -48,15 +48,15 @@ class Product(_Row):
     size: int | None = None
 
 
-class Products(_Row):
+class FileListing(_Row):
     """The files of some exposures."""
 
-    # Some answers hold a list in the list; astroquery knows both.
-    products: list[Product | list[Product]]
+    # Some answers hold lists within the list; astroquery handles both forms too.
+    products: list[ListedFile | list[ListedFile]]
 
-    def flat(self) -> list[Product]:
+    def flat(self) -> list[ListedFile]:
         """Return the files in one list."""
-        return [file for one in self.products for file in (one if isinstance(one, list) else [one])]
+        return [file for entry in self.products for file in (entry if isinstance(entry, list) else [entry])]
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class DarkFile:
     name : str
         Such as ``jw01062001001_02101_00001_nrca1_uncal.fits``.
     visit, program : str
-        The beginnings of the name, such as ``jw01062001001`` and ``jw01062``.
+        From the name, such as ``jw01062001001`` and ``jw01062``.
     address : str
-        What the archive calls it when it is to be downloaded.
+        The archive's identifier for downloads.
     public : bool
-        Anybody may have it.
+        Available without an account.
     size : int or None
-        Bytes, as the archive lists them.
+        Size in bytes, as the archive lists it.
     """
 
     name: str
@@ -87,7 +87,7 @@ class DarkFile:
 
 @dataclass(frozen=True)
 class DarkExposure:
-    """One exposure of all detectors that were read, and the files that the archive has of it."""
+    """One exposure, and the raw files of all its detectors in the archive."""
 
     name: str
     observed: datetime
@@ -95,10 +95,10 @@ class DarkExposure:
 
 
 def read_answer(model: type[_Model], answer: Any) -> _Model:
-    """Return an answer's content; `AskAgain` if it is not in the documented form."""
+    """Return the content of an answer; raise `AskAgain` if it is not in the documented form."""
     try:
         return model.model_validate(answer)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise AskAgain(f"its answer is not in the documented form: {where}: {fault['msg']}") from None
+        raise AskAgain(f"the answer is not in the documented form: {where}: {fault['msg']}") from None

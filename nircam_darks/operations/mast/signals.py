@@ -1,44 +1,47 @@
-"""How a watch is stopped: at once while it waits, after the confirm and the state while it announces."""
+"""Stops a watch on a signal: at once while it waits, after confirm and state while it announces."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TypeVar
-
-from shared.closing import Closing
 
 _T = TypeVar("_T")
 
 
-# Not an error: whoever catches errors must not take it for one.
+# Not an Exception: code that catches errors must not catch this.
 class Stopped(BaseException):
-    """SIGTERM or SIGINT came."""
+    """SIGTERM or SIGINT arrived."""
 
 
-class Stop(Closing):
-    """Listens for SIGTERM and SIGINT until it is closed. For the main thread.
+class Stop(AbstractContextManager["Stop", None]):
+    """Listens for SIGTERM and SIGINT until it is closed. Only for the main thread.
 
-    The handler raises only where nothing is half done; else it is remembered, and raised there next.
+    The handler raises only inside `interruptible`, where nothing is half done; otherwise the next
+    `interruptible` raises.
     """
 
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._may_raise = False
-        self._before = {
+        self._previous = {
             number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
         }
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Handle the signals as before."""
-        for number, handler in self._before.items():
+        """Restore the previous signal handlers."""
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._previous = {}
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let a signal end what is done meanwhile; `Stopped` at once if one came before."""
+        """Let a signal interrupt the block with `Stopped`; raise it at once if a signal arrived earlier."""
         self._may_raise = True
         try:
             if self._asked.is_set():
@@ -48,18 +51,18 @@ class Stop(Closing):
             self._may_raise = False
 
     def interruptibly(self, items: Iterable[_T]) -> Iterator[_T]:
-        """Yield `items`; a signal ends the getting of them, not what is done with them."""
-        getting = iter(items)
+        """Yield `items`; a signal interrupts the iteration, but not the caller's work on an item."""
+        iterator = iter(items)
         while True:
             with self.interruptible():
                 try:
-                    item = next(getting)
+                    item = next(iterator)
                 except StopIteration:
                     return
             yield item
 
     def wait(self, seconds: float) -> None:
-        """Wait; `Stopped` as soon as a signal comes."""
+        """Wait; raise `Stopped` as soon as a signal arrives."""
         with self.interruptible():
             self._asked.wait(seconds)
 

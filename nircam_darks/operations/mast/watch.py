@@ -1,41 +1,44 @@
 """Watch the archive for new darks and announce them.
 
-Each round asks MAST for the NIRCam darks of a program from the newest known one less the overlap on, and
-announces the files that are new: where the archive's public bucket has them, else after a download. What
-is announced is noted in the store exposure by exposure, after the broker's confirms: whoever is killed in
-between announces one exposure again, under the same message ids.
+Each round asks MAST for the NIRCam darks of a program, starting an overlap before the newest known exposure,
+and announces the new files: at their address in the archive's public bucket, or after a download. The store
+records what has been announced, exposure by exposure, once the broker has confirmed it. A watch that is
+killed in between announces one exposure again, under the same message ids, which does no harm.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import ClassVar
 
-from services.operations.mast_answers import DarkExposure, DarkFile
-from services.operations.mast_archive import DownloadRefused, MastArchive
-from services.operations.mast_places import Placed, Places
-from services.operations.mast_state import WatchState, load_state, save_state, state_key
-from services.operations.mast_stop import Stop
+from nircam_darks.operations.mast.client import DownloadRefused, MastArchive
+from nircam_darks.operations.mast.locations import Placed, Places
+from nircam_darks.operations.mast.records import DarkExposure, DarkFile
+from nircam_darks.operations.mast.signals import Stop
+from nircam_darks.operations.mast.state import WatchState, load_state, save_state, state_key
 from shared.broker.base import Broker
+from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import TransientError
-from shared.exposures import exposure_id
-from shared.messages import Envelope, ExposureAnnounced
+from shared.nircam.exposure_id import exposure_id
 from shared.store.base import Store
 
-#: Seconds between two rounds at most while the archive, the store or the broker is away.
+#: Longest pause between two rounds while the archive, the store or the broker does not answer (s).
 _LONGEST_WAIT = 6 * 3600.0
 
 
 @dataclass(frozen=True)
-class Announced:
-    """A file that the broker has confirmed; in a dry run, one that would be announced.
+class AnnouncedFile:
+    """A file whose announcement the broker has confirmed; in a dry run, one that would be announced.
 
     Attributes
     ----------
     uri : str or None
-        None where it would have to be downloaded first (dry run).
+        None in a dry run if the file would have to be downloaded first.
     message_id : str or None
         None in a dry run.
     """
+
+    event: ClassVar[str] = "announced"
 
     exposure_id: str
     uri: str | None
@@ -45,28 +48,32 @@ class Announced:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A file that was not announced, and why; it is tried again in the next round."""
+class RefusedFile:
+    """A file that was not announced, and why; the next round tries it again."""
+
+    event: ClassVar[str] = "refused"
 
     file: str
     reason: str
 
 
 @dataclass
-class Round:
-    """What one look at the archive came to.
+class WatchRound:
+    """The result of one look at the archive.
 
     Attributes
     ----------
     begin : datetime
-        From when on exposures were asked for.
+        Start of the period that was searched.
     exposures : int
         Exposures that the archive lists.
     announced, known, withheld, refused : int
-        Files announced now; announced before; not public; not what the archive lists.
+        Files announced now; announced before; not public; different from what the archive lists.
     without_files : int
-        Exposures of which the archive has no raw file as yet.
+        Exposures for which the archive has no raw file yet.
     """
+
+    event: ClassVar[str] = "round"
 
     begin: datetime
     exposures: int = 0
@@ -78,25 +85,27 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Away:
-    """The archive, the store or the broker did not answer; the next round comes after `seconds`."""
+class ServerAway:
+    """The archive, the store or the broker did not answer; the next round begins after `seconds`."""
+
+    event: ClassVar[str] = "away"
 
     reason: str
     seconds: float
 
 
 @dataclass
-class Watch:
-    """A program's darks of a period, and whom to tell of them.
+class ArchiveWatch:
+    """Watches for the darks of one program and period, and announces them.
 
     Attributes
     ----------
     since, until : datetime
-        UTC; observed at or after, and before (None: no end).
+        Period of observation (UTC), `until` excluded; None: no end.
     overlap : timedelta
-        How far before the newest known exposure later published ones are looked for.
+        How far before the newest known exposure to look for exposures that are published late.
     broker : Broker or None
-        None in a dry run: nothing is announced, downloaded or noted then.
+        None for a dry run, which announces, downloads and records nothing.
     """
 
     archive: MastArchive
@@ -110,37 +119,37 @@ class Watch:
     overlap: timedelta
     _open_since: datetime | None = field(init=False, default=None)
 
-    def look(self) -> Iterator[Announced | Refused | Round]:
-        """Look once; yield what was announced and refused, at last the round.
+    def look(self) -> Iterator[AnnouncedFile | RefusedFile | WatchRound]:
+        """Look once; yield each announced and each refused file, and finally the round.
 
         Raises
         ------
         ArchiveUnavailable, StoreUnavailable, PublishFailed, EnvironmentFault
-            What was yielded before is announced.
+            Whatever was yielded before has been announced.
         Stopped
-            If a signal came.
+            If a signal arrived.
         """
         key = state_key(self.program, self.since, self.until)
         state = load_state(self.store, key)
-        this = Round(state.begin(self.since, self.overlap))
+        round_ = WatchRound(state.begin(self.since, self.overlap))
         self._open_since = None
-        listed = self.archive.exposures(self.program, this.begin, self.until)
+        listed = self.archive.exposures(self.program, round_.begin, self.until)
         for exposure in self.stop.interruptibly(listed):
-            yield from self._exposure(exposure, state, key, this)
+            yield from self._exposure(exposure, state, key, round_)
         if self.broker is not None:
             state.finish(self._open_since, self.since, self.overlap)
             save_state(self.store, key, state)
-        yield this
+        yield round_
 
-    def look_again_and_again(self, every: float) -> Iterator[Announced | Refused | Round | Away]:
-        """Look for ever, `every` so many seconds, ever more seldom while something is away.
+    def keep_looking(self, every: float) -> Iterator[AnnouncedFile | RefusedFile | WatchRound | ServerAway]:
+        """Look every `every` seconds without end, with growing pauses while a server does not answer.
 
         Raises
         ------
         EnvironmentFault
-            If somebody must change something.
+            If only a change of the set-up helps.
         Stopped
-            If a signal came.
+            If a signal arrived.
         """
         wait = every
         while True:
@@ -149,64 +158,64 @@ class Watch:
                 wait = every
             except TransientError as error:
                 wait = max(every, min(2 * wait, _LONGEST_WAIT))
-                yield Away(str(error), wait)
+                yield ServerAway(str(error), wait)
             self.stop.wait(wait)
 
     def _exposure(
-        self, exposure: DarkExposure, state: WatchState, key: str, this: Round
-    ) -> Iterator[Announced | Refused]:
-        this.exposures += 1
-        this.without_files += not exposure.files
+        self, exposure: DarkExposure, state: WatchState, key: str, round_: WatchRound
+    ) -> Iterator[AnnouncedFile | RefusedFile]:
+        round_.exposures += 1
+        round_.without_files += not exposure.files
         done: list[str] = []
         whole = False
         try:
-            left = 0
+            outstanding = 0
             for file in exposure.files:
                 if file.name in state.announced:
-                    this.known += 1
+                    round_.known += 1
                 elif not file.public:
-                    this.withheld += 1
-                    left += 1
+                    round_.withheld += 1
+                    outstanding += 1
                 else:
                     try:
-                        said = self._file(file)
+                        announced = self._announce(file)
                     except DownloadRefused as error:
-                        this.refused += 1
-                        left += 1
-                        yield Refused(file.name, str(error))
+                        round_.refused += 1
+                        outstanding += 1
+                        yield RefusedFile(file.name, str(error))
                     else:
-                        this.announced += 1
+                        round_.announced += 1
                         done.append(file.name)
-                        yield said
-            whole = bool(exposure.files) and not left
+                        yield announced
+            whole = bool(exposure.files) and not outstanding
         finally:
-            # What is confirmed is noted also where the rest failed: it may have been gigabytes.
-            self._note(exposure, done, whole, state, key)
+            # Confirmed files are recorded even if the rest failed: they may have been gigabytes to download.
+            self._record(exposure, done, whole, state, key)
 
-    def _note(
+    def _record(
         self, exposure: DarkExposure, done: list[str], whole: bool, state: WatchState, key: str
     ) -> None:
         if not whole:
             self._open_since = min(self._open_since or exposure.observed, exposure.observed)
         if self.broker is not None:
-            state.dealt_with(exposure.observed, done, whole)
+            state.record(exposure.observed, done, whole)
             if done:
                 save_state(self.store, key, state)
 
-    def _file(self, file: DarkFile) -> Announced:
+    def _announce(self, file: DarkFile) -> AnnouncedFile:
         name = exposure_id(file.name)
         with self.stop.interruptible():
             placed = self.places.public(file)
             if placed is None and self.broker is not None:
                 placed = self.places.download(file)
         if self.broker is None or placed is None:
-            return Announced(name, placed.uri if placed else None, file.size, None, None)
+            return AnnouncedFile(name, placed.uri if placed else None, file.size, None, None)
         message = _announcement(name, placed)
         self.broker.publish(message)
-        return Announced(name, placed.uri, placed.size, placed.sha256, str(message.id))
+        return AnnouncedFile(name, placed.uri, placed.size, placed.sha256, str(message.id))
 
 
 def _announcement(name: str, placed: Placed) -> Envelope:
-    # How many exposures a configuration will have, the archive does not say.
-    said = ExposureAnnounced(exposure_id=name, uri=placed.uri, size=placed.size, sha256=placed.sha256)
-    return Envelope.of(said, identity=f"{placed.uri}:{placed.sha256 or placed.size}")
+    # No expected count: the archive does not say how many exposures a configuration will have.
+    content = ExposureAnnounced(exposure_id=name, uri=placed.uri, size=placed.size, sha256=placed.sha256)
+    return Envelope.of(content, identity=f"{placed.uri}:{placed.sha256 or placed.size}")

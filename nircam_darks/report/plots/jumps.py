@@ -1,4 +1,4 @@
-"""The pictures of jumps, over the exposures of one set."""
+"""Plots of the jumps, over the exposures of one set."""
 
 from collections.abc import Sequence
 
@@ -8,29 +8,38 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from services.noise.products import ExposureNoiseFacts, PixelRamp
-from services.report.style import BLUE, EXPECTED, FULL, INK, RED, Picture, axes, legend_below, picture
-from services.report.wording import count, number
+from nircam_darks.report.plots.style import (
+    BLUE,
+    EXPECTED,
+    FULL,
+    INK,
+    RED,
+    Picture,
+    axes,
+    legend_below,
+)
+from nircam_darks.report.text import count, number
+from shared.products.noise import ExposureNoiseResults, PixelRamp
 
 
-def flags_per_group(exposures: Sequence[ExposureNoiseFacts]) -> Picture:
-    """Draw the jump flags of each group, all exposures together."""
-    flags = np.sum([facts.flags_per_group for facts in exposures], axis=0)
+def flags_per_group(exposures: Sequence[ExposureNoiseResults]) -> Picture:
+    """Plot the number of jump flags in each group, over all exposures."""
+    flags = np.sum([results.flags_per_group for results in exposures], axis=0)
     errors = np.sqrt(flags) * _clustering(exposures)
     figure, plot = axes("Jump flags in each group", 3.2)
     groups = np.arange(1, len(flags) + 1)
     plot.bar(groups, flags, width=0.85, color=BLUE, alpha=0.85)
     plot.errorbar(groups[1:], flags[1:], yerr=errors[1:], color=INK, linewidth=0, elinewidth=0.9)
-    # The first group has no difference in which a jump could be seen.
+    # A jump is seen in the difference from the previous group, and the first group has none.
     later = max(len(flags) - 1, 1)
     plot.axhline(flags.sum() / later, color=RED, linewidth=1.2, label=f"mean, {number(flags.sum() / later)}")
-    alone = sum(facts.expected_false_positive_flags for facts in exposures) / later
+    from_noise = sum(results.expected_false_positive_flags for results in exposures) / later
     plot.axhline(
-        alone,
+        from_noise,
         color=EXPECTED,
         linewidth=1.4,
         linestyle=(0, (4, 2)),
-        label=f"expected from noise alone, {number(alone, 2)}",
+        label=f"expected from noise alone, {number(from_noise, 2)}",
     )
     legend_below(plot, 2)
     plot.set_xlabel("Group")
@@ -39,42 +48,42 @@ def flags_per_group(exposures: Sequence[ExposureNoiseFacts]) -> Picture:
     plot.set_xlim(0.3, len(flags) + 0.7)
     plot.yaxis.set_major_locator(MaxNLocator(integer=True))
     plot.grid(visible=False, axis="x")
-    return picture(
+    return Picture(
         figure,
         f"Bars of the number of jump flags in each of {count(len(flags), 'group')} over "
         f"{count(len(exposures), 'exposure')}: "
         f"{count(int(flags.sum()), 'flag')} in all, most in group {int(np.argmax(flags)) + 1}.",
-        "Flags over all pixels, integrations and exposures of the set; the errors count hits, as a hit flags "
-        "its neighbours too. Cosmic rays hit every group alike (the first has no difference to be seen in); "
-        "one high bar is a snowball or a disturbed readout.",
+        "Flags over all pixels, integrations and exposures of the set. The errors allow for hits that flag "
+        "several neighbouring pixels. Cosmic rays hit all groups equally, though jumps in the first cannot "
+        "be detected; a single high bar is a snowball or a disturbed readout.",
     )
 
 
-def _clustering(exposures: Sequence[ExposureNoiseFacts]) -> float:
-    """Return by how much the flags' error is larger than their root; 1 where there are none."""
-    flags = sum(facts.jump_flags for facts in exposures)
-    variance = sum(facts.jump_flags_error**2 for facts in exposures)
+def _clustering(exposures: Sequence[ExposureNoiseResults]) -> float:
+    """Return the error of the flags over the square root of their number; 1 if there are none."""
+    flags = sum(results.jump_flags for results in exposures)
+    variance = sum(results.jump_flags_error**2 for results in exposures)
     return float(np.sqrt(variance / flags)) if flags and np.isfinite(variance) else 1.0
 
 
 def single_ramp(ramp: PixelRamp, exposure: str) -> Picture:
-    """Draw one pixel's ramp with its flagged groups and the line of its slope."""
+    """Plot the ramp of one pixel with its flagged groups and the fitted line."""
     figure, plot = axes(f"Pixel ({ramp.x}, {ramp.y}), integration {ramp.integration + 1}", 3.4)
     _ramp(plot, ramp, labels=True)
     plot.set_xlabel("Groups")
     plot.set_ylabel("Signal (DN)")
     plot.legend(loc="best")
-    return picture(
+    return Picture(
         figure,
         f"Signal in DN against groups of pixel x {ramp.x}, y {ramp.y} in integration "
         f"{ramp.integration + 1} of {exposure}; {_flagged(ramp)}.",
-        f"One pixel of {exposure}. Blue: the straight line through the groups before the first jump. "
-        "Red: groups flagged JUMP_DET, which should stand where the signal steps.",
+        f"One pixel of {exposure}. Blue: the line fitted to the groups before the first jump. "
+        "Red: groups flagged JUMP_DET, which should be where the signal steps.",
     )
 
 
 def ramp_grid(ramps: Sequence[PixelRamp], exposure: str) -> Picture:
-    """Draw the ramps of up to nine pixels, three in a row."""
+    """Plot the ramps of up to nine pixels, three in a row."""
     figure = Figure(figsize=(FULL, 7.6), layout="constrained")
     FigureCanvasSVG(figure)
     block = _is_block(ramps)
@@ -103,13 +112,13 @@ def ramp_grid(ramps: Sequence[PixelRamp], exposure: str) -> Picture:
     figure.supxlabel("Groups", fontsize=9)
     figure.supylabel("Signal (DN)", fontsize=9)
     flagged = sum(1 for ramp in ramps if ramp.jumps)
-    return picture(
+    return Picture(
         figure,
         f"Grid of the ramps of {count(len(ramps), 'pixel')} of {exposure}, signal in DN against groups; "
         f"{flagged} of them have flagged groups.",
-        f"Pixels (x, y) of {exposure}, 0-based{', laid out as on the detector' if block else ''}. Red: "
-        "groups flagged JUMP_DET; blue: the line through the groups before the first of them. A step "
-        "without red is a jump that was missed, red without a step a false alarm.",
+        f"Pixels (x, y) of {exposure}, 0-based{', arranged as on the detector' if block else ''}. Red: "
+        "groups flagged JUMP_DET. Blue: the line fitted to the groups before the first jump. A step without "
+        "red is a missed jump; red without a step is a false alarm.",
         place="wide",
     )
 
@@ -132,7 +141,7 @@ def _ramp(plot: Axes, ramp: PixelRamp, labels: bool = False) -> None:
             ramp.intercept + ramp.slope * (groups - 1),
             color=BLUE,
             linewidth=1.3,
-            label=f"slope, {number(ramp.slope)} DN a group" if labels else None,
+            label=f"slope, {number(ramp.slope)} DN per group" if labels else None,
         )
     if ramp.jumps:
         flagged = np.array(ramp.jumps)
@@ -150,7 +159,7 @@ def _ramp(plot: Axes, ramp: PixelRamp, labels: bool = False) -> None:
 
 
 def _is_block(ramps: Sequence[PixelRamp]) -> bool:
-    """Say whether the pixels are three by three neighbours."""
+    """Return whether the pixels form a block of three by three neighbours."""
     places = {(ramp.x, ramp.y) for ramp in ramps}
     x, y = min(x for x, _ in places), min(y for _, y in places)
     return len(ramps) == 9 and places == {(x + right, y + up) for right in range(3) for up in range(3)}

@@ -1,16 +1,13 @@
-"""The pictures of one set's noise."""
+"""Plots of the noise of one set."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from services.noise.effective_noise import TABLE_SECONDS
-from services.noise.products import EffectiveNoiseCurve, SetNoiseFacts
-from services.report.histograms import bins_for, draw_gaussian
-from services.report.images import for_page, robust_limits
-from services.report.plots_reference import averaged, expected_span, map_of, map_picture
-from services.report.style import (
+from nircam_darks.report.plots.images import bins_for, draw_gaussian, for_page, robust_limits
+from nircam_darks.report.plots.reference import averaged, expected_span, map_of, map_picture
+from nircam_darks.report.plots.style import (
     AMPLIFIERS,
     BLUE,
     EXPECTED,
@@ -22,22 +19,63 @@ from services.report.style import (
     Picture,
     axes,
     legend_below,
-    picture,
+    nothing_to_draw,
 )
-from services.report.wording import count, measured, number
-from shared.geometry import amplifiers, science_pixels
+from nircam_darks.report.text import count, measured, number
+from services.noise.effective.effective_noise import TABLE_SECONDS
+from shared.nircam.geometry import amplifiers, science_pixels
+from shared.products.noise import EffectiveNoiseCurve, SetNoiseResults
 
-#: Numbers of groups that are named over the curve, whose axis is logarithmic.
+#: Numbers of groups labelled on the upper axis, which is logarithmic.
 _GROUPS_SHOWN = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500)
 
 
-def effective_noise(facts: SetNoiseFacts) -> Picture:
-    """Draw effective noise against the time a ramp lasts."""
-    curve, aim = facts.curve, facts.spatial_effective_noise
-    figure, plot = axes("Effective noise of a ramp, by its length", 4.2, FULL)
+def effective_noise(noise: SetNoiseResults) -> Picture:
+    """Plot effective noise against the duration of a ramp.
+
+    Parameters
+    ----------
+    noise : SetNoiseResults
+        Its curve has at least one point.
+    """
+    curve, spatial = noise.curve, noise.spatial_effective_noise
+    figure, plot = axes("Effective noise of a ramp, by its duration", 4.2, FULL)
+    if not np.isfinite([*curve.spatial, *curve.theory, *(curve.temporal or [])]).any():
+        return nothing_to_draw(figure, "Effective noise of a ramp", "no effective noise was measured", "wide")
     plot.set_title(plot.get_title(loc="left"), pad=30.0)
-    _by_amplifier(plot, curve, curve.spatial_by_amplifier, BLUE)
-    _by_amplifier(plot, curve, curve.temporal_by_amplifier, RED)
+    _draw_theory(plot, noise)
+    _draw_measured(plot, curve)
+    plot.set_xlabel("Time from first to last group used (s)")
+    plot.set_ylabel("Effective noise (e⁻)")
+    plot.set_ylim(bottom=0)
+    plot.set_xscale("log")
+    plot.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    plot.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+    plot.xaxis.set_minor_formatter(NullFormatter())
+    plot.margins(x=0.03)
+    if len(curve.groups) > 1:
+        _groups_above(plot, curve)
+    legend_below(plot, 5)
+    is_fitted = noise.theory_fit is not None and noise.theory_fit.curve is not None
+    thin = "; thin lines are single amplifiers" if len(curve.spatial_by_amplifier) > 1 else ""
+    fitted = "; the fitted theory has this detector's own terms p0 and p1" if is_fitted else ""
+    temporal = "temporal" if curve.temporal is not None else "no temporal"
+    return Picture(
+        figure,
+        f"Effective noise in e⁻ against ramp duration in s: spatial, {temporal}, and theory; at "
+        f"{curve.groups[-1]} groups spatial {_e(spatial.value, spatial.error)}, "
+        f"theory {number(curve.theory[-1])} e⁻.",
+        "Noise of the signal that a line fitted to the first groups of a ramp gives: spatial from pixel to "
+        f"pixel in one ramp, temporal from ramp to ramp in one pixel{thin}. The theory is that of the "
+        f"channel, not fitted to this detector{fitted}. A spatial curve above "
+        "the temporal one is structure that repeats in every ramp.",
+        place="wide",
+    )
+
+
+def _draw_theory(plot: Axes, noise: SetNoiseResults) -> None:
+    """Draw the channel's theory, the one fitted to this detector, and the expected value."""
+    curve, expected = noise.curve, noise.spatial_effective_noise
     plot.plot(
         curve.seconds,
         curve.theory,
@@ -46,21 +84,25 @@ def effective_noise(facts: SetNoiseFacts) -> Picture:
         linestyle=(0, (5, 2)),
         label="theory (Rauscher 2007)",
     )
-    fit = facts.theory_fit
-    if fit is not None and fit.curve is not None:
-        plot.plot(
-            curve.seconds, fit.curve, color=PURPLE, linewidth=1.4, label="theory fitted to the spatial one"
-        )
-    if aim.expected is not None:
+    if noise.theory_fit is not None and noise.theory_fit.curve is not None:
+        fitted = "theory fitted to the spatial noise"
+        plot.plot(curve.seconds, noise.theory_fit.curve, color=PURPLE, linewidth=1.4, label=fitted)
+    if expected.expected is not None:
         plot.errorbar(
             [TABLE_SECONDS],
-            [aim.expected],
-            [aim.expected_sigma or 0.0],
+            [expected.expected],
+            [expected.expected_sigma or 0.0],
             color=EXPECTED,
             fmt="D",
             capsize=4,
-            label=f"expected {measured(aim.expected, aim.expected_sigma)} e⁻",
+            label=f"expected {measured(expected.expected, expected.expected_sigma)} e⁻",
         )
+
+
+def _draw_measured(plot: Axes, curve: EffectiveNoiseCurve) -> None:
+    """Draw the measured curves, those of single amplifiers thin."""
+    _by_amplifier(plot, curve, curve.spatial_by_amplifier, BLUE)
+    _by_amplifier(plot, curve, curve.temporal_by_amplifier, RED)
     plot.plot(curve.seconds, curve.spatial, color=BLUE, marker="o", markersize=3.5, label="spatial")
     if curve.temporal is not None:
         plot.plot(curve.seconds, curve.temporal, color=RED, marker="s", markersize=3.5, label="temporal")
@@ -74,60 +116,37 @@ def effective_noise(facts: SetNoiseFacts) -> Picture:
             markersize=3.0,
             label="reference pixels",
         )
-    plot.set_xlabel("Time from first to last group used (s)")
-    plot.set_ylabel("Effective noise (e⁻)")
-    plot.set_ylim(bottom=0)
-    plot.set_xscale("log")
-    plot.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    plot.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
-    plot.xaxis.set_minor_formatter(NullFormatter())
-    plot.margins(x=0.03)
-    if len(curve.groups) > 1:
-        _groups_above(plot, curve)
-    legend_below(plot, 5)
-    thin = "; thin lines are single amplifiers" if len(curve.spatial_by_amplifier) > 1 else ""
-    fitted = "; the fitted one has this detector's own terms p0 and p1" if fit and fit.curve else ""
-    temporal = "temporal" if curve.temporal is not None else "no temporal"
-    return picture(
-        figure,
-        f"Effective noise in e⁻ against ramp length in s: spatial, {temporal}, and theory; at "
-        f"{curve.groups[-1]} groups spatial {_e(aim.value, aim.error)}, "
-        f"theory {number(curve.theory[-1])} e⁻.",
-        "Noise of the signal that a line fitted to the first groups of a ramp gives: spatial from pixel to "
-        f"pixel in one ramp, temporal from ramp to ramp in one pixel{thin}. The theory is that of the "
-        f"channel, not fitted to this detector{fitted}. A spatial curve above "
-        "the temporal one is structure that repeats in every ramp.",
-        place="wide",
-    )
 
 
-def cds_map(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
-    """Draw the CDS noise of each pixel."""
+def cds_map(pixels: NDArray[np.float32], noise: SetNoiseResults) -> Picture:
+    """Plot a map of the CDS noise."""
     shown, block = for_page(pixels)
     low, high = robust_limits(shown)
-    aim = facts.cds_noise.expected, facts.cds_noise.expected_sigma
-    figure = map_of(shown, pixels.shape, "CDS noise of each pixel", "CDS noise (e⁻)", low, high, aim=aim)
+    marked = noise.cds_noise.expected, noise.cds_noise.expected_sigma
+    figure = map_of(
+        shown, pixels.shape, "CDS noise of each pixel", "CDS noise (e⁻)", (low, high), marked=marked
+    )
     return map_picture(
         figure,
-        f"Map of the CDS noise over {facts.key.subarray}, {pixels.shape[1]} by {pixels.shape[0]} pixels, "
+        f"Map of the CDS noise over {noise.key.subarray}, {pixels.shape[1]} by {pixels.shape[0]} pixels, "
         f"shown from {number(low)} to {number(high)} e⁻.",
-        f"Standard deviation of the difference of two successive groups in each pixel{averaged(block)}; the "
-        "colours leave out the farthest outliers; the mark on the bar is the expected value. Bright columns "
-        "or stripes are noisy readout, single bright pixels are noisy themselves.",
+        f"Standard deviation of the difference of two successive groups in each pixel{averaged(block)}. The "
+        "colour scale excludes extreme outliers; the mark on the colour bar is the expected value. Bright "
+        "columns or stripes come from noisy readout; single bright pixels are themselves noisy.",
         pixels.shape,
     )
 
 
-def cds_histogram(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
-    """Draw how CDS noise is spread over the pixels of each amplifier."""
-    science = science_pixels(facts.key)
-    stripes = amplifiers(facts.key)
+def cds_histogram(pixels: NDArray[np.float32], noise: SetNoiseResults) -> Picture:
+    """Plot the distribution of CDS noise over the pixels of each amplifier."""
+    science = science_pixels(noise.key)
+    stripes = amplifiers(noise.key)
     low, high = robust_limits(np.where(science, pixels, np.nan))
-    # Beside the map it stands alone, or above the picture of the amplifiers.
+    # Beside the map, it stands alone or above the plot of the amplifiers.
     several = len(stripes) > 1
-    title = "CDS noise: spread over pixels, by amplifier" if several else "CDS noise: spread over pixels"
+    title = "CDS noise over pixels, by amplifier" if several else "CDS noise over pixels"
     figure, plot = axes(title, 2.9 if several else 4.9)
-    expected_span(plot, facts.cds_noise.expected, facts.cds_noise.expected_sigma, upright=True)
+    expected_span(plot, noise.cds_noise.expected, noise.cds_noise.expected_sigma, upright=True)
     for amplifier, (columns, colour) in enumerate(zip(stripes, AMPLIFIERS, strict=False), start=1):
         inside = pixels[:, columns][science[:, columns]]
         finite = inside[np.isfinite(inside)]
@@ -144,23 +163,23 @@ def cds_histogram(pixels: NDArray[np.float32], facts: SetNoiseFacts) -> Picture:
     plot.set_xlabel("CDS noise (e⁻)")
     plot.set_ylabel("Pixels")
     plot.set_xlim(low, high)
-    plot.legend(loc="upper right")
-    return picture(
+    legend_below(plot, 2)
+    return Picture(
         figure,
         "Histogram of the CDS noise of science pixels, one line for each of "
-        f"{count(len(stripes), 'amplifier')}; in all {_e(facts.cds_noise.value, facts.cds_noise.error)}.",
-        ("Amplifiers whose peaks do not coincide differ in gain or in noise. " if several else "")
-        + "Dashed: the Gaussian of the pixels' median and 1.4826 times their median absolute deviation; the "
-        "tail to its right is pixels noisier than their neighbours.",
+        f"{count(len(stripes), 'amplifier')}; in all {_e(noise.cds_noise.value, noise.cds_noise.error)}.",
+        ("Amplifiers whose peaks do not coincide differ in gain or noise. " if several else "")
+        + "Dashed: the Gaussian with the median of the pixels and 1.4826 times their median absolute "
+        "deviation. The tail to its right is pixels noisier than most.",
     )
 
 
-def cds_by_amplifier(facts: SetNoiseFacts) -> Picture:
-    """Draw the CDS noise of each amplifier beside the expected one."""
-    values = facts.cds_noise_by_amplifier_e
+def cds_by_amplifier(noise: SetNoiseResults) -> Picture:
+    """Plot the CDS noise of each amplifier over the expected value."""
+    values = noise.cds_noise_by_amplifier_e
     places = np.arange(1, len(values) + 1)
     figure, plot = axes("CDS noise by amplifier", 2.9)
-    expected_span(plot, facts.cds_noise.expected, facts.cds_noise.expected_sigma)
+    expected_span(plot, noise.cds_noise.expected, noise.cds_noise.expected_sigma)
     plot.scatter(places, values, s=70, color=AMPLIFIERS[: len(values)], zorder=3)
     for place, value in zip(places, values, strict=True):
         plot.annotate(number(value, 4), (place, value), (9, 0), textcoords="offset points", va="center")
@@ -171,11 +190,11 @@ def cds_by_amplifier(facts: SetNoiseFacts) -> Picture:
     plot.margins(y=0.3)
     plot.grid(visible=False, axis="x")
     legend_below(plot, 1)
-    return picture(
+    return Picture(
         figure,
         f"CDS noise in e⁻ of {count(len(values), 'amplifier')}: {', '.join(number(v, 4) for v in values)}.",
-        "Amplifiers of one detector should agree with each other and lie in the grey band. The scale does "
-        "not begin at zero.",
+        "The amplifiers of one detector should agree with each other and lie in the grey band. The axis does "
+        "not start at zero.",
     )
 
 

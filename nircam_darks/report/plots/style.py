@@ -1,7 +1,8 @@
-"""How every picture of the report looks, defined once."""
+"""The look of every plot of the report: colours, fonts and sizes."""
 
 import base64
 import io
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,32 +16,39 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
+_logger = logging.getLogger(__name__)
+
 INK = "#17212b"
 MUTED = "#5d6b78"
 RULE = "#d5dbe1"
-# Okabe and Ito's set, which keeps apart for every kind of colour vision.
+# The palette of Okabe and Ito (2008), distinguishable with any kind of colour vision.
 BLUE = "#0072b2"
 RED = "#d55e00"
 GREEN = "#009e73"
 ORANGE = "#e69f00"
 PURPLE = "#9a5b86"
-#: One a amplifier, in this order.
+#: One colour per amplifier, in this order.
 AMPLIFIERS = (BLUE, ORANGE, GREEN, PURPLE)
-#: What is expected, wherever it is drawn.
+#: Expected values, in every plot.
 EXPECTED = "#8a949e"
 
-#: Lightness rises from end to end, so it also reads in grey and in print.
+#: Lightness rises monotonically, so the map can also be read in grey and in print.
 SEQUENTIAL = LinearSegmentedColormap.from_list(
     "darks",
     ["#0c1a2b", "#173f63", "#1f6f8b", "#4f9d94", "#a3c59b", "#eadfae", "#fff3d6"],
-    # As many steps as an eye tells apart in noise: more would only make the page's file larger.
+    # More steps than the eye distinguishes in noise would only make the file larger.
     N=128,
     bad="#c9ced3",
 )
 
+#: Blue through white to red, the ends of the same lightness: distinguishable with any kind of colour vision.
+DIVERGING = LinearSegmentedColormap.from_list(
+    "change", ["#00406b", BLUE, "#9cc9e4", "#f7f7f5", "#f2b48c", RED, "#6e2f00"], N=128, bad="#c9ced3"
+)
+
 _RC = {
     "font.family": "sans-serif",
-    # The page's own fonts: text stays text in the SVG, so it can be searched and read aloud.
+    # The fonts of the page. Text stays text in the SVG, so it can be searched and read aloud.
     "font.sans-serif": ["Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
     "svg.fonttype": "none",
     "svg.hashsalt": "nircam-darks",
@@ -81,10 +89,10 @@ _RC = {
 #: A PNG inside an SVG, as matplotlib writes it.
 _EMBEDDED = re.compile(rb"(data:image/png;base64,)\s*([A-Za-z0-9+/=]+)")
 
-#: Inches: half the page's width, and all of it.
+#: Inches: half the width of the page, and its full width.
 HALF = 5.6
 FULL = 11.4
-#: Rasters inside an SVG are resampled to this many dots an inch.
+#: Images inside an SVG are resampled to this many dots per inch.
 RASTER_DPI = 96
 
 
@@ -93,17 +101,17 @@ Place = Literal["", "wide", "tall"]
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of the report, drawn when a page asks for it.
+    """One plot of the report, which is rendered when a page needs it.
 
     Attributes
     ----------
     figure : matplotlib.figure.Figure
     alt : str
-        What it shows, for who cannot see it.
+        Description of the plot, for those who cannot see it.
     caption : str
-        One sentence on how to read it.
+        How to read the plot.
     place : ``""``, ``"wide"`` or ``"tall"``
-        Half the page's width, all of it, or half of it beside two others.
+        Half the width of the page, all of it, or half of it and as high as two others.
     """
 
     figure: Figure
@@ -113,20 +121,36 @@ class Picture:
 
     @property
     def svg(self) -> str:
-        """Base64 of the picture as an SVG file; call inside `styled`."""
-        drawn = io.BytesIO()
-        self.figure.savefig(drawn, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
-        return base64.b64encode(_EMBEDDED.sub(_with_palette, drawn.getvalue())).decode()
+        """Base64 of the picture as an SVG file; call inside `styled`.
+
+        A plot that cannot be drawn is replaced by an empty one that says so: pages are rendered one after
+        the other, and the other plots are still of use.
+        """
+        try:
+            drawn = _as_svg(self.figure)
+        except Exception:
+            _logger.exception("a plot of the report could not be drawn: %s", self.alt)
+            empty = Figure(figsize=tuple(self.figure.get_size_inches()))
+            FigureCanvasSVG(empty)
+            empty.text(0.5, 0.5, "This plot could not be drawn", ha="center", va="center", color=MUTED)
+            drawn = _as_svg(empty)
+        return base64.b64encode(_EMBEDDED.sub(_with_palette, drawn)).decode()
+
+
+def _as_svg(figure: Figure) -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
+    return drawn.getvalue()
 
 
 @contextmanager
 def styled(changes: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Make figures inside this ``with`` in the report's style, whatever the user's matplotlibrc says.
+    """Give figures made inside this ``with`` the style of the report, whatever the user's matplotlibrc says.
 
     Parameters
     ----------
     changes : mapping of str to object, optional
-        Further rcParams, over the report's own.
+        Further rcParams, which override those of the report.
     """
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -145,18 +169,34 @@ def axes(title: str, height: float, width: float = HALF) -> tuple[Figure, Axes]:
 
 
 def legend_below(plot: Axes, columns: int) -> None:
-    """Put the legend under the axis label, where it hides no data, however low the picture is made."""
+    """Put the legend below the axis label, where it hides no data, however flat the plot is."""
     handles, labels = plot.get_legend_handles_labels()
     plot.figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def picture(figure: Figure, alt: str, caption: str, place: Place = "") -> Picture:
-    """Return a finished figure with its words."""
-    return Picture(figure, alt, caption, place)
+def nothing_to_draw(figure: Figure, what: str, reason: str, place: Place = "") -> Picture:
+    """Return a plot without data as a picture that says why it is empty.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        With its title and the labels of its axes.
+    what : str
+        What the plot would show.
+    reason : str
+    place : Place
+        As of the plot.
+    """
+    for plot in figure.axes:
+        plot.set_xticks([])
+        plot.set_yticks([])
+    sentence = f"{reason[:1].upper()}{reason[1:]}"
+    figure.text(0.5, 0.5, sentence, ha="center", va="center", color=MUTED)
+    return Picture(figure, f"{what}: {reason}.", f"{sentence}, so there is nothing to draw.", place)
 
 
 def _with_palette(embedded: re.Match[bytes]) -> bytes:
-    """Write an embedded PNG with a palette, which for a map of noise takes a quarter of the bytes."""
+    """Return an embedded PNG with a palette, which for a map of noise takes a quarter of the bytes."""
     with Image.open(io.BytesIO(base64.b64decode(embedded[2]))) as full:
         if full.getchannel("A").getextrema() != (255, 255):
             return embedded[0]

@@ -1,0 +1,1 @@
+"""From JWST NIRCam dark exposures to dark reference files and noise reports."""

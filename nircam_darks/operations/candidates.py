@@ -1,0 +1,130 @@
+"""What the primary header of a file tells before the file is announced."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.ingest.adapted import Adaptation
+from services.ingest.checks import ExposureProbe
+from services.ingest.probe import open_exposure
+from shared.errors import BadInput, DarksError
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.exposure_id import exposure_id
+from shared.settings.stage import StageSettings
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One file to be announced, with what its primary header tells.
+
+    Attributes
+    ----------
+    configuration : str or None
+        Slug of its configuration key; None if the header gives none, which ingest then reports.
+    start_mjd, end_mjd : float or None
+        Start and end (UTC, days).
+    place : str
+        Where it lies in the folder that was searched; empty if the file itself was named.
+    """
+
+    path: Path
+    exposure_id: str
+    detector: str | None = None
+    configuration: str | None = None
+    start_mjd: float | None = None
+    end_mjd: float | None = None
+    simulated: bool = False
+    place: str = ""
+    key: ConfigurationKey | None = None
+
+    @property
+    def uri(self) -> str:
+        """The address under which it is announced."""
+        return self.path.as_uri()
+
+
+def peek(path: Path, settings: StageSettings | None = None) -> Candidate:
+    """Read from the primary header what decides the order of announcements; never raises.
+
+    Parameters
+    ----------
+    path : Path
+    settings : StageSettings, optional
+        By which ingest may change the exposure (`services.ingest.adapted`), and with it its configuration.
+    """
+    path = path.absolute()
+    try:
+        probe, ramp = open_exposure(path)
+    except (DarksError, OSError):  # ingest examines the file and reports why
+        return candidate_of(ExposureProbe(path.name), None, path)
+    if ramp is not None:
+        ramp.close()
+    return candidate_of(probe, settings, path)
+
+
+def candidate_of(probe: ExposureProbe, settings: StageSettings | None, path: Path) -> Candidate:
+    """Return a file with what its primary header tells.
+
+    Parameters
+    ----------
+    probe : ExposureProbe
+        What was read of its headers.
+    settings : StageSettings or None
+        As for `peek`.
+    path : Path
+        Absolute.
+    """
+    header = probe.primary
+    if settings is not None:
+        adaptation = Adaptation.of(probe, settings)
+        header = adaptation.header(adaptation.probe(probe).primary)
+    try:
+        key = ConfigurationKey.from_header(header, path.name)
+    except BadInput:
+        key = None
+    start, end = header.get("EXPSTART"), header.get("EXPEND")
+    return Candidate(
+        path,
+        exposure_id(path.name, header),
+        detector=header.get("DETECTOR"),
+        configuration=key.slug if key is not None else None,
+        key=key,
+        start_mjd=float(start) if isinstance(start, (int, float)) else None,
+        end_mjd=float(end) if isinstance(end, (int, float)) else None,
+        simulated=str(header.get("PEDIGREE", "")).strip().upper() == "SIMULATION",
+    )
+
+
+def odd_lengths(candidates: Iterable[Candidate]) -> list[str]:
+    """Return a sentence about each number of groups that only some exposures of a configuration have.
+
+    Exposures that differ only in their number of groups form a set for each length, which may not be what a
+    person meant: an exposure that lost its last group stands alone.
+
+    Parameters
+    ----------
+    candidates : iterable of Candidate
+
+    Returns
+    -------
+    list of str
+        The exposures of the rarer lengths, and how to make one set of all.
+    """
+    alike: dict[ConfigurationKey, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for candidate in candidates:
+        if candidate.key is not None:
+            same = candidate.key.model_copy(update={"ngroups": 0})
+            alike[same][candidate.key.ngroups].append(candidate.path.name)
+    sentences = []
+    for key, by_length in alike.items():
+        usual, least = max(by_length, key=lambda ngroups: (len(by_length[ngroups]), ngroups)), min(by_length)
+        for ngroups, names in sorted(by_length.items()):
+            if ngroups != usual:
+                which = names[0] if len(names) == 1 else f"{len(names)} exposures ({names[0]}, ...)"
+                sentences.append(
+                    f"{key.detector} {key.subarray} {key.readpatt}: {which} with {ngroups} groups and "
+                    f"{len(by_length[usual])} with {usual} form sets of their own; --truncate {least} makes "
+                    f"one set of the first {least} groups of all"
+                )
+    return sentences

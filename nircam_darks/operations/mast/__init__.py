@@ -1,0 +1,1 @@
+"""New dark exposures in the archive (MAST): search, location, announcement."""
