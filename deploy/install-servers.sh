@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the servers and tools that the tests start by themselves, where they are missing and apt may.
-#   deploy/install-servers.sh rabbitmq ceph monitoring chromium docker kubectl compose buildx rabbitmq-4.0 rabbitmq-4.3
+#   deploy/install-servers.sh rabbitmq ceph monitoring chromium pdf docker kubectl compose buildx rabbitmq-4.0 rabbitmq-4.3
 # The newer RabbitMQs come as small Debian systems of their own under .servers, which nothing else sees, and so do
 # single programs that only a newer Debian has: .servers/compose/usr/libexec/docker/cli-plugins/docker-compose and,
 # where the machine has no kubectl, .servers/kubectl/usr/bin/kubectl (that of Debian 12 knows too old a kustomize).
@@ -32,6 +32,14 @@ browser() {
     command -v chromium >/dev/null || wanted="$wanted chromium"
 }
 
+# What WeasyPrint needs to write a report as PDF, and what the tests read it with. The fonts come with matplotlib.
+pdf() {
+    for library in libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0; do
+        dpkg -s "$library" >/dev/null 2>&1 || wanted="$wanted $library"
+    done
+    command -v pdftotext >/dev/null || wanted="$wanted poppler-utils"
+}
+
 # A Docker with its client, beside whatever other client there is; debootstrap makes the base of the images.
 docker_engine() {
     [ -x /usr/bin/docker ] && command -v dockerd >/dev/null || wanted="$wanted docker.io"
@@ -55,7 +63,7 @@ systems=
 programs=
 for server in "$@"; do
     case $server in
-    rabbitmq | ceph | monitoring) "$server" ;;
+    rabbitmq | ceph | monitoring | pdf) "$server" ;;
     docker) docker_engine ;;
     chromium) browser ;;
     compose) program compose docker-compose sid ;;
@@ -64,7 +72,7 @@ for server in "$@"; do
     rabbitmq-4.0) system "$server" trixie ;;
     rabbitmq-4.3) system "$server" sid ;;
     *)
-        echo "usage: $0 {rabbitmq|ceph|monitoring|chromium|docker|kubectl|compose|buildx|rabbitmq-4.0|rabbitmq-4.3}..." >&2
+        echo "usage: $0 {rabbitmq|ceph|monitoring|chromium|pdf|docker|kubectl|compose|buildx|rabbitmq-4.0|rabbitmq-4.3}..." >&2
         exit 2
         ;;
     esac

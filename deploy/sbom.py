@@ -1,9 +1,9 @@
-"""Writes what an image is made of: one CycloneDX document for each image.
+"""Write a software bill of materials (SBOM) for each image, as a CycloneDX document.
 
-``python deploy/sbom.py IMAGE... --out FOLDER``, run in the environment of the tests, leaves there a file
-``IMAGE.cdx.json`` for each. Nothing in it is taken from a lock file or a Dockerfile: the image's own file
-system is read (`docker export`), its Debian packages by debsbom, its Python distributions by cyclonedx-py.
-The environment variable ``DOCKER`` names another client.
+``python deploy/sbom.py IMAGE... --out FOLDER``, run in the test environment, writes a file ``IMAGE.cdx.json``
+for each image. It trusts no lock file and no Dockerfile but reads the image's own file system (`docker
+export`): debsbom lists its Debian packages, cyclonedx-py its Python distributions. The environment variable
+``DOCKER`` names another client.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from cyclonedx.validation import make_schemabased_validator
 
 DOCKER = os.environ.get("DOCKER", "docker")
 PROJECT = "nircam-darks"
-#: Of CycloneDX; both tools are asked for it, since documents of one version only may become one.
+#: CycloneDX version asked of both tools; only documents of the same version can be merged.
 VERSION = SchemaVersion.V1_6
-#: What Debian's tools know of what is installed.
+#: The files in which Debian's tools record what is installed.
 _DEBIAN = re.compile(
     r"var/lib/dpkg/(status|status\.d/.+|arch)|var/lib/apt/extended_states|usr/lib/os-release"
 )
-#: What Python knows of it. Debian's own dist-packages are among Debian's packages.
+#: The files in which Python does. Debian's own dist-packages belong to Debian's packages.
 _PYTHON = re.compile(
     r"(?:opt/darks|usr/local)/lib/python3\.\d+/site-packages/([^/]+\.dist-info)/(METADATA|direct_url\.json)"
 )
@@ -37,8 +37,8 @@ _ENVIRONMENT = "opt/darks/pyvenv.cfg"
 
 
 def main() -> None:
-    """Write the document of each image."""
-    parser = argparse.ArgumentParser(description="Write what images are made of, as CycloneDX.")
+    """Write the SBOM of each image."""
+    parser = argparse.ArgumentParser(description="Write a CycloneDX SBOM for each image.")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     given = parser.parse_args()
@@ -52,20 +52,20 @@ def main() -> None:
 
 
 def document_of(image: str) -> dict[str, Any]:
-    """Return the CycloneDX document of an image, the same whenever it is made."""
+    """Return the CycloneDX document of an image; it is reproducible."""
     [about] = json.loads(_run(DOCKER, "image", "inspect", image))
     with tempfile.TemporaryDirectory(prefix="darks-sbom-") as folder:
         root, environment = Path(folder) / "root", Path(folder) / "environment"
-        # An environment for cyclonedx-py to look into: the image's own Python may not run here.
+        # cyclonedx-py needs an environment to inspect; the image's own Python may not run here.
         _run(sys.executable, "-m", "venv", "--without-pip", str(environment))
         [site] = environment.glob("lib/python3*/site-packages")
         _extract(image, root, site)
         debian, python = _debian(root, image), _python(environment)
         interpreters = _interpreters(root, image)
     whole, system = _whole(about, image), debian["metadata"]["component"]
-    own = [one for one in python["components"] if one["name"] == PROJECT]
+    own = [component for component in python["components"] if component["name"] == PROJECT]
     components = [system, *debian["components"], *python["components"], *interpreters]
-    direct = [one["bom-ref"] for one in (system, *own, *interpreters)]
+    direct = [component["bom-ref"] for component in (system, *own, *interpreters)]
     dependencies = [*debian["dependencies"], *python["dependencies"]]
     dependencies.append({"ref": whole["bom-ref"], "dependsOn": direct})
     tools = [tool for part in (debian, python) for tool in part["metadata"]["tools"]["components"]]
@@ -75,12 +75,12 @@ def document_of(image: str) -> dict[str, Any]:
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, about['Id'])}",
         "version": 1,
         "metadata": {"timestamp": about["Created"], "component": whole, "tools": {"components": tools}},
-        "components": sorted(components, key=lambda one: one["bom-ref"]),
-        "dependencies": sorted(dependencies, key=lambda one: one["ref"]),
+        "components": sorted(components, key=lambda component: component["bom-ref"]),
+        "dependencies": sorted(dependencies, key=lambda dependency: dependency["ref"]),
     }
     wrong = make_schemabased_validator(OutputFormat.JSON, VERSION).validate_str(json.dumps(document))
     if wrong is not None:
-        raise SystemExit(f"sbom: what was made of {image} is no CycloneDX {VERSION.to_version()}: {wrong}")
+        raise SystemExit(f"sbom: {image}: the document is not valid CycloneDX: {wrong}")
     return document
 
 
@@ -98,8 +98,8 @@ def _whole(about: dict[str, Any], image: str) -> dict[str, Any]:
 
 
 def _extract(image: str, root: Path, site: Path) -> None:
-    """Take what says what is installed out of an image: Debian's into `root`, Python's into `site`."""
-    # A container that is never started: `docker save` would give layers, with what later ones removed.
+    """Extract the records of installed packages from an image: Debian's to `root`, Python's to `site`."""
+    # The container is never started. `docker save` would give layers, including what later layers remove.
     container = _run(DOCKER, "create", image, "true").strip()
     try:
         with (
@@ -138,16 +138,16 @@ def _debian(root: Path, image: str) -> dict[str, Any]:
 def _python(environment: Path) -> dict[str, Any]:
     return _made(
         *(_tool("cyclonedx-py"), "environment", "--spec-version", VERSION.to_version()),
-        # What comes of it is held against the schema as a whole, which takes seconds.
+        # The merged document is validated as a whole, which takes seconds.
         *("--output-reproducible", "--no-validate", str(environment)),
     )
 
 
 def _interpreters(root: Path, image: str) -> list[dict[str, Any]]:
-    """Return Python itself where it is none of Debian's packages, as in the python images."""
+    """Return Python itself if it is not a Debian package, as in the python images."""
     path = root / _ENVIRONMENT
     if not path.is_file():
-        raise SystemExit(f"sbom: {image} has no /{_ENVIRONMENT}: it is no image of this project")
+        raise SystemExit(f"sbom: {image} has no /{_ENVIRONMENT}: it is not an image of this project")
     settings = _assignments(path)
     if settings["home"] == "/usr/bin":
         return []
@@ -173,7 +173,7 @@ def _assignments(path: Path) -> dict[str, str]:
 
 
 def _made(*command: str) -> dict[str, Any]:
-    """Return the document that a tool writes."""
+    """Return the JSON document that a tool prints."""
     document: dict[str, Any] = json.loads(_run(*command))
     return document
 

@@ -1,6 +1,7 @@
-"""Make the dashboards of deploy/grafana/dashboards: ``python deploy/grafana/build.py [folder]``.
+"""Write the dashboards of deploy/grafana/dashboards: ``python deploy/grafana/build.py [folder]``.
 
-The JSON is checked in, so that Grafana needs nothing but the files; a test compares it with what is made.
+The JSON is checked in, so that Grafana needs only the files; a test compares it with the output of this
+script.
 """
 
 import argparse
@@ -15,7 +16,7 @@ DASHBOARDS = {"processing.json": processing.dashboard, "science.json": science.d
 
 
 def numbered(dashboard: Dashboard) -> Dashboard:
-    """Give every panel a number, by which links to one of them find it."""
+    """Number the panels, so that links can point to them."""
     number = 0
     for outer in dashboard.panels or []:
         for panel in (outer, *(outer.panels if isinstance(outer, RowPanel) else ())):

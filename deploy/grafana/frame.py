@@ -1,4 +1,4 @@
-"""What both dashboards have around their panels: variables, links, marks where an alert was told."""
+"""What both dashboards have around their panels: variables, links, and marks where an alert fired."""
 
 from grafana_foundation_sdk.builders.dashboard import (
     AnnotationQuery,
@@ -21,11 +21,11 @@ TAG = "nircam-darks"
 
 
 class _TitledMarks(AnnotationModel):
-    """Marks that say what was told; the SDK has no fields for it."""
+    """Marks that name their alert; the SDK has no fields for that."""
 
     def to_json(self) -> dict[str, object]:
-        said = {"titleFormat": "{{alertname}}", "tagKeys": "service,detector,subarray,configuration"}
-        return super().to_json() | said
+        labels = {"titleFormat": "{{alertname}}", "tagKeys": "service,detector,subarray,configuration"}
+        return super().to_json() | labels
 
 
 class _AlertMarks(AnnotationQuery):
@@ -35,12 +35,12 @@ class _AlertMarks(AnnotationQuery):
 
 
 def begin(title: str, uid: str, description: str, alerts: str) -> Dashboard:
-    """Begin a dashboard: its variables are the datasource alone; alerts are drawn into every panel.
+    """Begin a dashboard whose only variable is the data source, with alerts drawn into every panel.
 
     Parameters
     ----------
     alerts : str
-        A pattern of the names of the alerts that are drawn.
+        Pattern of the names of the alerts to draw.
     """
     return (
         Dashboard(title)
@@ -53,7 +53,7 @@ def begin(title: str, uid: str, description: str, alerts: str) -> Dashboard:
         .with_variable(
             DatasourceVariable("datasource")
             .label("Prometheus")
-            .description("Which Prometheus is asked.")
+            .description("The Prometheus server to query.")
             .type("prometheus")
         )
         .annotation(
@@ -68,14 +68,14 @@ def begin(title: str, uid: str, description: str, alerts: str) -> Dashboard:
             DashboardLink("nircam-darks")
             .type(DashboardLinkType.DASHBOARDS)
             .tags([TAG])
-            .tooltip("The other dashboard, for the same time.")
+            .tooltip("The other dashboard, for the same time range.")
             .keep_time(True)
         )
     )
 
 
 def labels_variable(name: str, label: str, description: str, metric: str) -> QueryVariable:
-    """Return a variable whose values are those of the label `name` of a metric; all are chosen at first."""
+    """Return a variable with the values of the label `name` of a metric; all are selected by default."""
     return (
         QueryVariable(name)
         .label(label)

@@ -1,4 +1,4 @@
-"""The panels of which both dashboards are made: one look, one place for it."""
+"""The panels that both dashboards are made of, so that they look alike."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,27 +30,27 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMappingResult,
 )
 
-#: The one that the reader chose, at the top of each dashboard.
+#: The data source selected at the top of each dashboard.
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${datasource}")
 GOOD, LOOK, BAD, PLAIN = "green", "orange", "red", "blue"
 
 AnyPanel = TypeVar("AnyPanel", Timeseries, Stat, Table, StateTimeline)
-#: Of the services that the reader chose.
+#: Selects the services chosen at the top of the dashboard.
 SERVICE = 'service=~"$service"'
 INGESTED = 'darks_messages_published_total{schema="exposure.ingested"}'
-#: (value from which it counts, colour), the first from None on.
+#: (value from which the colour applies, colour); None in the first.
 Steps = tuple[tuple[float | None, str], ...]
 ANY_IS_BAD: Steps = ((None, GOOD), (1, BAD))
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query and what a reader calls its series.
+    """A query, with the legend of its series.
 
     Attributes
     ----------
     legend : str
-        With ``{{label}}`` for a label's value; in a table, the head of the column.
+        ``{{label}}`` stands for a label's value; in a table it is the heading of the column.
     """
 
     expr: str
@@ -60,7 +60,7 @@ class Query:
 def asked(
     panel: AnyPanel, queries: tuple[Query, ...], instant: bool = False, table: bool = False
 ) -> AnyPanel:
-    """Give a panel its queries, named A, B, C ..., and their datasource."""
+    """Give a panel its queries, named A, B, C ..., and their data source."""
     for number, query in enumerate(queries):
         target = (
             Dataquery()
@@ -76,7 +76,7 @@ def asked(
 
 
 def thresholds(steps: Steps) -> ThresholdsConfig:
-    """Return the colours from each value on."""
+    """Return the colour thresholds."""
     return (
         ThresholdsConfig()
         .mode(ThresholdsMode.ABSOLUTE)
@@ -99,13 +99,13 @@ def timeseries(
     Parameters
     ----------
     unit : str
-        Grafana's name of it, or ``suffix:`` and a word.
+        Grafana's name for it, or ``suffix:`` and a word.
     width : int
-        Of the 24 columns.
+        Number of columns, out of 24.
     steps : Steps
-        Where given, drawn as coloured areas.
+        Drawn as coloured areas, if given.
     floor : float, optional
-        The axis shows at least this, though it goes lower if the values do.
+        The axis starts here, or lower if the values do.
     """
     panel = asked(Timeseries(), queries).title(title).description(description)
     panel = (
@@ -114,7 +114,7 @@ def timeseries(
         .height(8)
         .line_width(1)
         .fill_opacity(30 if stacked else 5)
-        # A rate after the first sample of a process has no neighbour, and would not be drawn.
+        # A rate after the first sample of a process has no neighbour and would not be drawn as a line.
         .show_points(common.VisibilityMode.AUTO)
         .tooltip(VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
         .legend(

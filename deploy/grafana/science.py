@@ -1,19 +1,19 @@
-"""The dashboard of who asks about the detectors: dark current, noise and jumps against what is expected."""
+"""The dashboard of the detectors: dark current, noise and jumps compared with what is expected."""
 
-from figures import BAND_SIGMAS, DARK_CURRENT, DETECTOR, FIGURES, PLACE, Figure
+from figures import BAND_SIGMAS, DARK_CURRENT, DETECTOR, FIGURES, PLACE, ExpectedFigure
 from frame import begin, labels_variable
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from grafana_foundation_sdk.models.common import BigValueTextMode
 from panels import ANY_IS_BAD, BAD, GOOD, LOOK, PLAIN, Query, stat, states, timeseries, with_band, with_dashes
 from tables import Column, table
 
-#: The limit at which deploy/prometheus/rules/alerts.yml tells somebody that a set stalls.
+#: The limit at which deploy/prometheus/rules/alerts.yml reports a stalled set.
 QUIET_SECONDS = 6 * 3600
 NEVER = -1
 
 MEASURED = "darks:measured_timestamp_seconds"
 JUMPS = f"darks:jump_pixel_fraction:newest{{{PLACE}}}"
-#: Label `figure` of the metrics -> what a reader calls it.
+#: Label `figure` of the metrics -> its name for readers.
 MEASUREMENTS = {"dark_current": "dark current", "noise": "noise of a set", "jumps": "jumps"}
 
 
@@ -22,9 +22,9 @@ def dashboard() -> Dashboard:
     board = begin(
         "Dark exposures: science",
         "darks-science",
-        "What the newest exposures say about each NIRCam detector, against what is expected of it. Figures "
-        "of simulated exposures are shown only where DARKS_SIMULATED_METRICS is set. Errors, all amplifiers "
-        "and older products: the report, nircam-darks stability, nircam-darks coverage.",
+        "What the newest exposures say about each NIRCam detector, compared with what is expected. Figures "
+        "of simulated exposures are shown only if DARKS_SIMULATED_METRICS is set. For errors, single "
+        "amplifiers and older products see the report, nircam-darks stability and nircam-darks coverage.",
         "Darks(DarkCurrent|Noise|Reference|Set).*",
     )
     board.time("now-7d", "now").refresh("5m")
@@ -37,9 +37,9 @@ def dashboard() -> Dashboard:
         )
     ).with_variable(
         labels_variable(
-            "subarray", "Subarray", "The part of the detector that was read out; FULL is all of it.", MEASURED
+            "subarray", "Subarray", "The part of the detector that is read out; FULL is all of it.", MEASURED
         )
-        # One measured for the first time is shown before the page is loaded anew.
+        # A subarray measured for the first time shows without a reload of the page.
         .all_value(".+")
     )
     for row in (_glance, _distances, _coverage, _sets, _each_detector):
@@ -52,19 +52,21 @@ def _glance(board: Dashboard) -> None:
     panels = (
         stat(
             "Detectors measured",
-            "Detectors, of the ten, of which any figure was measured within the last 7 days.",
+            "Detectors, out of ten, with any figure measured within the last 7 days.",
             Query(f"count(group by (detector) ({MEASURED}{{{PLACE}}}))", "detectors"),
         ),
         stat(
             "Out of their band",
-            "Figures whose newest verdict is above or below what is expected, their own error counted "
-            "(nothing that was measured: a dash).",
+            "Figures whose newest verdict, which includes their error, is above or below the "
+            "expected range; a "
+            "dash if nothing was measured.",
             Query(f"sum(darks:out_of_expected_band:newest{{{PLACE}}})", "figures"),
             steps=ANY_IS_BAD,
         ),
         stat(
             "References in the time shown",
-            "Dark references built, by their verification. Rejected ones are kept, and take nobody's place.",
+            "Dark references built, by the result of their verification. Rejected ones are kept but "
+            "replace none.",
             Query(
                 "sum by (verification) (increase(darks_references_built_total[$__range]))", "{{verification}}"
             ),
@@ -74,12 +76,12 @@ def _glance(board: Dashboard) -> None:
         ).text_mode(BigValueTextMode.VALUE_AND_NAME),
         stat(
             "Sets waiting",
-            "Configurations with exposures that are in no dark reference yet.",
+            "Configurations with exposures that are not in a dark reference yet.",
             Query("darks:sets_waiting", "sets"),
         ),
         stat(
             "Integrations waiting",
-            "Calibrated integrations that are in no dark reference yet, of all configurations.",
+            "Calibrated integrations of all configurations that are not in a dark reference yet.",
             Query("sum(darks:set_waiting_integrations)", "integrations"),
         ),
     )
@@ -94,8 +96,8 @@ def _distances(board: Dashboard) -> None:
         board.with_panel(
             timeseries(
                 f"{figure.name}, from what is expected",
-                f"{figure.what}: how far from the middle of the expected band, in sigma: {figure.counted}. "
-                f"It holds for {figure.holds}.",
+                f"{figure.what}: its distance from the middle of the expected range, in sigma: "
+                f"{figure.counted}. It applies to {figure.holds}.",
                 Query(figure.sigmas, "{{detector}} {{subarray}}"),
                 unit="suffix:sigma",
                 floor=None,
@@ -105,8 +107,8 @@ def _distances(board: Dashboard) -> None:
     board.with_panel(
         timeseries(
             "Pixels with a jump",
-            "Part of the pixels with a jump in the newest exposure or set. It grows with the exposure time, "
-            "so no one band holds for all; rates per cm2 and second, with their limits: the report.",
+            "Fraction of the pixels with a jump in the newest exposure or set. It grows with the exposure "
+            "time, so no single range applies; the report has rates per cm2 and second with their limits.",
             Query(JUMPS, "{{detector}} {{subarray}}"),
             unit="percentunit",
             width=12,
@@ -115,8 +117,8 @@ def _distances(board: Dashboard) -> None:
     board.with_panel(
         states(
             "Verdicts",
-            "The product's own verdict, which counts the error of the measurement beside the width of the "
-            "band. noise: CDS noise, effective noise, jumps or reset noise.",
+            "The verdict of the product itself, which includes the error of the measurement as well as the "
+            "width of the range. noise: CDS noise, effective noise, jumps or reset noise.",
             Query(
                 f"darks:out_of_expected_band:newest{{{PLACE}}}",
                 "{{detector}} {{subarray}}, {{figure}}",
@@ -137,8 +139,8 @@ def _coverage(board: Dashboard) -> None:
     board.with_panel(
         table(
             "Last measured",
-            "How long ago each detector was last measured, in any subarray; never: not within the time "
-            "shown. Which exposures NRC-09 still lacks: nircam-darks coverage.",
+            "Time since each detector was last measured, in any subarray; never: not within the time shown. "
+            "nircam-darks coverage lists the exposures of NRC-09 that are still missing.",
             {"detector": "detector"},
             *(
                 Column(age % figure, words, unit="s", decimals=1, names=((NEVER, "never", BAD),))
@@ -154,7 +156,7 @@ def _coverage(board: Dashboard) -> None:
             "Newest figures",
             "Detectors and subarrays measured within the last 7 days, and the newest value of each figure.",
             {"detector": "detector", "subarray": "subarray"},
-            *(column for one in FIGURES for column in _columns(one)),
+            *(column for figure in FIGURES for column in _columns(figure)),
             Column(JUMPS, "pixels with a jump", unit="percentunit", decimals=2),
             Column(
                 f"darks:out_of_expected_band:newest{{{PLACE}}}",
@@ -167,7 +169,7 @@ def _coverage(board: Dashboard) -> None:
     )
 
 
-def _columns(figure: Figure) -> list[Column]:
+def _columns(figure: ExpectedFigure) -> list[Column]:
     columns = [Column(figure.newest, figure.name, unit=figure.unit, decimals=2)]
     if figure.error:
         columns.append(Column(figure.newest_error, "±", unit=figure.unit, decimals=2))
@@ -179,8 +181,8 @@ def _sets(board: Dashboard) -> None:
     board.with_panel(
         table(
             "What waits, and for how long",
-            "Configurations with integrations in no dark reference yet. After 6 hours without a new exposure "
-            "DarksSetStalled is told; nircam-darks status says what the set waits for.",
+            "Configurations with integrations that are not in a dark reference yet. After 6 hours without a "
+            "new exposure DarksSetStalled fires; nircam-darks status says what the set is waiting for.",
             {"configuration": "configuration"},
             Column("darks:set_waiting_integrations > 0", "integrations"),
             Column(
@@ -202,7 +204,8 @@ def _sets(board: Dashboard) -> None:
     board.with_panel(
         timeseries(
             "Sets waiting",
-            "Configurations with exposures that are in no dark reference yet. Falls as references are built.",
+            "Configurations with exposures that are not in a dark reference yet; falls as references "
+            "are built.",
             Query("darks:sets_waiting", "sets"),
         )
     )
@@ -218,11 +221,11 @@ def _each_detector(board: Dashboard) -> None:
                 Query(f"{figure.newest} {sign} ({figure.newest_error})", f"{{{{subarray}}}} {sign} 1 sigma")
                 for sign in "-+"
             ]
-            dashed = "; dashed: its own error, 1 sigma either way"
+            dashed = "; dashed: error, 1 sigma either way"
         panel = timeseries(
             figure.name,
-            f"{figure.what}, by subarray{dashed}; grey: the band of what is expected, 2 sigma either way. "
-            f"It holds for {figure.holds}.",
+            f"{figure.what}, by subarray{dashed}; grey: expected range, 2 sigma either way. "
+            f"It applies to {figure.holds}.",
             Query(figure.newest, "{{subarray}}"),
             Query(figure.edge("low"), low),
             Query(figure.edge("high"), high),
@@ -236,7 +239,7 @@ def _each_detector(board: Dashboard) -> None:
     board.with_panel(
         timeseries(
             "Pixels with a jump",
-            "Part of the pixels with a jump in the newest exposure or set, by subarray.",
+            "Fraction of the pixels with a jump in the newest exposure or set, by subarray.",
             Query(JUMPS, "{{subarray}}"),
             unit="percentunit",
             width=6,

@@ -1,4 +1,4 @@
-"""Tables: a row a place, a column a query."""
+"""Table panels: one row per place, one column per query."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,12 @@ from panels import Query, Steps, asked, named
 
 @dataclass(frozen=True)
 class Column(Query):
-    """A column of a table: a query whose value it shows.
+    """A column of a table, which shows the value of a query.
 
     Attributes
     ----------
     names : tuple of (float, str, str)
-        Values that have a name, and its colour.
+        Values shown by a name, with its colour: (value, name, colour).
     """
 
     unit: str = "short"
@@ -24,32 +24,32 @@ class Column(Query):
     names: tuple[tuple[float, str, str], ...] = ()
 
     def properties(self) -> list[DynamicConfigValue]:
-        """Return how its cells are written."""
-        said: list[tuple[str, Any]] = [("unit", self.unit)]
+        """Return the display properties of its cells."""
+        properties: list[tuple[str, Any]] = [("unit", self.unit)]
         if self.decimals is not None:
-            said.append(("decimals", self.decimals))
+            properties.append(("decimals", self.decimals))
         if self.steps:
             steps = [{"value": value, "color": color} for value, color in self.steps]
-            said.append(("thresholds", {"mode": "absolute", "steps": steps}))
+            properties.append(("thresholds", {"mode": "absolute", "steps": steps}))
         if self.names:
-            said.append(("mappings", [named(self.names)]))
+            properties.append(("mappings", [named(self.names)]))
         if self.steps or self.names:
-            said.append(("custom.cellOptions", {"type": "color-text"}))
-        return [DynamicConfigValue(id_val=key, value=value) for key, value in said]
+            properties.append(("custom.cellOptions", {"type": "color-text"}))
+        return [DynamicConfigValue(id_val=key, value=value) for key, value in properties]
 
 
 def table(
     title: str, description: str, labels: dict[str, str], *columns: Column, width: int = 24, height: int = 8
 ) -> Table:
-    """Return a table with a row for each place that the columns' queries have in common.
+    """Return a table with one row for each combination of labels in the columns' queries.
 
     Parameters
     ----------
     labels : dict
-        Label that every query has -> head of its column. Of several values for the same labels the largest
-        is shown.
+        Label that every query has -> heading of its column. Of several values for the same labels the
+        largest is shown.
     """
-    # Rows are put together by all that the queries' series are called, the metric's name too.
+    # Grafana merges rows by all labels of the series, and by the metric's name as well.
     by = f"max by ({', '.join(labels)})"
     queries = tuple(Query(f"{by} ({column.expr})", column.legend) for column in columns)
     panel = asked(Table(), queries, instant=True, table=True).title(title).description(description)

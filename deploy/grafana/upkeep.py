@@ -4,19 +4,19 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
 from panels import BAD, GOOD, INGESTED, SERVICE, Query, stat, states, timeseries
 from tables import Column, table
 
-#: The limits at which deploy/prometheus/rules/alerts.yml tells somebody.
+#: The limits at which the alerts of deploy/prometheus/rules/alerts.yml fire.
 FAILURE_RATIO = 0.1
 STANDSTILL_SECONDS = 120
 
 
 def failures(board: Dashboard) -> None:
-    """Add the row of what fails and is tried again."""
+    """Add the row of failures and retries."""
     board.with_row(Row("Retries and failures"))
     panels = (
         timeseries(
-            "Part of the attempts that fail",
-            "Attempts that ended in a retry or a dead letter, of all over the half hour before. Above a "
-            "tenth, DarksFailureRatio is told. Nothing is drawn while nothing was attempted.",
+            "Fraction of failed attempts",
+            "Attempts that ended in a retry or a dead letter, as a fraction of all during the previous half "
+            "hour. Above 10 % DarksFailureRatio fires. Nothing is drawn while nothing is attempted.",
             Query(f"darks:failed_attempts:ratio30m{{{SERVICE}}}", "{{service}}"),
             unit="percentunit",
             steps=((None, "transparent"), (FAILURE_RATIO, BAD)),
@@ -24,8 +24,8 @@ def failures(board: Dashboard) -> None:
         timeseries(
             "How attempts end",
             "finished: done. rejected: done, the exposure was refused with a reason. retried: tried again "
-            "later. dead-lettered: given up. put-back: handed on while shutting down. paused: the store is "
-            "away.",
+            "later. dead-lettered: given up. requeued: returned to the queue by a worker that shuts down. "
+            "paused: the store does not answer.",
             Query(
                 f"sum by (outcome) (60 * darks:messages_processed:rate5m{{{SERVICE}}})",
                 "{{outcome}}",
@@ -35,8 +35,8 @@ def failures(board: Dashboard) -> None:
         ),
         timeseries(
             "Retries",
-            "Attempts to be repeated, over an hour, and deliveries of a message that had been delivered "
-            "before (a worker was lost, or its connection).",
+            "Attempts to be repeated, per hour, and deliveries of messages delivered before (a worker or its "
+            "connection was lost).",
             Query(
                 "sum by (service) "
                 f'(increase(darks_messages_processed_total{{{SERVICE},outcome="retried"}}[1h]))',
@@ -48,9 +48,9 @@ def failures(board: Dashboard) -> None:
             ),
         ),
         timeseries(
-            "Trouble with the broker and the store",
-            "In a quarter of an hour: follow-ups that RabbitMQ did not confirm, and jobs that failed "
-            "because the store did not answer or had no room. Nothing is lost, each is repeated.",
+            "Failures of the broker and the store",
+            "Per quarter of an hour: publishes that RabbitMQ did not confirm, and jobs that failed because "
+            "the store did not answer or was full. Nothing is lost; all of them are repeated.",
             Query(
                 f"sum by (service) (increase(darks_publish_failures_total{{{SERVICE}}}[15m]))",
                 "{{service}}, not confirmed",
@@ -76,7 +76,7 @@ def workers(board: Dashboard) -> None:
         ),
         timeseries(
             "Busy workers",
-            "Part of the workers with a job in hand. At 100 % with messages waiting, more workers would "
+            "Fraction of the workers that have a job. At 100 % with messages waiting, more workers would "
             "help.",
             Query(
                 f"sum by (service) (darks_jobs_in_progress{{{SERVICE}}}) / (darks:workers > 0)", "{{service}}"
@@ -84,9 +84,9 @@ def workers(board: Dashboard) -> None:
             unit="percentunit",
         ),
         timeseries(
-            "Since the I/O loop last turned",
-            "Seconds since each process last turned to RabbitMQ; a job of an hour does not hold this up. Two "
-            "minutes are a standstill (DarksWorkerQuiet).",
+            "Time since the last tick of the I/O loop",
+            "Seconds since each process last attended to RabbitMQ; a long job does not delay this. After two "
+            "minutes DarksWorkerQuiet fires.",
             Query(
                 f"time() - darks_last_tick_timestamp_seconds{{{SERVICE}}}",
                 "{{service}} at {{instance}}",
@@ -96,7 +96,8 @@ def workers(board: Dashboard) -> None:
         ),
         states(
             "Ready for work",
-            "Whether each process has a consumer at RabbitMQ and an answer from its store, as /ready says.",
+            "Whether each process is attached to RabbitMQ and gets answers from its store, as /ready "
+            "sees it.",
             Query(
                 f"darks_consumer_attached{{{SERVICE}}} * darks_store_available{{{SERVICE}}}",
                 "{{service}} at {{instance}}",
@@ -106,8 +107,8 @@ def workers(board: Dashboard) -> None:
         ),
         table(
             "Versions",
-            "Which versions run, and in how many processes: two lines of a service while a rollout is under "
-            "way.",
+            "Which versions are running, and in how many processes; a service has two lines during a "
+            "rollout.",
             {"service": "service", "version": "nircam-darks", "jwst": "jwst"},
             Column(f"count by (service, version, jwst) (darks_build_info{{{SERVICE}}})", "processes"),
             width=12,
@@ -123,16 +124,18 @@ def cost(board: Dashboard) -> None:
     panels = (
         timeseries(
             "Worker seconds for each exposure",
-            "Seconds that workers of each service were busy in the day before, for each exposure ingested "
-            "in it. A worker holds one job at a time, so these are a machine's to pay for.",
+            "Seconds that workers of each service were busy during the previous day, per exposure "
+            "ingested on "
+            "it. A worker runs one job at a time, so this is machine time to pay for.",
             Query(f"darks:job_seconds_per_exposure:1d{{{SERVICE}}}", "{{service}}"),
             unit="s",
             stacked=True,
         ),
         timeseries(
             "Bytes moved for each exposure",
-            "What the chosen services read from the store and wrote to it in the day before, for each "
-            "exposure ingested in it.",
+            "What the selected services read from and wrote to the store during the previous day, "
+            "per exposure "
+            "ingested on it.",
             Query(
                 f"sum by (direction) (increase(darks_store_bytes_total{{{SERVICE}}}[1d])) "
                 f"/ on () group_left () (sum(increase({INGESTED}[1d])) > 0)",
@@ -143,8 +146,9 @@ def cost(board: Dashboard) -> None:
         ),
         stat(
             "Price of an exposure",
-            "Worker hours of the chosen services for each exposure, times the price at the top of the page "
-            "and in its currency. Without workers that wait for work, storage and traffic.",
+            "Worker hours of the selected services per exposure, times the price at the top of the "
+            "page and in "
+            "its currency. Idle workers, storage and traffic are not included.",
             Query(f"sum(darks:job_seconds_per_exposure:1d{{{SERVICE}}}) / 3600 * $price", "price"),
             width=8,
             decimals=4,

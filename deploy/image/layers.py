@@ -1,13 +1,13 @@
-"""Splits an installed environment into the parts that the images are made of.
+"""Split an installed environment into the parts that the images are made of.
 
-``python layers.py OUT``, run by the Python of that environment, leaves under OUT one folder for each set of
-services (``darkref-ingest``) with the distributions that just these need, and ``own-SERVICE`` with our own
-code. Each is laid out as the environment is, so that an image is the sum of its parts, and two images share
-the layers that both have. The files are hard links.
+``python layers.py OUT``, run by the Python of that environment, creates under OUT one folder for each set of
+services (``darkref-ingest``), with the distributions that exactly these services need, and ``own-SERVICE``
+with our own code. Each folder is laid out like the environment, so that an image is the sum of its parts, and
+images share the layers that they have in common. The files are hard links.
 
-What a service needs is read from its code, and no list is kept by hand: every module of its own folder and
-what these import of `shared`, the distributions that hold what those import, and what these distributions say
-that they require. Whatever a distribution requires stays, whether or not anybody saw it imported.
+What a service needs is read from its code, not from a list kept by hand: the modules of its own folder, what
+these import from `shared`, the distributions that provide what all of them import, and what these
+distributions require. Whatever a distribution requires is kept, whether or not it is seen to be imported.
 """
 
 import ast
@@ -22,14 +22,16 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-SERVICES = ("darkref", "ingest", "noise")
+from shared.contracts.routing import STAGES
+
+SERVICES = tuple(sorted(stage.name for stage in STAGES))
 PROJECT = "nircam-darks"
-#: What a service starts, by names in strings that no import statement shows.
-_STARTED = ("shared.service", "shared.job_child")
+#: Modules that a service starts by names in strings, which no import statement shows.
+_STARTED = ("shared.runtime.service", "shared.runtime.jobs")
 
 
 def main(out: Path) -> None:
-    """Split the environment that runs this."""
+    """Split the environment that runs this script."""
     site = Path(sysconfig.get_path("purelib"))
     needed = {service: distributions_of(service, site) for service in SERVICES}
     for size in range(1, len(SERVICES) + 1):
@@ -43,27 +45,27 @@ def main(out: Path) -> None:
 
 
 def distributions_of(service: str, site: Path) -> set[str]:
-    """Return the canonical names of the distributions that a service needs, without its own."""
+    """Return the canonical names of the distributions that a service needs, except our own."""
     holders = metadata.packages_distributions()
     wanted: set[tuple[str, str]] = set()
     for top in _foreign_names(service, site):
         wanted |= {(canonicalize_name(holder), "") for holder in holders.get(top, [])}
-    found: set[tuple[str, str]] = set()
+    needed: set[tuple[str, str]] = set()
     while wanted:
         name, extra = wanted.pop()
-        if (name, extra) in found or name == PROJECT:
+        if (name, extra) in needed or name == PROJECT:
             continue
-        found.add((name, extra))
+        needed.add((name, extra))
         for text in metadata.distribution(name).requires or []:
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
                 required = canonicalize_name(requirement.name)
                 wanted |= {(required, each) for each in ("", *requirement.extras)}
-    return {name for name, _ in found}
+    return {name for name, _ in needed}
 
 
 def _foreign_names(service: str, site: Path) -> set[str]:
-    """Return the top-level names that a service's modules import, and whose version they ask for."""
+    """Return the top-level names that a service's modules import, or whose version they ask for."""
     folder = site / "services" / service
     waiting = {".".join(path.relative_to(site).with_suffix("").parts) for path in folder.rglob("*.py")}
     waiting |= set(_STARTED)
@@ -101,14 +103,14 @@ def _imported(tree: ast.AST) -> Iterator[str]:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            # metadata.version("jwst"): an error where it is not installed.
+            # metadata.version("jwst") fails if jwst is not installed.
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called == "version" and isinstance(node.args[0].value, str):
                 yield node.args[0].value
 
 
 def _files(name: str, site: Path) -> Iterator[Path]:
-    """Return the files of a distribution that lie in `site`; its commands lie elsewhere."""
+    """Return the files of a distribution in `site`; its commands are elsewhere."""
     for file in metadata.distribution(name).files or []:
         path = Path(os.path.normpath(site / file))
         if path.is_relative_to(site) and path.is_file():
@@ -116,9 +118,11 @@ def _files(name: str, site: Path) -> Iterator[Path]:
 
 
 def _is_for(path: Path, service: str) -> bool:
-    """Whether a service has a use for a file of our own: one that is not of the stages above or beside it."""
+    """Return whether a service needs a file of our own: not those of other services or upper floors."""
     top, second, *_ = [part for part in path.parts if part != "__pycache__"]
-    return top != "services" or second == service or second.startswith("__init__.")
+    if top == "services":
+        return second == service or second.startswith("__init__.")
+    return top != "nircam_darks"
 
 
 def _link(paths: Iterable[Path], part: Path) -> None:
@@ -128,7 +132,7 @@ def _link(paths: Iterable[Path], part: Path) -> None:
         link = part / path.relative_to(sys.prefix)
         link.parent.mkdir(parents=True, exist_ok=True)
         if link.exists():
-            # Some distributions bring the same file, such as a docs/Makefile.
+            # Some distributions bring the same file, such as docs/Makefile.
             continue
         os.link(path, link)
         size += path.stat().st_size

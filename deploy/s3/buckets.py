@@ -1,13 +1,14 @@
-"""Make the store's buckets, and let each user do there what its policy says.
+"""Create the store's buckets, and grant each user what its policy says.
 
     python buckets.py apply --raw darks/raw --products darks/products
     python buckets.py print ingest --raw darks/raw --products darks/products
 
-`apply` is for a server of one's own that knows bucket policies (Ceph): DARKS_S3_ENDPOINT names it, the AWS_*
-variables are those of the buckets' owner, and the users (``ingest``, ``darkref``, ...) are there already.
-`print` writes one user's policy as it is attached to a user or role of AWS. What each of them may do is in
-policies/; addresses are ``bucket`` or ``bucket/prefix``. A star there stands for one part of a key, or at the
-end for the rest: servers differ (Ceph 16 does not let one in the middle span a slash, AWS does).
+`apply` is for a server of your own that supports bucket policies (Ceph): DARKS_S3_ENDPOINT names it, the
+AWS_* variables are those of the buckets' owner, and the users (one per service, and others) exist already.
+`print` writes one user's policy in the form in which AWS attaches it to a user or role. policies/ holds what
+each may do; addresses are ``bucket`` or ``bucket/prefix``. A star in a policy stands for one part of a key,
+or at the end for the rest: servers differ (in Ceph 16 a star in the middle does not match a slash, in AWS it
+does).
 """
 
 import argparse
@@ -19,10 +20,10 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from shared.addresses import bucket_address
 from shared.errors import DarksError
-from shared.service_settings import read_settings, read_settings_file
-from shared.settings import S3Settings
-from shared.store.keys import bucket_address
+from shared.settings.service import read_settings, read_settings_file
+from shared.settings.stage import S3Settings
 from shared.store.s3_client import code_of, make_client, s3_faults
 
 POLICIES = Path(__file__).with_name("policies")
@@ -30,34 +31,34 @@ _ARN = "arn:aws:s3:::"
 
 
 def roles() -> list[str]:
-    """Return the names of the users that there is a policy for."""
+    """Return the names of the users that have a policy."""
     return sorted(path.stem for path in POLICIES.glob("*.json"))
 
 
 def policy_of(role: str, raw: str, products: str) -> dict[str, Any]:
-    """Return a user's policy, as AWS attaches it to a user or role.
+    """Return a user's policy in the form in which AWS attaches it to a user or role.
 
     Parameters
     ----------
     role : str
     raw, products : str
-        ``bucket`` or ``bucket/prefix``: where exposures lie, and DARKS_STORE.
+        ``bucket`` or ``bucket/prefix`` of the exposures, and of DARKS_STORE.
     """
     addresses = {"raw": raw.rstrip("/"), "products": products.rstrip("/")}
     buckets = {f"{name}_bucket": address.partition("/")[0] for name, address in addresses.items()}
-    said = Template((POLICIES / f"{role}.json").read_text()).substitute(addresses | buckets)
-    policy: dict[str, Any] = json.loads(said)
+    text = Template((POLICIES / f"{role}.json").read_text()).substitute(addresses | buckets)
+    policy: dict[str, Any] = json.loads(text)
     return policy
 
 
 def bucket_policies(raw: str, products: str) -> dict[str, dict[str, Any]]:
-    """Return what all users together may do, as a policy of each bucket."""
+    """Return the policy of each bucket: the rights of all users together."""
     statements: dict[str, list[dict[str, Any]]] = {
         address.partition("/")[0]: [] for address in (raw, products)
     }
     for role in roles():
         for statement in policy_of(role, raw, products)["Statement"]:
-            # All resources of a statement lie in one bucket: each is about exposures or about products.
+            # All resources of a statement are in one bucket: each concerns exposures or products.
             bucket = statement["Resource"][0].removeprefix(_ARN).partition("/")[0]
             whom = {"Sid": f"{role}{statement['Sid']}", "Principal": {"AWS": [f"arn:aws:iam:::user/{role}"]}}
             statements[bucket].append(statement | whom)
@@ -65,7 +66,7 @@ def bucket_policies(raw: str, products: str) -> dict[str, dict[str, Any]]:
 
 
 def apply(client: Any, raw: str, products: str) -> list[str]:
-    """Make the buckets where they are not there, and set their policies; return their names."""
+    """Create the buckets that do not exist, and set their policies; return their names."""
     policies = bucket_policies(raw, products)
     for bucket, policy in policies.items():
         with s3_faults(f"s3://{bucket}"):
@@ -86,8 +87,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     printing = commands.add_parser("print", help="write one user's policy")
     printing.add_argument("role", choices=roles())
-    for command in (printing, commands.add_parser("apply", help="make the buckets and set their policies")):
-        command.add_argument("--raw", required=True, help="where exposures lie: bucket/prefix")
+    for command in (printing, commands.add_parser("apply", help="create the buckets and set their policies")):
+        command.add_argument("--raw", required=True, help="where the exposures are: bucket/prefix")
         command.add_argument("--products", required=True, help="the store: bucket/prefix")
     arguments = parser.parse_args()
     try:
@@ -98,7 +99,9 @@ def main() -> int:
             return 0
         read_settings_file()
         client = make_client(read_settings(S3Settings))
-        print(f"buckets with their policies: {', '.join(apply(client, arguments.raw, arguments.products))}")
+        print(
+            f"Buckets and policies up to date: {', '.join(apply(client, arguments.raw, arguments.products))}"
+        )
     except (DarksError, BotoCoreError, ValueError) as error:
         print(f"buckets.py: {error}", file=sys.stderr)
         return 2

@@ -58,7 +58,7 @@ crash_dir = $run
 mon_data = $data/mon
 osd_data = $data/osd
 [client]
-rgw_frontends = beast endpoint=$address
+rgw_frontends = beast tcp_nodelay=1 endpoint=$address
 rgw_data = $data/rgw
 EOF
 ceph="-c $conf"
