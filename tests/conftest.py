@@ -6,19 +6,18 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from ceph_server import Ceph, running_ceph
-from rabbitmq_node import RabbitNode, rabbitmq_system
-from running import Run, run_darks
 
-from services.simulate import SimulationPlan, simulate
+from nircam_darks.simulation.simulate import SimulationPlan, simulate
+from support.ceph_server import Ceph, running_ceph
+from support.paths import SHARED_DATA
+from support.rabbitmq_node import RabbitNode, rabbitmq_system
+from support.running import Run, run_darks
 
 # A verification takes some 5 s of processor for every dark; tests that are about it ask for it by name.
 os.environ.setdefault("DARKS_VERIFY", "false")
 # How long an example takes says more of what else the machine does than of the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
-
-SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

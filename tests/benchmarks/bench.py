@@ -1,4 +1,4 @@
-"""Run the benchmarks: `bench.py [--rows darkref_small ...] [--runs 5] [--json FILE] [--document FILE]`.
+"""Run the benchmarks: `PYTHONPATH=tests python tests/benchmarks/bench.py [--rows darkref_small ...]`.
 
 Each row is a module `row_<name>.py`. Data are made once, in a temporary folder that is removed at the end.
 The results are added to the JSON file row by row, so that a run may be continued; the document's table is
@@ -17,9 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT / "tests"), str(ROOT / "tests" / "integration"), str(ROOT)]
+from harness import ROOT
 
 ROWS = (
     "darkref_small",
@@ -27,6 +25,8 @@ ROWS = (
     "darkref_bucket",
     "effective_noise",
     "ingest",
+    "ingest_long",
+    "one_detector",
     "many_small",
     "messages",
     "workers",
@@ -57,10 +57,12 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         for name in asked.rows:
             print(f"-- {name}", flush=True)
-            found = [asdict(row) for row in importlib.import_module(f"row_{name}").measure(work, asked.runs)]
-            for row in found:
+            results = [
+                asdict(row) for row in importlib.import_module(f"row_{name}").measure(work, asked.runs)
+            ]
+            for row in results:
                 print(_line(row), flush=True)
-            _keep(asked.json, name, found)
+            _keep(asked.json, name, results)
     _render(asked.document, json.loads(asked.json.read_text()))
 
 
@@ -72,7 +74,7 @@ def _keep(file: Path, name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    said = json.loads(
+    document = json.loads(
         subprocess.run([sys.executable, "-c", _MACHINE], capture_output=True, check=True).stdout
     )
     models = [
@@ -86,7 +88,7 @@ def _machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "processor": models[0] if models else "unknown",
         "memory": f"{memory / 1024**3:.0f} GiB",
-        "versions": said,
+        "versions": document,
     }
 
 

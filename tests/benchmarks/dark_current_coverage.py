@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from services.simulate import SimulationPlan, simulate
-from services.simulation.noise import PINK, PinkNoise
+from nircam_darks.simulation.noise import ONE_OVER_F, OneOverFNoise
+from nircam_darks.simulation.simulate import SimulationPlan, simulate
 
 
 def measure(plan: SimulationPlan, folder: Path) -> tuple[float, float, float]:
@@ -24,7 +24,7 @@ def measure(plan: SimulationPlan, folder: Path) -> tuple[float, float, float]:
     simulated = simulate([plan], folder / "simulated")
     subprocess.run(
         [
-            *(sys.executable, "-c", "from services.cli import main; main()", "run", "--jobs", "1"),
+            *(sys.executable, "-c", "from nircam_darks.cli.main import main; main()", "run", "--jobs", "1"),
             *("--out", str(folder / "results"), str(simulated.files[0].parent)),
         ],
         check=True,
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--without-pink-noise", action="store_true", help="white read noise only")
     asked = parser.parse_args()
     if asked.without_pink_noise:
-        PINK.update({channel: PinkNoise(0.0, 0.0) for channel in PINK})
+        ONE_OVER_F.update({channel: OneOverFNoise(0.0, 0.0) for channel in ONE_OVER_F})
     pulls = []
     for seed in range(asked.seeds[0], asked.seeds[1] + 1):
         plan = SimulationPlan(
@@ -70,10 +70,10 @@ def main() -> None:
         print(
             f"seed {seed}: {value:.2f} +- {error:.2f}, truth {truth:.2f}, pull {pulls[-1]:+.2f}", flush=True
         )
-    found = np.array(pulls)
-    worst = found[np.abs(found).argmax()]
-    spread = f"std {found.std(ddof=1):.2f}, " if found.size > 1 else ""
-    print(f"{found.size} sets: pull mean {found.mean():+.2f}, {spread}worst {worst:+.2f}")
+    result = np.array(pulls)
+    worst = result[np.abs(result).argmax()]
+    spread = f"std {result.std(ddof=1):.2f}, " if result.size > 1 else ""
+    print(f"{result.size} sets: pull mean {result.mean():+.2f}, {spread}worst {worst:+.2f}")
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from configurations import configuration
-from darkref_sets import START_MJD, KeyFacts, write_ramp
 from scipy import ndimage
 
-from shared.messages import Envelope, ExposureIngested, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, ExposureIngested, ObjectRef, SetMember, SetReady
 from shared.store.local import LocalStore
 from shared.store.manifest import MANIFEST, Draft
+from support.configurations import configuration
+from support.darkref_sets import START_MJD, KeyResults, write_ramp
 
 #: Hits a pixel and group, before their neighbours are flagged too: 5 % of the pixels in 20 groups.
 _HITS = 0.0005
@@ -37,7 +37,7 @@ def ramps(side: int, ngroups: int, exposures: int, distinct: int, folder: Path) 
             write_ramp(file, key, *_ramp(np.random.default_rng(n), ngroups, side))
         else:
             os.link(folder / members[n % distinct].ramp.key, file)
-        Draft(store, "ramp", path, [], {}, {}).commit(KeyFacts(key=key))
+        Draft(store, "ramp", path, [], {}, {}).commit(KeyResults(key=key))
         start = START_MJD + 0.01 * n
         members.append(
             SetMember(
@@ -72,7 +72,7 @@ def _ramp(rng: np.random.Generator, ngroups: int, side: int) -> tuple[np.ndarray
 
 def uncal(what: str, ngroups: int, exposures: int, nints: int, folder: Path) -> None:
     """Simulate raw exposures with a CRDS cache beside them; `what` is ``DETECTOR[,DETECTOR]:SUBARRAY``."""
-    from services.simulate import SimulationPlan, environment, simulate
+    from nircam_darks.simulation.simulate import SimulationPlan, environment, simulate
 
     detectors, _, subarray = what.partition(":")
     plans = [
@@ -85,15 +85,15 @@ def uncal(what: str, ngroups: int, exposures: int, nints: int, folder: Path) -> 
 
 def announcement(exposure: Path, digest: str, file: Path) -> None:
     """Write the message that announces an exposure."""
-    from shared.messages import ExposureAnnounced
+    from shared.contracts.messages import ExposureAnnounced
 
-    said = ExposureAnnounced(
+    content = ExposureAnnounced(
         exposure_id=exposure.name.removesuffix("_uncal.fits"),
         uri=exposure.as_uri(),
         size=exposure.stat().st_size,
         sha256=digest,
     )
-    file.write_bytes(Envelope.of(said, identity=digest).encode())
+    file.write_bytes(Envelope.of(content, identity=digest).encode())
 
 
 if __name__ == "__main__":

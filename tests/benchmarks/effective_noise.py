@@ -12,13 +12,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from services.noise.memory import plan, resident
-from services.noise.pixels import pixels_of, planes
-from services.noise.spatial import SlopeSpread
-from services.noise.temporal import temporal_sigmas
-from shared.messages import parse
+from services.noise.effective.spatial import SlopeSpread
+from services.noise.effective.temporal import temporal_sigmas
+from services.noise.memory_plan import plan_noise, resident_memory
+from services.noise.planes import exposure_pixels, planes
+from shared.contracts.messages import parse
 from shared.processors import processors
-from shared.ramps import Ramp
+from shared.ramps.ramp import Ramp
+from shared.ramps.window_reader import Integration
 from shared.store.local import LocalStore
 
 
@@ -27,17 +28,20 @@ def main() -> None:
     folder = Path(sys.argv[1])
     ready = parse((folder / "set.json").read_bytes()).content
     store = LocalStore(folder)
-    said: dict[str, float] = {}
+    record: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(2):
-            ramps = [(Ramp(store.open(member.ramp.key), member.exposure_id), 0) for member in ready.members]
+            ramps = [
+                Integration(Ramp(store.open(member.ramp.key), member.exposure_id), 0)
+                for member in ready.members
+            ]
             begun = time.perf_counter()
-            windows = plan(ready.key, len(ramps), 2 * 1024**3, resident())
+            windows = plan_noise(ready.key, len(ramps), 2 * 1024**3, resident_memory())
             temporal_sigmas(ramps, ready.key, windows, Path(scratch), lambda: None)
             temporal = time.perf_counter()
 
             def spread(ramp: Ramp) -> None:
-                pixels = pixels_of(ready.key, ramp.read_image("PIXELDQ"), ramp.where)
+                pixels = exposure_pixels(ready.key, ramp.read_image("PIXELDQ"), ramp.where)
                 slopes = SlopeSpread()
                 for plane in planes(ramp):
                     slopes.add(plane, pixels)
@@ -48,8 +52,8 @@ def main() -> None:
             done = time.perf_counter()
             for ramp, _ in ramps:
                 ramp.close()
-            said = {"temporal": temporal - begun, "spatial": done - temporal, "both": done - begun}
-    print(json.dumps(said))
+            record = {"temporal": temporal - begun, "spatial": done - temporal, "both": done - begun}
+    print(json.dumps(record))
     sys.stdout.flush()
     os._exit(0)
 

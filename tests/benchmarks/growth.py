@@ -22,18 +22,18 @@ RAMPS = [(640, 20, 10), (640, 20, 20), (640, 20, 40), (640, 20, 80), (640, 20, 1
 
 def measure(work: Path, runs: int) -> dict[str, dict[str, float]]:
     """Return seconds by "side,groups,ramps" and stage."""
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for side, groups, ramps in sorted({*PIXELS, *GROUPS, *RAMPS}):
         store = made(["ramps", side, groups, ramps, min(ramps, 10)], work / f"{side}-{groups}-{ramps}")
-        point = found.setdefault(f"{side},{groups},{ramps}", {})
+        point = results.setdefault(f"{side},{groups},{ramps}", {})
         for stage in ("darkref", "noise"):
             job = Side(python("job.py", stage, store, store / "set.json", "--second"))
             for _ in range(runs):
                 run(job)
-            point[stage] = statistics.median(one.said["job"] for one in job.runs)
+            point[stage] = statistics.median(each.said["job"] for each in job.runs)
         print(side, groups, ramps, point, flush=True)
         shutil.rmtree(store)
-    return found
+    return results
 
 
 def plot(found: dict[str, dict[str, float]], path: Path) -> None:
@@ -51,7 +51,7 @@ def plot(found: dict[str, dict[str, float]], path: Path) -> None:
             y = [found[",".join(map(str, point))][stage] for point in points]
             axis.loglog(x, y, "o-", color=colour, label=stage)
         # What costs the same for every sample would be parallel to this.
-        axis.loglog(x, [y[-1] * one / x[-1] / 2 for one in x], ":", color="grey", label="proportional")
+        axis.loglog(x, [y[-1] * each / x[-1] / 2 for each in x], ":", color="grey", label="proportional")
         axis.set_xlabel(label)
         axis.grid(which="major", alpha=0.3)
     axes[0].set_ylabel("seconds a job")

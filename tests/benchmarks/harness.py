@@ -73,9 +73,7 @@ def python(script: str, *arguments: object) -> list[str]:
 
 def run(side: Side, timeout: float = 3600.0) -> Run:
     """Run a side once. The last line that it prints is JSON; a failure ends the benchmark."""
-    tests = ROOT / "tests"
-    folders = (ROOT, tests, tests / "integration", tests / "contract", HERE)
-    path = os.pathsep.join(map(str, folders))
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", HERE)))
     environment = {**os.environ, "PYTHONPATH": path, **side.environment}
     start = time.perf_counter()
     process = subprocess.Popen(side.command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -86,8 +84,8 @@ def run(side: Side, timeout: float = 3600.0) -> Run:
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(side.command)} failed:\n{errors.decode()[-3000:]}")
     lines = out.decode().strip().splitlines()
-    said = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
-    one = Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, said)
+    output = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
+    one = Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output)
     side.runs.append(one)
     return one
 

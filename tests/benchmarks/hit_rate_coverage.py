@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from services.noise.jump_products import JumpEvents
-from services.noise.products import ExposureNoiseFacts
-from services.simulate import SimulationPlan, simulate
-from services.simulation.cosmic_rays import charge_library
+from nircam_darks.simulation.cosmic_rays import charge_library
+from nircam_darks.simulation.simulate import SimulationPlan, simulate
+from shared.products.jumps import JumpEvents
+from shared.products.noise import ExposureNoiseResults
 
 
 def measure(plan: SimulationPlan, folder: Path) -> JumpEvents:
@@ -28,7 +28,7 @@ def measure(plan: SimulationPlan, folder: Path) -> JumpEvents:
     # Whether a reference could be built of it does not matter here.
     subprocess.run(
         [
-            *(sys.executable, "-c", "from services.cli import main; main()", "run", "--jobs", "1"),
+            *(sys.executable, "-c", "from nircam_darks.cli.main import main; main()", "run", "--jobs", "1"),
             *("--out", str(folder / "results"), str(simulated.files[0].parent)),
         ],
         check=False,
@@ -37,7 +37,7 @@ def measure(plan: SimulationPlan, folder: Path) -> JumpEvents:
     for path in (folder / "results").rglob("manifest.json"):
         manifest = json.loads(path.read_text())
         if manifest["product"] == "exposure-noise":
-            events = ExposureNoiseFacts.model_validate(manifest["facts"]).events
+            events = ExposureNoiseResults.model_validate(manifest["facts"]).events
             if events is not None:
                 return events
     raise SystemExit(f"{folder}: no exposure with events; give three groups or more")
@@ -71,13 +71,13 @@ def main() -> None:
             seed=seed,
         )
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(plan, Path(folder))
-        rates.append((found.hits_per_cm2_s - plan.hit_rate) / found.hits_per_cm2_s_error)
-        said = f"{seed}: {found.hits_per_cm2_s:.3f} ± {found.hits_per_cm2_s_error:.3f} ({plan.hit_rate:.3f})"
-        if found.median_charge_e is not None and found.median_charge_error_e:
-            charges.append((found.median_charge_e - charge) / found.median_charge_error_e)
-            said += f", {found.median_charge_e:.0f} ± {found.median_charge_error_e:.0f} e- ({charge:.0f})"
-        print(said, flush=True)
+            hits = measure(plan, Path(folder))
+        rates.append((hits.hits_per_cm2_s - plan.hit_rate) / hits.hits_per_cm2_s_error)
+        line = f"{seed}: {hits.hits_per_cm2_s:.3f} ± {hits.hits_per_cm2_s_error:.3f} ({plan.hit_rate:.3f})"
+        if hits.median_charge_e is not None and hits.median_charge_error_e:
+            charges.append((hits.median_charge_e - charge) / hits.median_charge_error_e)
+            line += f", {hits.median_charge_e:.0f} ± {hits.median_charge_error_e:.0f} e- ({charge:.0f})"
+        print(line, flush=True)
     for name, pulls in (("hits/cm2/s", np.array(rates)), ("median charge", np.array(charges))):
         print(
             f"{name}: pull {pulls.mean():+.2f} ± {1 / np.sqrt(len(pulls)):.2f}, std {pulls.std(ddof=1):.2f}, "

@@ -29,9 +29,9 @@ def main() -> None:
     parser.add_argument("--mode", default="flight")
     asked = parser.parse_args()
     handle = importlib.import_module(f"services.{asked.stage}.handler").handle
-    from shared.messages import parse
-    from shared.settings import S3Settings, StageSettings
-    from shared.stage import StageContext
+    from shared.contracts.messages import parse
+    from shared.runtime.handler import StageContext
+    from shared.settings.stage import S3Settings, StageSettings
     from shared.store.opening import open_store
 
     settings = StageSettings(
@@ -53,11 +53,11 @@ def main() -> None:
     handle(parse(asked.message.read_bytes()), StageContext(store, settings))
     done = time.perf_counter()
     # The whole process counts; what follows is clearing up, which a worker does not do.
-    said = {"imports": imported - begun, "job": done - imported}
+    record = {"imports": imported - begun, "job": done - imported}
     timings = _clear(asked, store)
     store.close()
-    said["cleared"] = time.perf_counter() - done
-    print(json.dumps({**said, "timings": timings}))
+    record["cleared"] = time.perf_counter() - done
+    print(json.dumps({**record, "timings": timings}))
     sys.stdout.flush()
     # As a worker's job process ends: without taking itself apart piece by piece.
     os._exit(0)

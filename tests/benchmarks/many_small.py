@@ -10,20 +10,20 @@ from pathlib import Path
 import bench_handlers
 from rich.console import Console
 
-from services import local_run
-from services.progress import StageBars
-from services.schedule import peek
-from shared.settings import StageSettings
+from nircam_darks.cli.progress import StageBars
+from nircam_darks.cli.run import local_run
+from nircam_darks.operations.candidates import peek
+from shared.settings.stage import StageSettings
 
 
 def main() -> None:
     """Run it once."""
     folder, jobs = Path(sys.argv[1]), int(sys.argv[2])
     environment = json.loads((folder / "environment.json").read_text())
-    local_run.HANDLERS = {stage: f"bench_handlers:{stage}" for stage in ("ingest", "darkref", "noise")}
+    local_run.STAGE_HANDLERS = {stage: f"bench_handlers:{stage}" for stage in ("ingest", "darkref", "noise")}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         out, times = Path(scratch) / "results", Path(scratch) / "times"
-        begun = time.perf_counter()
+        begun, since = time.perf_counter(), time.time()
         files = [peek(path) for path in sorted((folder / "darks").glob("*.fits"))]
         with StageBars(Console(file=io.StringIO()), len(files)) as bars:
             settings = StageSettings(store=out)
@@ -33,8 +33,14 @@ def main() -> None:
         own = [json.loads(line) for line in times.read_text().splitlines()]
     # Each exposure is ingested and measured; beyond those are the set's jobs.
     assert len(own) > 2 * len(files), f"only {len(own)} jobs"
-    said = {"wall": wall, "own": sum(one["seconds"] for one in own), "jobs": len(own)}
-    print(json.dumps(said))
+    record = {
+        "wall": wall,
+        "own": sum(each["seconds"] for each in own),
+        "waited": sum(each["waited"] for each in own),
+        "ingested": max(each["end"] for each in own if each["stage"] == "ingest") - since,
+        "jobs": len(own),
+    }
+    print(json.dumps(record))
 
 
 if __name__ == "__main__":

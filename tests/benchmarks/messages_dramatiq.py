@@ -25,8 +25,8 @@ def announced(exposure_id: str, uri: str) -> None:
     ingested.send(exposure_id, uri, "0" * 64, "a configuration", 60000.0, 60000.01)
     _times.append(time.perf_counter())
     if len(_times) == int(os.environ["COUNT"]):
-        said = {"message": (_times[-1] - _times[0]) / (len(_times) - 1)}
-        Path(os.environ["RESULT"]).write_text(json.dumps(said))
+        record = {"message": (_times[-1] - _times[0]) / (len(_times) - 1)}
+        Path(os.environ["RESULT"]).write_text(json.dumps(record))
 
 
 @dramatiq.actor(queue_name="ingested")

@@ -11,14 +11,15 @@ import time
 from pathlib import Path
 
 from shared.broker.rabbitmq import RabbitBroker
-from shared.broker.rabbitmq.settings import BrokerSettings
-from shared.jobs import JobProcesses
-from shared.logs import EventLog, LogSettings, configure
-from shared.messages import Envelope, ExposureAnnounced
-from shared.metrics import Metrics
-from shared.settings import StageSettings
-from shared.worker import Worker
-from shared.worker_events import WorkerEvent
+from shared.contracts.messages import Envelope, ExposureAnnounced
+from shared.runtime.events import WorkerEvent
+from shared.runtime.jobs import JobProcesses
+from shared.runtime.logs import EventLog, configure
+from shared.runtime.metrics import Metrics
+from shared.runtime.worker import Worker
+from shared.settings.broker import BrokerSettings
+from shared.settings.logs import LogSettings
+from shared.settings.stage import StageSettings
 
 
 def main() -> None:
@@ -28,8 +29,10 @@ def main() -> None:
     configure(logs, {"service": "ingest"})
     broker = RabbitBroker(BrokerSettings(url=url))
     for number in range(count):
-        said = ExposureAnnounced(exposure_id=f"jw{number:06d}", uri=f"s3://bucket/darks/jw{number:06d}.fits")
-        broker.publish(Envelope.of(said, identity=said.exposure_id))
+        content = ExposureAnnounced(
+            exposure_id=f"jw{number:06d}", uri=f"s3://bucket/darks/jw{number:06d}.fits"
+        )
+        broker.publish(Envelope.of(content, identity=content.exposure_id))
     stop = threading.Event()
     log, metrics = EventLog(), Metrics("ingest", False)
     times: list[float] = []

@@ -86,12 +86,12 @@ def bucket(endpoint: str, name: str, requests: str, piece: str) -> dict[str, flo
     )
     step = int(piece)
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=name)
-    found = [
+    results = [
         entry for page in pages for entry in page.get("Contents", ()) if entry["Key"].endswith("ramp.fits")
     ]
     ranges = [
         (entry["Key"], start, min(start + step, entry["Size"]) - 1)
-        for entry in found
+        for entry in results
         for start in range(0, entry["Size"], step)
     ]
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from harness import Row, Side, alternate, made, python, row
 
-#: As `services.darkref.streaming` has it, and the size of its pieces of SCI.
+#: As `services.darkref.combine.combine_set` has it, and the size of its pieces of SCI.
 REQUESTS, PIECE = 8, 2 * 1024**2
 
 
 def measure(work: Path, runs: int) -> list[Row]:
     """Put the set into a bucket, then run both as whole processes."""
-    import ceph_server
     from boto3.s3.transfer import TransferConfig
+
+    from support import ceph_server
 
     store = made(["ramps", 2048, 20, 10, 10], work / "full")
     # The disk of the tests' server is too small for such a set.
@@ -41,8 +42,8 @@ def measure(work: Path, runs: int) -> list[Row]:
             ours,
             theirs,
             lambda ratio: ratio <= 1.3,
-            seconds=lambda one: one.said["timings"]["combine"],
-            their_seconds=lambda one: one.said["read"],
+            seconds=lambda run: run.said["timings"]["combine"],
+            their_seconds=lambda run: run.said["read"],
             faster=False,
             note="gateway, disk and both clients on one machine; the whole job, which also uploads the "
             f"product, takes {ours.median(lambda one: one.said['job']):.1f} s",

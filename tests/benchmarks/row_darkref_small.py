@@ -25,8 +25,8 @@ def measure(work: Path, runs: int) -> list[Row]:
                 second,
                 theirs,
                 lambda ratio: ratio >= 40,
-                seconds=lambda one: one.said["timings"]["combine"],
-                their_seconds=lambda one: one.said["combine"],
+                seconds=lambda run: run.said["timings"]["combine"],
+                their_seconds=lambda run: run.said["combine"],
                 note="reading, combining and writing cubes; imports and loading of kernels left out",
             ),
             row(

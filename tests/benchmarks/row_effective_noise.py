@@ -22,7 +22,7 @@ def measure(work: Path, runs: int) -> list[Row]:
             ours,
             theirs,
             lambda ratio: ratio >= 50,
-            seconds=lambda one: one.said["both"],
+            seconds=lambda run: run.said["both"],
             note="ours reads the FITS files within its time, theirs has them in memory",
         ),
         row(

@@ -12,7 +12,7 @@ def measure(work: Path, runs: int) -> list[Row]:
     folder = made(["uncal", "NRCALONG:FULL", 20, 1, 1], work / "uncal")
     environment = json.loads((folder / "environment.json").read_text())
     [exposure] = sorted((folder / "darks").glob("*_uncal.fits"))
-    message = _announcement(exposure, folder / "announced.json")
+    message = announcement_of(exposure, folder / "announced.json")
     ours = Side(python("job.py", "ingest", work / "ingested", message), environment)
     theirs = Side(python("peers.py", "steps", folder), environment)
     alternate(ours, theirs, runs)
@@ -41,7 +41,8 @@ def measure(work: Path, runs: int) -> list[Row]:
     return [time, memory]
 
 
-def _announcement(exposure: Path, file: Path) -> Path:
+def announcement_of(exposure: Path, file: Path) -> Path:
+    """Write the message that announces an exposure; return its file."""
     # Our own classes would make this process larger than what it measures.
     digest = hashlib.sha256(exposure.read_bytes()).hexdigest()
     made(["announcement", exposure, digest], file)

@@ -19,7 +19,7 @@ def measure(work: Path, runs: int) -> list[Row]:
             store = made(["ramps", 2048, GROUPS, exposures, 10], work / f"memory{exposures}")
             side = Side(python("job.py", stage, store, store / "set.json"))
             peaks.append(run(side).peak)
-        said = ", ".join(f"{n}: {peak / MIB:.0f} MiB" for n, peak in zip(EXPOSURES, peaks, strict=True))
+        text = ", ".join(f"{n}: {peak / MIB:.0f} MiB" for n, peak in zip(EXPOSURES, peaks, strict=True))
         rows.append(
             Row(
                 f"peak memory, {stage}, full frame, {EXPOSURES[0]}, {EXPOSURES[1]}, {EXPOSURES[2]} exposures",
@@ -30,7 +30,7 @@ def measure(work: Path, runs: int) -> list[Row]:
                 "<= 1x",
                 max(peaks) <= BOUND,
                 unit="MiB",
-                note=said,
+                note=text,
             )
         )
     return rows

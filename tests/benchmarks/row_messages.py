@@ -10,9 +10,8 @@ COUNT = 1500
 
 def measure(work: Path, runs: int) -> list[Row]:
     """Run both on one broker, each in a virtual host of its own."""
-    from rabbitmq_node import RabbitNode
-
     from shared.broker.rabbitmq.topology import apply
+    from support.rabbitmq_node import RabbitNode
 
     with tempfile.TemporaryDirectory(prefix="bench-rabbit-") as folder:
         node = RabbitNode(Path(folder) / "node")
@@ -42,7 +41,7 @@ def measure(work: Path, runs: int) -> list[Row]:
             ours,
             theirs,
             lambda ratio: ratio <= 2,
-            seconds=lambda one: one.said["message"],
+            seconds=lambda run: run.said["message"],
             faster=False,
             note="ours with quorum queues, the job in a process of its own, logs and metrics; dramatiq with "
             "a classic queue and the job in a thread",

@@ -1,8 +1,8 @@
 """Do the stated errors hold? Sets of simulated darks against their truth; goes on where it stopped.
 
-    .venv/bin/python tests/benchmarks/science_coverage.py run FOLDER --worker 0 --workers 2 &
-    .venv/bin/python tests/benchmarks/science_coverage.py run FOLDER --worker 1 --workers 2
-    .venv/bin/python tests/benchmarks/science_coverage.py tables FOLDER
+    PYTHONPATH=tests .venv/bin/python tests/benchmarks/science_coverage.py run FOLDER --worker 0 --workers 2 &
+    PYTHONPATH=tests .venv/bin/python tests/benchmarks/science_coverage.py run FOLDER --worker 1 --workers 2
+    PYTHONPATH=tests .venv/bin/python tests/benchmarks/science_coverage.py tables FOLDER
 
 With --pipeline: fewer sets, but raw exposures that go through all steps.
 
@@ -11,15 +11,11 @@ docs/science-validation.md shows: the pulls, (measured - truth) / stated error, 
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "integration"), str(HERE.parents[1])]
-
-from science_coverage_measure import append, measure_pipeline, measure_set, read  # noqa: E402
-from science_coverage_tables import tables  # noqa: E402
+from support.science_coverage.measure import append, measure_pipeline, measure_set, read
+from support.science_coverage.tables import tables
 
 #: Layout -> ramps -> seeds of each detector. Correlated noise has the SUBGRISM64 sets and full frames only.
 SEEDS = {
@@ -44,7 +40,7 @@ def jobs() -> list[tuple[str, str, int, int]]:
         for detector in DETECTORS
     ]
     # So that whenever it is stopped, every kind has had its share.
-    return [job for _, job in sorted(spread, key=lambda one: one[0])]
+    return [job for _, job in sorted(spread, key=lambda each: each[0])]
 
 
 def pipeline_jobs() -> list[tuple[str, str, int, int]]:
@@ -65,7 +61,7 @@ def run(folder: Path, worker: int, workers: int, minutes: float, pipeline: bool)
     """Measure this worker's share of the sets that are not in `folder` yet, for so long at most."""
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    done = {(one["detector"], one["layout"], one["ramps"], one["seed"]) for one in read(folder)}
+    done = {(each["detector"], each["layout"], each["ramps"], each["seed"]) for each in read(folder)}
     for job in (pipeline_jobs() if pipeline else jobs())[worker::workers]:
         if job in done:
             continue
@@ -74,11 +70,11 @@ def run(folder: Path, worker: int, workers: int, minutes: float, pipeline: bool)
         start = time.monotonic()
         detector, layout, ramps, seed = job
         if pipeline:
-            found = measure_pipeline(detector, layout.split()[0], seed, folder)
+            result = measure_pipeline(detector, layout.split()[0], seed, folder)
         else:
-            found = measure_set(detector, layout, ramps, draw_of(*job), folder)
+            result = measure_set(detector, layout, ramps, draw_of(*job), folder)
         named = {"detector": detector, "layout": layout, "ramps": ramps, "seed": seed}
-        append(folder / f"{'pipeline' if pipeline else 'worker'}{worker}.jsonl", named | found)
+        append(folder / f"{'pipeline' if pipeline else 'worker'}{worker}.jsonl", named | result)
         print(f"{detector} {layout} {ramps} ramps, seed {seed}: {time.monotonic() - start:.1f} s", flush=True)
 
 
@@ -97,8 +93,10 @@ def main() -> None:
     if asked.what == "run":
         run(asked.folder, asked.worker, asked.workers, asked.minutes, asked.pipeline)
     else:
-        found = [one for one in read(asked.folder) if one["layout"].endswith("pipeline") == asked.pipeline]
-        print(tables(found))
+        results = [
+            each for each in read(asked.folder) if each["layout"].endswith("pipeline") == asked.pipeline
+        ]
+        print(tables(results))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ import threading
 import time
 from pathlib import Path
 
-from services.schedule import peek
+from nircam_darks.operations.candidates import peek
 from shared.broker.memory import MemoryBroker
-from shared.jobs import JobProcesses
-from shared.messages import Envelope, ExposureAnnounced
-from shared.settings import StageSettings
-from shared.worker import Worker
-from shared.worker_events import WorkerEvent
+from shared.contracts.messages import Envelope, ExposureAnnounced
+from shared.runtime.events import WorkerEvent
+from shared.runtime.jobs import JobProcesses
+from shared.runtime.worker import Worker
+from shared.settings.stage import StageSettings
 
 
 def main() -> None:
@@ -50,8 +50,8 @@ def main() -> None:
             for batch in (warming, measured):
                 begun = time.perf_counter()
                 for candidate in batch:
-                    said = ExposureAnnounced(exposure_id=candidate.exposure_id, uri=candidate.uri)
-                    broker.publish(Envelope.of(said, identity=candidate.uri))
+                    content = ExposureAnnounced(exposure_id=candidate.exposure_id, uri=candidate.uri)
+                    broker.publish(Envelope.of(content, identity=candidate.uri))
                 for _ in batch:
                     finished.acquire()
                 seconds = time.perf_counter() - begun

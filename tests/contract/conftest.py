@@ -10,16 +10,16 @@ from pathlib import Path
 import boto3
 import pytest
 from moto import mock_aws
-from rabbitmq_node import VERSIONS, RabbitNode
 
 from shared.broker.base import Broker
 from shared.broker.memory import MemoryBroker
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.topology import apply
-from shared.settings import S3Settings
+from shared.settings.stage import S3Settings
 from shared.store.base import Store
 from shared.store.local import LocalStore
 from shared.store.s3 import S3Store
+from support.rabbitmq_node import VERSIONS, RabbitNode
 
 
 @dataclass

@@ -1,16 +1,16 @@
-"""What every broker promises (shared/broker/base.py, shared/topology.py)."""
+"""What every broker promises (shared/broker/base.py, shared/contracts/routing.py)."""
 
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from handlers_for_tests import announcement
 
 from shared.broker.base import Consumer, Delivery
+from shared.contracts.messages import Envelope, ExposureRejected, SetCheck, parse
+from shared.contracts.routing import BINDINGS, DELIVERY_LIMIT
 from shared.errors import PublishFailed
-from shared.messages import Envelope, ExposureRejected, SetCheck, parse
-from shared.topology import BINDINGS, DELIVERY_LIMIT
+from support.handlers import announcement
 
 SOON = 5.0
 
@@ -44,12 +44,12 @@ def test_an_envelope_arrives_as_it_was_sent_and_in_order(under_test: Any) -> Non
     for message in sent:
         under_test.broker.publish(message)
     consumer = under_test.broker.consume("ingest")
-    came = []
+    received = []
     for _ in sent:
         delivery = take(consumer)
-        came.append(parse(delivery.body))
+        received.append(parse(delivery.body))
         consumer.ack(delivery)
-    assert came == sent
+    assert received == sent
 
 
 def test_no_more_than_the_prefetch_is_held(under_test: Any) -> None:
@@ -108,13 +108,13 @@ def test_a_dead_letter_is_kept_with_its_bytes_and_reason(under_test: Any) -> Non
     assert consumer.poll(0.1) is None
 
 
-def test_what_is_put_back_comes_again_uncounted(under_test: Any) -> None:
+def test_what_is_requeue_comes_again_uncounted(under_test: Any) -> None:
     under_test.broker.publish(announcement("e"))
     consumer = under_test.broker.consume("ingest")
     for _ in range(DELIVERY_LIMIT + 2):
         delivery = take(consumer)
         assert delivery.delivery_count == 0
-        consumer.put_back(delivery)
+        consumer.requeue(delivery)
     assert take(consumer).redelivered
 
 
@@ -149,7 +149,7 @@ def test_after_a_lost_connection_the_old_tag_is_void(under_test: Any) -> None:
     again = take(consumer)
     assert again.redelivered
     # When the old one is settled, in any way, Then nothing happens
-    for settle in (consumer.ack, consumer.put_back):
+    for settle in (consumer.ack, consumer.requeue):
         settle(old)
     consumer.dead_letter(old, "too late")
     consumer.retry(old, "too late", 0.0)
@@ -186,11 +186,12 @@ def test_a_delayed_message_waits_for_its_time(under_test: Any) -> None:
 def test_an_informational_message_needs_no_queue_and_another_does(under_test: Any) -> None:
     rejected = ExposureRejected(exposure_id="e", uri="u", check="shape", reason="3-D")
     under_test.broker.publish(Envelope.of(rejected, identity="e"))
-    with pytest.raises(PublishFailed, match=r"set\.unknown.*no queue"):
+    with pytest.raises(PublishFailed) as caught:
         under_test.send_raw("set.unknown", b"{}")
+    assert caught.value.keyword == "set.unknown"
 
 
 def test_after_close_a_publish_fails(under_test: Any) -> None:
     under_test.broker.close()
-    with pytest.raises(PublishFailed, match="closed"):
+    with pytest.raises(PublishFailed):
         under_test.broker.publish(announcement("e"))

@@ -4,30 +4,30 @@ import threading
 import time
 
 import pytest
-from handlers_for_tests import announcement
 
-from shared.broker.faults import Faults
-from shared.broker.memory import MemoryBroker
+from shared.broker.memory import Faults, MemoryBroker
+from shared.contracts.messages import Envelope, ExposureRejected, parse
 from shared.errors import PublishFailed
-from shared.messages import Envelope, ExposureRejected, parse
+from support.handlers import announcement
 
 
 def ids(broker: MemoryBroker) -> list[str]:
     """Take and ack everything on ingest's queue."""
     consumer = broker.consume("ingest")
-    found = []
+    results = []
     while (delivery := consumer.poll(0.0)) is not None:
-        found.append(parse(delivery.body).content.exposure_id)
+        results.append(parse(delivery.body).content.exposure_id)
         consumer.ack(delivery)
     consumer.close()
-    return found
+    return results
 
 
 def test_a_lost_publish_and_a_lost_confirm_look_alike_to_the_publisher() -> None:
     broker = MemoryBroker(Faults(lose_publishes=1, lose_confirms=1))
     for exposure in ("lost", "accepted"):
-        with pytest.raises(PublishFailed, match=r"exposure\.announced was not confirmed"):
+        with pytest.raises(PublishFailed) as caught:
             broker.publish(announcement(exposure))
+        assert caught.value.keyword == "exposure.announced"
     broker.publish(announcement("well"))
     assert ids(broker) == ["accepted", "well"]
 
@@ -55,9 +55,9 @@ def test_duplicates_and_reordering() -> None:
     broker = MemoryBroker(Faults(duplicate_chance=1.0, reorder=True, seed=3))
     for n in range(10):
         broker.publish(announcement(f"e{n}"))
-    came = ids(broker)
-    assert sorted(came) == sorted([f"e{n}" for n in range(10)] * 2)
-    assert came != sorted(came)
+    received = ids(broker)
+    assert sorted(received) == sorted([f"e{n}" for n in range(10)] * 2)
+    assert received != sorted(received)
 
 
 def test_a_dropped_consumer_gets_its_message_again() -> None:
@@ -138,7 +138,7 @@ def test_many_threads_lose_and_double_nothing() -> None:
             if turn % 5 == which:
                 consumer.retry(delivery, "again", 0.001)
             elif turn % 7 == which:
-                consumer.put_back(delivery)
+                consumer.requeue(delivery)
             else:
                 with lock:
                     taken.append(parse(delivery.body).content.exposure_id)

@@ -1,6 +1,7 @@
 """Job processes: what a handler does wrong stays in its process and comes back as a line."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +14,15 @@ from typing import Any
 
 import psutil
 import pytest
-from handlers_for_tests import HANDLERS, announcement, attempts
 
+from shared.contracts.messages import Envelope
 from shared.errors import JobCrashed
-from shared.jobs import Done, Failed, JobProcesses, JobProgress, RunningJob
-from shared.messages import Envelope
-from shared.settings import StageSettings
+from shared.runtime.job_process import Done, Failed, JobProgress
+from shared.runtime.jobs import JobProcesses, RunningJob
+from shared.runtime.turns import Turns
+from shared.settings.stage import StageSettings
+from support.handlers import HANDLERS, announcement, attempts, environment_of
+from support.paths import TESTS
 
 LONG = 60.0
 
@@ -155,11 +159,11 @@ def test_the_kernels_want_of_memory_is_told_apart(
     jobs: JobProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = iter((4, 5))
-    monkeypatch.setattr("shared.jobs._COUNT_SECONDS", 0.0)
-    monkeypatch.setattr("shared.jobs.kernel_kills", lambda: next(counts))
+    monkeypatch.setattr("shared.runtime.jobs._COUNT_SECONDS", 0.0)
+    monkeypatch.setattr("shared.runtime.jobs.kernel_kills", lambda: next(counts))
     failed = outcome(jobs.start("ingest", job_for("ill=killed")))
     assert isinstance(failed, Failed)
-    assert "the kernel killed a process for want of it" in failed.message
+    assert "the kernel killed a process for lack of it" in failed.message
 
 
 def test_what_a_job_reports_after_its_end_is_not_taken_for_the_next_ones(jobs: JobProcesses) -> None:
@@ -185,6 +189,24 @@ def test_a_job_past_its_time_limit_is_killed(settings: StageSettings) -> None:
         assert "in _misbehave" in failed.evidence
         assert not psutil.pid_exists(job.pid)
         assert isinstance(outcome(jobs.start("ingest", announcement("e", "hang-once"))), Done)
+
+
+def test_the_time_in_which_a_job_waits_for_its_turn_is_not_its_own(settings: StageSettings) -> None:
+    # Given a job that is held for longer than its time limit
+    message = announcement("e", "turn")
+    with Turns(settings) as turns, JobProcesses(1, HANDLERS, settings, time_limit=3.0) as jobs:
+        turns.hold(message.id)
+        job = jobs.start("ingest", message)
+        assert job is not None
+        report = job.poll(LONG)
+        assert isinstance(report, JobProgress)
+        assert report.waiting
+        assert job.poll(4.0) is None
+
+        # When it has its turn, Then it goes on and ends well, and its seconds are those of its work
+        turns.release(message.id)
+        assert isinstance(outcome(job), Done)
+        assert job.seconds < 3.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
@@ -268,7 +290,7 @@ def test_close_ends_every_process_and_starts_none(settings: StageSettings) -> No
     assert not psutil.pid_exists(idle.pid)
     assert not psutil.pid_exists(busy.pid)
     assert isinstance(outcome(busy), Failed)
-    with pytest.raises(JobCrashed, match="closed"):
+    with pytest.raises(JobCrashed):
         jobs.start("ingest", announcement("e"))
 
 
@@ -284,12 +306,11 @@ def test_ctrl_c_does_not_reach_a_job(jobs: JobProcesses, folder: Path) -> None:
 
 
 PARENT = """
-import sys, time
+import time
 from pathlib import Path
-sys.path.insert(0, {here!r})
-from handlers_for_tests import HANDLERS, announcement
-from shared.jobs import JobProcesses
-from shared.settings import StageSettings
+from support.handlers import HANDLERS, announcement
+from shared.runtime.jobs import JobProcesses
+from shared.settings.stage import StageSettings
 jobs = JobProcesses(2, HANDLERS, StageSettings(store=Path({store!r})))
 idle = jobs.start("ingest", announcement("e"))
 while type(idle.poll(30)).__name__ != "Done":
@@ -303,8 +324,13 @@ time.sleep(600)
 
 def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
     # Given a program without a main guard, with jobs at work in two processes
-    code = PARENT.format(here=str(Path(__file__).parent), store=str(tmp_path / "store"))
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    code = PARENT.format(store=str(tmp_path / "store"))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
     assert parent.stdout is not None
     children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     while attempts(tmp_path, "c") == 0:
@@ -332,12 +358,10 @@ def test_what_a_job_prints_and_logs_stands_in_the_log_under_its_message(
 
 def test_the_environment_is_handed_on(settings: StageSettings, tmp_path: Path) -> None:
     with JobProcesses(1, HANDLERS, settings, environment={"CRDS_PATH": "/nowhere/else"}) as jobs:
-        job = jobs.start("ingest", announcement("e", "sleep=0.2"))
-        assert job is not None
-        environment = psutil.Process(job.pid).environ()
-        assert environment["CRDS_PATH"] == "/nowhere/else"
-        assert environment["PATH"] == os.environ["PATH"]
-        outcome(job)
+        outcome(jobs.start("ingest", announcement("e", "environment")))
+    environment = json.loads(environment_of(tmp_path, "e").read_text())
+    assert environment["CRDS_PATH"] == "/nowhere/else"
+    assert environment["PATH"] == os.environ["PATH"]
 
 
 def test_an_unknown_handler_says_its_name(settings: StageSettings) -> None:

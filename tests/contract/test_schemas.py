@@ -7,16 +7,17 @@ from typing import Any
 import jsonschema
 import pytest
 
-from shared.contracts import ASYNCAPI, asyncapi, file_name, files, write
-from shared.messages import SCHEMAS
-from shared.topology import BINDINGS, INFORMATIONAL
+from shared.contracts.messages import SCHEMAS
+from shared.contracts.routing import BINDINGS, INFORMATIONAL
+from shared.contracts.schemas import ASYNCAPI, asyncapi, files, schema_file_name, write_schemas
+from support.paths import DEPLOY, GOLDEN
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "schemas"
-GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
+FOLDER = DEPLOY / "schemas"
+MESSAGES = sorted(GOLDEN.glob("*.json"))
 
 
 def validator(name: str) -> jsonschema.Draft202012Validator:
-    schema = json.loads((FOLDER / file_name(name)).read_text())
+    schema = json.loads((FOLDER / schema_file_name(name)).read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(
         schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -25,23 +26,23 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 def test_what_is_checked_in_is_what_the_models_say() -> None:
     there = {path.name: path.read_text() for path in FOLDER.iterdir()}
-    assert there == files(), "run: .venv/bin/python -m shared.contracts deploy/schemas"
+    assert there == files(), "run: .venv/bin/python -m shared.contracts.schemas deploy/schemas"
 
 
 def test_writing_removes_the_schema_of_a_message_that_is_no_more(tmp_path: Path) -> None:
-    (tmp_path / file_name("exposure.vanished")).write_text("{}")
+    (tmp_path / schema_file_name("exposure.vanished")).write_text("{}")
     (tmp_path / "README").write_text("kept")
-    write(tmp_path)
+    write_schemas(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*files(), "README"}
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: path.stem)
 def test_a_golden_message_keeps_its_schema(path: Path) -> None:
     message = json.loads(path.read_text())
     validator(message["schema"]).validate(message)
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: path.stem)
 def test_what_breaks_the_contract_is_noticed(path: Path) -> None:
     # Given a golden message, each time with one thing missing or wrong
     whole = json.loads(path.read_text())
@@ -72,9 +73,9 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
             return inner + ([node["$ref"]] if "$ref" in node else [])
         return [each for value in node for each in references(value)] if isinstance(node, list) else []
 
-    found = references(document)
-    assert found
-    for reference in found:
+    result = references(document)
+    assert result
+    for reference in result:
         if reference.startswith("./"):
             assert (FOLDER / reference).is_file(), reference
             continue

@@ -1,65 +1,28 @@
 """A whole service over a broker: what it consumes, says, counts, and how it ends."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from handlers_for_tests import HANDLERS, announcement, attempts, computations, released
-from prometheus_client.parser import text_string_to_metric_families
-from rabbitmq_node import RabbitNode
 
 from shared.broker.memory import MemoryBroker
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.topology import apply
+from shared.contracts.messages import Envelope, ExposureAnnounced, parse
 from shared.errors import StoreUnavailable
-from shared.messages import Envelope, ExposureAnnounced, parse
-from shared.metric_names import METRICS
-from shared.service import ExitCode, serve
-from shared.service_settings import ServiceSettings
-from shared.settings import StageSettings
+from shared.runtime.metric_names import METRICS
+from shared.runtime.service import ExitCode, serve
+from shared.settings.service import ServiceSettings
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
-
-HERE = Path(__file__).parent
-LONG = 60.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + LONG
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-    return found
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-class Scrape:
-    """What `/metrics` said."""
-
-    def __init__(self, port: int) -> None:
-        self.families = {each.name: each for each in text_string_to_metric_families(get(port, "/metrics")[1])}
-
-    def __call__(self, name: str, **labels: str) -> float:
-        family = self.families[name.removesuffix("_total").removesuffix("_count")]
-        wanted = {"service": "ingest", **labels}
-        return next(s.value for s in family.samples if s.name == name and s.labels == wanted)
+from support.handlers import HANDLERS, announcement, attempts, computations, released
+from support.paths import NOTIFICATIONS
+from support.rabbitmq_node import RabbitNode
+from support.service_process import LONG, TESTED, AsProcess, Scrape, get, until
 
 
 class InThread:
@@ -97,12 +60,12 @@ class InThread:
 
 def drained(broker: Any, queue: str) -> list[Envelope]:
     consumer = broker.consume(queue)
-    found = []
+    results = []
     while (delivery := consumer.poll(0.5)) is not None:
-        found.append(parse(delivery.body))
+        results.append(parse(delivery.body))
         consumer.ack(delivery)
     consumer.close()
-    return found
+    return results
 
 
 def test_a_service_at_work_is_counted_alive_and_ready(under_test: Any, tmp_path: Path) -> None:
@@ -143,8 +106,8 @@ def test_retries_and_dead_letters_are_counted(under_test: Any, tmp_path: Path) -
 def test_an_s3_notification_is_read_as_announcements(under_test: Any, tmp_path: Path) -> None:
     # Given a bucket's notification on the queue, twice, and one of nothing that concerns us
     service = InThread(under_test.broker, tmp_path, announce_pattern="*_uncal.fits")
-    minio = (HERE / "notifications" / "minio.json").read_bytes()
-    test_event = (HERE / "notifications" / "aws-test-event.json").read_bytes()
+    minio = (NOTIFICATIONS / "minio.json").read_bytes()
+    test_event = (NOTIFICATIONS / "aws-test-event.json").read_bytes()
     hostile = minio.replace(b'"key": "1062', b'"key": "..')
     for body in (minio, test_event, minio, hostile):
         under_test.send_raw("exposure.announced", body)
@@ -165,7 +128,7 @@ def test_an_s3_notification_is_read_as_announcements(under_test: Any, tmp_path: 
 
 def test_announcements_that_cannot_be_published_keep_their_notification(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    broker.publish_body("exposure.announced", (HERE / "notifications" / "ceph.json").read_bytes())
+    broker.publish_body("exposure.announced", (NOTIFICATIONS / "ceph.json").read_bytes())
     broker.faults.lose_publishes = 2
     service = InThread(broker, tmp_path)
     with service.running():
@@ -188,7 +151,7 @@ def test_while_the_store_is_away_the_service_waits_alive_and_not_ready(
 
     # Given a store that does not answer this process when the service starts
     monkeypatch.setattr(LocalStore, "get", get_or_not)
-    monkeypatch.setattr("shared.service._ASK_AGAIN", 0.05)
+    monkeypatch.setattr("shared.runtime.service._ASK_AGAIN", 0.05)
     under_test.broker.publish(announcement("e"))
     service = InThread(under_test.broker, tmp_path)
     with service.running():
@@ -228,67 +191,11 @@ def broker(rabbit_node: RabbitNode) -> Iterator[RabbitBroker]:
         broker.close()
 
 
-class AsProcess:
-    """A service as an ops engineer starts it."""
-
-    def __init__(self, broker: RabbitBroker, folder: Path, *program: str, **environment: str) -> None:
-        self.log = folder / "log"
-        self.errors = folder / "errors"
-        url = broker.settings.url.get_secret_value()
-        with self.log.open("wb") as out, self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, *program],
-                env={
-                    **{name: value for name, value in os.environ.items() if not name.startswith("DARKS_")},
-                    "PYTHONPATH": str(HERE),
-                    "DARKS_BROKER_URL": url,
-                    "DARKS_STORE": str(folder / "store"),
-                    "DARKS_HTTP_PORT": "0",
-                    "DARKS_HTTP_HOST": "127.0.0.1",
-                    "DARKS_ALLOWED_SOURCES": json.dumps([folder.as_uri()]),
-                    **environment,
-                },
-                stdout=out,
-                stderr=errors,
-            )
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        """Its log; a line that is not whole yet is left out."""
-        *whole, _ = self.log.read_text().split("\n")
-        return [json.loads(line) for line in whole]
-
-    def said(self, event: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line["event"] == event]
-
-    @property
-    def port(self) -> int:
-        return int(until(lambda: self.said("serving /live, /ready and /metrics"))[0]["port"])
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(LONG)
-
-    @contextmanager
-    def ended(self) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self.process.kill()
-            self.process.wait()
-
-
-TESTED = (
-    "-c",
-    "from shared.service import main; raise SystemExit(main('ingest', 'handlers_for_tests:handle'))",
-)
-
-
 @pytest.mark.xdist_group("rabbitmq")
 def test_ingest_over_rabbitmq_rejects_logs_counts_and_stops(broker: RabbitBroker, tmp_path: Path) -> None:
     # Given the real service, and an announcement of a file that is not there
-    said = ExposureAnnounced(exposure_id="jw1_nrca1", uri=str(tmp_path / "absent_uncal.fits"))
-    message = Envelope.of(said, identity="e")
+    content = ExposureAnnounced(exposure_id="jw1_nrca1", uri=str(tmp_path / "absent_uncal.fits"))
+    message = Envelope.of(content, identity="e")
     broker.publish(message)
     service = AsProcess(broker, tmp_path, "-m", "services.ingest")
     with service.ended():
@@ -330,7 +237,7 @@ def test_past_its_grace_a_service_puts_its_job_back(broker: RabbitBroker, tmp_pa
         until(lambda: attempts(tmp_path, "e") == 1)
         assert service.stop() == ExitCode.STOPPED
     [line] = service.said("the worker is stopping")
-    assert line["outcome"] == "put-back"
+    assert line["outcome"] == "requeued"
     consumer = broker.consume("ingest")
     back = until(lambda: consumer.poll(0.5))
     assert back.delivery_count == 0

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,10 +42,10 @@ def test_an_empty_object_is_an_object(store: Store) -> None:
 @pytest.mark.parametrize("key", ["none", "a/none", "a", "a/b/c.bin/d"])
 def test_what_is_not_there_is_a_key_error(store: Store, key: str) -> None:
     store.put("a/b/c.bin", b"dark")
-    with pytest.raises(KeyError, match=key):
-        store.get(key)
-    with pytest.raises(KeyError, match=key):
-        store.open(key)
+    for call in (store.get, store.open):
+        with pytest.raises(KeyError) as caught:
+            call(key)
+        assert caught.value.args == (key,)
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
@@ -61,14 +62,14 @@ def test_a_bad_key_is_refused_everywhere(store: Store, key: str, tmp_path: Path)
         lambda: store.delete(key),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match="key"):
+        with pytest.raises(ValueError):
             call()
     assert file.read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("prefix", ["../", "/etc/", "a/../../", "a//"])
 def test_a_prefix_does_not_lead_out_of_the_store(store: Store, prefix: str) -> None:
-    with pytest.raises(ValueError, match="key"):
+    with pytest.raises(ValueError):
         list(store.list(prefix))
 
 
@@ -123,9 +124,10 @@ def test_ranges_are_exact_and_a_short_one_is_an_error(store: Store) -> None:
         assert reader.read(0, 10_000) == data
         assert reader.read(123, 4567) == data[123 : 123 + 4567]
         assert reader.read(10_000, 0) == b""
-        with pytest.raises(StoreUnavailable, match=r"a.* 2 bytes were asked from byte 9999, 1 came"):
+        with pytest.raises(StoreUnavailable) as caught:
             reader.read(9_999, 2)
-        with pytest.raises(ValueError, match="-1"):
+        assert re.search(r"\ba\b", caught.value.where)
+        with pytest.raises(ValueError):
             reader.read(-1, 2)
 
 

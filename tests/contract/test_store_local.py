@@ -15,14 +15,14 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from shared.errors import EnvironmentFault, StoreUnavailable
-from shared.store.faults import fault_of
+from shared.errors import DarksError, EnvironmentFault, NoSpaceLeft, StoreUnavailable
+from shared.store.faults import disk_fault
 from shared.store.local import LocalStore
 
 WRITER = """
 import hashlib, os, sys
 from pathlib import Path
-from shared.store.faults import fault_of
+from shared.store.faults import disk_fault
 from shared.store.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -41,7 +41,7 @@ while True:
 RACER = """
 import sys, time
 from pathlib import Path
-from shared.store.faults import fault_of
+from shared.store.faults import disk_fault
 from shared.store.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 store.scratch()
@@ -133,11 +133,10 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(small_disk: Path) -> None
         with pytest.raises((StoreUnavailable, EnvironmentFault)) as caught:
             write()
         # Then it says what, where and how much
-        assert str(small_disk) in str(caught.value)
+        assert caught.value.where.startswith(str(small_disk))
         if isinstance(caught.value, StoreUnavailable):
-            assert "no space left" in str(caught.value)
-            assert f"{3 << 20} bytes were needed" in str(caught.value)
-            assert "make room and run again" in str(caught.value)
+            assert isinstance(caught.value, NoSpaceLeft)
+            assert str(3 << 20) in str(caught.value)
         assert "\n" not in str(caught.value)
     # And what was there stands, nothing half-written is left, and there is room again
     assert list(store.list("")) == ["kept"]
@@ -179,18 +178,18 @@ def test_without_hard_links_one_still_wins(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("number", "fault", "words"),
+    ("number", "fault"),
     [
-        (errno.ENOSPC, StoreUnavailable, "no space left"),
-        (errno.EDQUOT, StoreUnavailable, "no space left"),
-        (errno.EIO, StoreUnavailable, "check the disk"),
-        (errno.EROFS, EnvironmentFault, "give this user permission"),
-        (errno.EACCES, EnvironmentFault, "give this user permission"),
-        (errno.EFBIG, EnvironmentFault, "ulimit -f"),
+        (errno.ENOSPC, NoSpaceLeft),
+        (errno.EDQUOT, NoSpaceLeft),
+        (errno.EIO, StoreUnavailable),
+        (errno.EROFS, EnvironmentFault),
+        (errno.EACCES, EnvironmentFault),
+        (errno.EFBIG, EnvironmentFault),
     ],
 )
 def test_each_error_of_the_disk_has_its_kind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fault: type[Exception], words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, fault: type[DarksError]
 ) -> None:
     store = LocalStore(tmp_path)
     store.put("a", b"x")
@@ -199,10 +198,11 @@ def test_each_error_of_the_disk_has_its_kind(
         raise OSError(number, os.strerror(number), str(tmp_path))
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(fault, match=words) as caught:
+    with pytest.raises(fault) as caught:
         store.put("a", b"y")
     monkeypatch.undo()
-    assert str(tmp_path) in str(caught.value)
+    assert type(caught.value) is fault
+    assert caught.value.where == str(tmp_path)
     assert store.get("a") == b"x"
 
 
@@ -211,8 +211,9 @@ def test_a_file_cut_short_under_a_reader_is_an_error(tmp_path: Path) -> None:
     store.put("a", b"x" * 100)
     with store.open("a") as reader:
         os.truncate(tmp_path / "a", 10)
-        with pytest.raises(StoreUnavailable, match=r"a in .*: 100 bytes were asked from byte 0, 10 came"):
+        with pytest.raises(StoreUnavailable) as caught:
             reader.read(0, 100)
+    assert caught.value.where == "a"
 
 
 def test_opening_makes_no_folder_and_listing_nothing_is_empty(tmp_path: Path) -> None:
@@ -224,8 +225,11 @@ def test_opening_makes_no_folder_and_listing_nothing_is_empty(tmp_path: Path) ->
 
 
 def test_the_store_s_own_folder_is_no_key(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the store's own"):
-        LocalStore(tmp_path).put(".scratch/x", b"")
+    store = LocalStore(tmp_path)
+    own = store.scratch().relative_to(tmp_path).parts[0]
+    with pytest.raises(ValueError):
+        store.put(f"{own}/x", b"")
+    assert not (tmp_path / own / "x").exists()
 
 
 def test_the_uri_leads_to_the_file(tmp_path: Path) -> None:
@@ -250,6 +254,6 @@ def test_a_full_disk_that_is_not_the_store_s_is_named(tmp_path: Path) -> None:
     elsewhere = tmp_path / "cache"
     elsewhere.mkdir()
     error = OSError(errno.ENOSPC, "No space left on device", str(elsewhere / "file"))
-    assert f"no space left on {elsewhere}: " in str(fault_of(error, tmp_path / "store"))
+    assert disk_fault(error, tmp_path / "store").where == str(elsewhere)
     inside = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "store" / "a" / "b"))
-    assert f"no space left on {tmp_path / 'store'}: " in str(fault_of(inside, tmp_path / "store"))
+    assert disk_fault(inside, tmp_path / "store").where == str(tmp_path / "store")

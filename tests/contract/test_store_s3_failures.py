@@ -15,12 +15,12 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError, ResponseStreamingError
 from botocore.response import StreamingBody
-from ceph_server import Ceph
 from pydantic import BaseModel
 
 from shared.errors import StoreUnavailable
 from shared.store.manifest import MANIFEST, Draft, find
 from shared.store.s3 import S3Store
+from support.ceph_server import Ceph
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -29,7 +29,7 @@ MIB = 1 << 20
 RACER = """
 import sys
 from pathlib import Path
-from shared.settings import S3Settings
+from shared.settings.stage import S3Settings
 from shared.store.s3 import S3Store
 store = S3Store(sys.argv[1], S3Settings(endpoint=sys.argv[2]), Path(sys.argv[3]))
 store.client
@@ -120,7 +120,7 @@ def test_of_many_processes_one_wins_each_key(ceph: Ceph, bucket: str, tmp_path: 
             assert store.get(f"race/{key}") == name.encode()
 
 
-class Facts(BaseModel):
+class Results(BaseModel):
     writer: int
 
 
@@ -131,7 +131,7 @@ def test_where_the_condition_is_ignored_one_valid_manifest_still_stands(store: S
     def make(writer: int) -> None:
         draft = Draft(store, "reference", path, [], {}, {})
         draft.add("dark.fits", f"made by {writer}".encode() * 1000)
-        draft.commit(Facts(writer=writer))
+        draft.commit(Results(writer=writer))
 
     # Given a server that knows no If-None-Match, When many commit the same product at once
     with ThreadPoolExecutor(6) as writers:
@@ -141,7 +141,7 @@ def test_where_the_condition_is_ignored_one_valid_manifest_still_stands(store: S
     assert standing is not None
     body = store.get(standing.object("dark.fits").key)
     assert hashlib.sha256(body).hexdigest() == standing.object("dark.fits").sha256
-    assert body.startswith(f"made by {standing.facts['writer']}m".encode())
+    assert body.startswith(f"made by {standing.results['writer']}m".encode())
     # And who comes later does not replace it
     make(99)
     assert find(store, path) == standing
@@ -207,8 +207,10 @@ def test_a_line_that_damages_everything_leaves_nothing_behind(
         lambda: store.put_file("a", file),
         lambda: store.put_if_absent("a", b"whole"),
     ):
-        with pytest.raises(StoreUnavailable, match=rf"s3://{bucket}/a on .* S3 answered 400") as caught:
+        with pytest.raises(StoreUnavailable) as caught:
             put()
+        assert caught.value.where.startswith(f"s3://{bucket}/a on ")
+        assert caught.value.__cause__.response["ResponseMetadata"]["HTTPStatusCode"] == 400
         assert "\n" not in str(caught.value)
     assert list(store.list("")) == []
     assert "Uploads" not in ceph.client().list_multipart_uploads(Bucket=bucket)
@@ -237,7 +239,7 @@ def test_an_answer_that_breaks_off_is_read_again(store: S3Store, monkeypatch: py
         assert reader.read(100_000, 500_000) == data[100_000:600_000]
         # And where all do, that is told
         breaks = 99
-        with pytest.raises(StoreUnavailable, match="connection broken"):
+        with pytest.raises(StoreUnavailable):
             reader.read(100_000, 500_000)
 
 
@@ -252,8 +254,10 @@ def test_a_server_that_does_not_answer_is_a_matter_of_time(ceph: Ceph, tmp_path:
         lambda: store.put_if_absent("a", b"x"),
         lambda: store.delete("a"),
     ):
-        with pytest.raises(StoreUnavailable, match=r"s3://any/.* did not answer .*127\.0\.0\.1:9") as caught:
+        with pytest.raises(StoreUnavailable) as caught:
             call()
+        assert caught.value.where.startswith("s3://any/")
+        assert caught.value.where.endswith(" on http://127.0.0.1:9")
         assert "\n" not in str(caught.value)
 
 
@@ -294,8 +298,8 @@ def test_a_killed_server_loses_nothing_it_acknowledged(ceph: Ceph, store: S3Stor
                 time.sleep(0.02)
         finally:
             stop.set()
-        for one in running:
-            one.result()
+        for each in running:
+            each.result()
     # Then what was acknowledged is whole, and so is what is visible
     listed = set(store.list(""))
     assert set(acknowledged) <= listed

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handlers_for_tests import HANDLERS, KEY, announcement, attempts, computations, released
 
-from shared.broker.faults import Faults
-from shared.broker.memory import MemoryBroker
-from shared.jobs import JobProcesses
-from shared.messages import LARGEST_BODY, Envelope, parse
-from shared.settings import StageSettings
+from shared.broker.memory import Faults, MemoryBroker
+from shared.contracts.messages import LARGEST_BODY, Envelope, parse
+from shared.contracts.routing import DELIVERY_LIMIT
+from shared.runtime.events import WorkerEvent
+from shared.runtime.jobs import JobProcesses
+from shared.runtime.worker import Worker, WorkerPolicy
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
-from shared.topology import DELIVERY_LIMIT
-from shared.worker import Worker, WorkerEvent
+from support.handlers import HANDLERS, KEY, announcement, attempts, computations, released
 
 LONG = 60.0
 QUICK = (0.01, 0.02)
@@ -65,9 +65,9 @@ class Bench:
     def working(
         self, workers: int = 1, observer: Callable[[WorkerEvent], None] | None = None, **options: Any
     ) -> Iterator[None]:
-        options = {"retry_delays": QUICK, "pauses": (0.05,), **options}
+        policy = WorkerPolicy(**{"retry_delays": QUICK, "pauses": (0.05,), **options})
         for _ in range(workers):
-            worker = Worker("ingest", self.broker, self.jobs, observer or self.events.append, **options)
+            worker = Worker("ingest", self.broker, self.jobs, observer or self.events.append, policy)
             thread = threading.Thread(target=worker.run, args=(self.stop,))
             thread.start()
             self.threads.append(thread)
@@ -93,19 +93,19 @@ class Bench:
         return [event.kind for event in self.events if event.kind != "progress"]
 
     def products(self) -> list[str]:
-        found = find_all(self._store, f"ingest/{KEY.slug}/{self._prefix}")
-        return sorted(m.facts["exposure_id"].removeprefix(self._prefix) for m in found)
+        manifests = find_all(self._store, f"ingest/{KEY.slug}/{self._prefix}")
+        return sorted(m.results["exposure_id"].removeprefix(self._prefix) for m in manifests)
 
     def announced(self) -> list[tuple[str, str]]:
         """Take what was published for noise: (exposure, message id)."""
         consumer = self.broker.consume("noise")
-        found = []
+        results = []
         while (delivery := consumer.poll(0.2)) is not None:
             message = parse(delivery.body)
-            found.append((message.content.member.exposure_id.removeprefix(self._prefix), str(message.id)))
+            results.append((message.content.member.exposure_id.removeprefix(self._prefix), str(message.id)))
             consumer.ack(delivery)
         consumer.close()
-        return found
+        return results
 
 
 @pytest.fixture(scope="module")
@@ -259,12 +259,12 @@ def test_told_to_stop_it_finishes_the_job_at_hand_and_takes_no_other(bench: Benc
     assert bench.name(left.body) == "next"
 
 
-def test_past_its_grace_the_job_is_put_back_uncounted(bench: Bench) -> None:
+def test_past_its_grace_the_job_is_requeue_uncounted(bench: Bench) -> None:
     bench.announce("e", "sleep=600")
     with bench.working(grace=0.3):
         bench.until(lambda: bench.attempts("e") == 1)
         bench.end()
-    assert bench.kinds() == ["received", "put-back"]
+    assert bench.kinds() == ["received", "requeued"]
     left = bench.broker.consume("ingest").poll(1.0)
     assert left is not None
     assert (left.delivery_count, left.redelivered) == (0, True)
@@ -408,3 +408,29 @@ def test_a_misbehaving_broker_changes_no_product(faults: Faults, folder: Path, j
     assert len(announced) == len({name for name, _ in announced})
     assert set(bench.products()) >= set(names) - given_up
     assert len(bench.products()) == len(set(bench.products()))
+
+
+def test_an_error_that_nobody_foresaw_is_a_dead_letter_and_the_worker_goes_on(
+    tmp_path: Path, jobs: JobProcesses
+) -> None:
+    # Given a worker whose reader of foreign bodies fails as nobody foresaw, with text that is no Unicode
+    broker = MemoryBroker()
+    bench = Bench(broker, tmp_path, jobs)
+
+    def translate(body: bytes) -> None:
+        if b"odd" in body:
+            raise KeyError("\ud800")
+
+    worker = Worker("ingest", broker, jobs, bench.events.append, WorkerPolicy(), translate)
+    bench.announce("odd")
+    bench.announce("good")
+    thread = threading.Thread(target=worker.run, args=(bench.stop,))
+    thread.start()
+    bench.threads.append(thread)
+    # When it has served what follows
+    bench.until(lambda: "finished" in [event.kind for event in bench.events])
+    bench.end()
+    # Then the odd message is kept, with a reason that any header can carry
+    [letter] = broker.dead_letters("ingest")
+    assert bench.name(letter.body) == "odd"
+    assert letter.reason.encode()

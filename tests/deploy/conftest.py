@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 import yaml
-from doing_without import do_without
-from kubernetes_objects import FOLDERS, ROOT, Object, folder
+
+from support.doing_without import do_without
+from support.kubernetes_objects import FOLDERS, ROOT, Object, folder
 
 
 @pytest.fixture(scope="session")
@@ -17,12 +18,12 @@ def rendered() -> dict[str, list[Object]]:
     kubectl = os.environ.get("DARKS_TEST_KUBECTL") or shutil.which("kubectl") or (own.is_file() and str(own))
     if not kubectl:
         do_without("no kubectl: sh deploy/install-servers.sh kubectl (as root, with apt)")
-    found = {}
+    results = {}
     for name in FOLDERS:
         done = subprocess.run(
             [kubectl, "kustomize", folder(name)], capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
         assert not done.stderr, done.stderr
-        found[name] = list(yaml.safe_load_all(done.stdout))
-    return found
+        results[name] = list(yaml.safe_load_all(done.stdout))
+    return results

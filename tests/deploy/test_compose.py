@@ -4,17 +4,18 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
-from compose_program import plugin
 
-from shared.service_settings import ServiceSettings, known_variables
-from shared.topology import BINDINGS
+from shared.contracts.routing import BINDINGS
+from shared.settings.service import ServiceSettings, known_variables
+from shared.settings.stage import StageSettings
+from support.compose_program import plugin
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SERVICES = tuple(BINDINGS)
 #: Read by the jwst pipeline and boto3 themselves.
@@ -22,7 +23,6 @@ OTHERS = {
     "CRDS_PATH",
     "CRDS_CONTEXT",
     "CRDS_SERVER_URL",
-    "STPIPE_DISABLE_CRDS_STEPPARS",
     "AWS_EC2_METADATA_DISABLED",
 }
 
@@ -92,6 +92,21 @@ def test_nobody_has_a_right_that_he_does_not_need(services: dict[str, Any]) -> N
             assert "size=" in temporary, name
 
 
+def test_a_job_fits_its_container_and_its_files_lie_on_disk(services: dict[str, Any]) -> None:
+    for name in SERVICES:
+        service = services[name]
+        environment = service["environment"]
+        # Given a job that takes the 2 GiB that it plans with; then it is not stopped, and 3 GiB hold it
+        job, container = int(environment["DARKS_JOB_MEMORY"]), int(service["mem_limit"])
+        assert StageSettings(store="memory:").max_memory <= 0.8 * job, name
+        assert job < container <= 3 * 1024**3, name
+        # And what it writes does not count as memory
+        scratch = PurePosixPath(environment["DARKS_SCRATCH"])
+        volumes = [volume["target"] for volume in service["volumes"] if volume["type"] == "volume"]
+        assert any(scratch.is_relative_to(volume) for volume in volumes), name
+        assert not any(scratch.is_relative_to(entry.split(":")[0]) for entry in service["tmpfs"]), name
+
+
 def test_only_this_machine_reaches_a_port_and_workers_can_be_scaled(services: dict[str, Any]) -> None:
     for name, service in each(services):
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", [])), name
@@ -120,7 +135,9 @@ def test_a_service_that_was_taken_over_reaches_nobody_outside(read: dict[str, An
 
 
 def test_passwords_are_files_and_each_has_its_own(services: dict[str, Any], secrets: Path) -> None:
-    held = {name: {one["source"] for one in service.get("secrets", [])} for name, service in each(services)}
+    held = {
+        name: {entry["source"] for entry in service.get("secrets", [])} for name, service in each(services)
+    }
     # Given the services; then each has its own two, and no other's
     for name in SERVICES:
         assert held[name] == {f"broker-{name}", f"s3-{name}"}
@@ -130,11 +147,11 @@ def test_passwords_are_files_and_each_has_its_own(services: dict[str, Any], secr
     assert held["topology"] == {"broker-topology"}
     assert held["buckets"] == {"s3-owner"}
     # And no secret stands in what everybody may read
-    said = (DEPLOY / "compose.yaml").read_text() + json.dumps(services)
+    output = (DEPLOY / "compose.yaml").read_text() + json.dumps(services)
     for path in secrets.iterdir():
         for line in path.read_text().split():
             value = line.rpartition("=")[2]
-            assert len(value) < 8 or value not in said, path.name
+            assert len(value) < 8 or value not in output, path.name
     # And every user that RabbitMQ and the store know has one
     at_broker = set(json.loads((DEPLOY / "rabbitmq" / "permissions.json").read_text()))
     assert {f"broker-{user}" for user in at_broker} <= {path.name for path in secrets.iterdir()}
@@ -187,8 +204,8 @@ def test_settings_are_known_and_a_job_may_end_before_its_container_must(services
         environment = services[name]["environment"]
         assert set(environment) <= known_variables() | OTHERS | {"DARKS_SETTINGS_FILE"}, name
     for name in SERVICES:
-        said = services[name]["environment"]["DARKS_GRACE_SECONDS"]
-        grace = ServiceSettings(grace_seconds=said).grace_seconds
+        output = services[name]["environment"]["DARKS_GRACE_SECONDS"]
+        grace = ServiceSettings(grace_seconds=output).grace_seconds
         minutes, _, seconds = services[name]["stop_grace_period"].removesuffix("s").rpartition("m")
         assert int(minutes or 0) * 60 + int(seconds) > grace
         # And what is read of the images' targets is their own
@@ -197,10 +214,12 @@ def test_settings_are_known_and_a_job_may_end_before_its_container_must(services
 
 def test_demo_has_its_own_references(compose: Path, secrets: Path) -> None:
     # Given the demo's variables; then ingest finds the references that the simulator writes
-    from services.simulation.crds_cache import environment
+    from nircam_darks.simulation.crds_cache import environment
 
     shown = config(compose, secrets, "--env-file", str(DEPLOY / "compose" / "demo.env"))["services"]["ingest"]
     wanted = environment(Path("/crds/crds_cache"))
+    # For whoever calls jwst's steps by hand; ingest never asks CRDS for parameters.
+    del wanted["STPIPE_DISABLE_CRDS_STEPPARS"]
     assert wanted.items() <= shown["environment"].items()
     assert {"type": "volume", "source": "crds", "target": "/crds", "read_only": True} in [
         {key: volume.get(key) for key in ("type", "source", "target", "read_only")}

@@ -18,16 +18,16 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from ceph_server import PROGRAMS
-from deployed_services import Service
-from doing_without import do_without
-from rabbitmq_node import free_port
 
-from services.simulate import environment
+from nircam_darks.simulation.simulate import environment
 from shared.broker.rabbitmq.management import Management
-from shared.topology import BINDINGS
+from shared.contracts.routing import BINDINGS
+from support.ceph_server import PROGRAMS
+from support.deployed_services import Service
+from support.doing_without import do_without
+from support.paths import ROOT
+from support.rabbitmq_node import free_port
 
-ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 
 pytestmark = pytest.mark.xdist_group("ceph")
@@ -122,7 +122,7 @@ def make_buckets(server: Server) -> None:
     addresses = ("--raw", "darks/raw", "--products", "darks/products")
     named = {"DARKS_S3_ENDPOINT": server.endpoint, "DARKS_SETTINGS_FILE": str(server.secrets / "s3-owner")}
     done = script("s3/buckets.py", "apply", *addresses, **named)
-    assert (done.returncode, done.stdout) == (0, "buckets with their policies: darks\n"), done.stderr
+    assert (done.returncode, done.stdout.endswith(": darks\n")) == (0, True), done.stderr
 
 
 @pytest.fixture(scope="module")

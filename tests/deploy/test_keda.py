@@ -6,10 +6,10 @@ from typing import Any
 import jsonschema
 import pytest
 from cloudcoil.models.keda import v1alpha1
-from kubernetes_objects import SCALED, Object, environment, named, pods
 from pydantic import ValidationError
 
-from shared.broker.rabbitmq.settings import BrokerSettings
+from shared.settings.broker import BrokerSettings
+from support.kubernetes_objects import SCALED, Object, environment, named, pods
 
 #: The CRD takes any words as a trigger's metadata. These are the RabbitMQ scaler's own, of its documentation.
 SCALER = {
@@ -100,10 +100,10 @@ def test_each_trigger_is_told_who_may_ask_and_whom_to_trust(
     assert given.keys() <= PARAMETERS
     # And where the workers speak TLS, so does KEDA, and trusts the same authority
     _, pod = next(pods(objects))
-    found = environment(objects, pod)
-    assert BrokerSettings(url=found["DARKS_BROKER_URL"]).management.startswith("https:")
+    result = environment(objects, pod)
+    assert BrokerSettings(url=result["DARKS_BROKER_URL"]).management.startswith("https:")
     tls = given["tls"]
     assert named(objects, "ConfigMap")[tls["name"]]["data"][tls["key"]] == "enable"
     (volume,) = (each for each in pod["spec"]["volumes"] if each["name"] == "trust")
     assert given["ca"]["name"] == volume["configMap"]["name"]
-    assert found["DARKS_BROKER_CA_FILE"].endswith(f"/{given['ca']['key']}")
+    assert result["DARKS_BROKER_CA_FILE"].endswith(f"/{given['ca']['key']}")

@@ -5,7 +5,11 @@ from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
-from kubernetes_objects import (
+
+from shared.contracts.routing import BINDINGS
+from shared.settings.broker import BrokerSettings
+from shared.settings.service import ServiceSettings, known_variables
+from support.kubernetes_objects import (
     FOLDERS,
     OVERLAYS,
     ROOT,
@@ -19,14 +23,10 @@ from kubernetes_objects import (
     selects,
 )
 
-from shared.broker.rabbitmq.settings import BrokerSettings
-from shared.service_settings import ServiceSettings, known_variables
-from shared.topology import BINDINGS
-
 #: The oldest and the newest Kubernetes that the objects are checked for.
 VERSIONS = ("1.29", "1.34")
 #: Read by the jwst pipeline and boto3 themselves.
-OTHERS = {"CRDS_PATH", "CRDS_SERVER_URL", "STPIPE_DISABLE_CRDS_STEPPARS", "AWS_EC2_METADATA_DISABLED"}
+OTHERS = {"CRDS_PATH", "CRDS_SERVER_URL", "AWS_EC2_METADATA_DISABLED"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -108,16 +108,17 @@ def test_a_worker_that_must_go_ends_its_job_first(rendered: dict[str, list[Objec
     workers = dict(pods(rendered[name]))
     assert set(workers) == set(BINDINGS)
     for pod in workers.values():
-        found = environment(rendered[name], pod)
+        result = environment(rendered[name], pod)
         own = ServiceSettings(
-            job_seconds=found["DARKS_JOB_SECONDS"], grace_seconds=found["DARKS_GRACE_SECONDS"]
+            job_seconds=result["DARKS_JOB_SECONDS"], grace_seconds=result["DARKS_GRACE_SECONDS"]
         )
         # Then: job < grace < the pod's own grace < consumer timeout
         kubernetes = pod["spec"]["terminationGracePeriodSeconds"]
         assert own.job_seconds < own.grace_seconds < kubernetes < broker
         # And a job's memory fits
         memory = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
-        assert int(memory.removesuffix("Gi")) * 1024**3 >= 1.5 * int(found["DARKS_MAX_MEMORY"])
+        assert int(memory.removesuffix("Gi")) * 1024**3 >= 1.5 * int(result["DARKS_MAX_MEMORY"])
+        assert int(memory.removesuffix("Gi")) <= 3
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -166,8 +167,8 @@ def test_a_scaled_job_takes_one_message_and_ends(rendered: dict[str, list[Object
     jobs = named(objects, "ScaledJob")
     assert set(jobs) == {"darkref", "noise"}
     for who, job in jobs.items():
-        found = environment(objects, job["spec"]["jobTargetRef"]["template"])
-        own = ServiceSettings(messages=found["DARKS_MESSAGES"], idle_seconds=found["DARKS_IDLE_SECONDS"])
+        result = environment(objects, job["spec"]["jobTargetRef"]["template"])
+        own = ServiceSettings(messages=result["DARKS_MESSAGES"], idle_seconds=result["DARKS_IDLE_SECONDS"])
         assert own.messages == 1
         assert own.idle_seconds is not None
         # And nothing else runs them, or counts them as workers that stay
@@ -234,9 +235,9 @@ def test_the_topology_job_speaks_with_the_workers_broker(
     # Given the job and a worker; then the broker, and whom they trust about it, is the same
     ((_, job),) = pods(rendered[name])
     worker = dict(pods(rendered[overlay]))["ingest"]
-    said, wanted = environment(rendered[name], job), environment(rendered[overlay], worker)
+    output, wanted = environment(rendered[name], job), environment(rendered[overlay], worker)
     for key in ("DARKS_BROKER_URL", "DARKS_BROKER_CA_FILE"):
-        assert said.get(key) == wanted.get(key), key
+        assert output.get(key) == wanted.get(key), key
     assert trust(job) == trust(worker)
     assert bool(trust(job)) == wanted["DARKS_BROKER_URL"].startswith("amqps:")
 

@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from kubernetes_objects import FOLDERS, KUBERNETES, ROOT, Object, environment, folder, named, pods
 
-from shared.broker.rabbitmq.settings import BrokerSettings
+from shared.settings.broker import BrokerSettings
+from support.kubernetes_objects import FOLDERS, KUBERNETES, ROOT, Object, environment, folder, named, pods
 
 README = (KUBERNETES / "README.md").read_text()
 
@@ -28,19 +28,19 @@ def made_by_hand() -> dict[tuple[str, str], set[str]]:
 
 def asked_for(objects: list[Object]) -> set[tuple[str, str, str]]:
     """Return kind, name and key of what pods and triggers take from secrets and maps."""
-    found = set()
+    result = set()
     for _, pod in pods(objects):
         for volume in pod["spec"]["volumes"]:
             for source in volume.get("projected", {}).get("sources", []):
-                found |= {
+                result |= {
                     ("Secret", source["secret"]["name"], each["key"]) for each in source["secret"]["items"]
                 }
-            if said := volume.get("configMap"):
-                found |= {("ConfigMap", said["name"], each["key"]) for each in said["items"]}
+            if output := volume.get("configMap"):
+                result |= {("ConfigMap", output["name"], each["key"]) for each in output["items"]}
     for each in named(objects, "TriggerAuthentication").values():
         for kind, field in (("Secret", "secretTargetRef"), ("ConfigMap", "configMapTargetRef")):
-            found |= {(kind, one["name"], one["key"]) for one in each["spec"].get(field, [])}
-    return found
+            result |= {(kind, entry["name"], entry["key"]) for entry in each["spec"].get(field, [])}
+    return result
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -56,14 +56,14 @@ def test_each_secret_and_map_is_made(rendered: dict[str, list[Object]], name: st
 def test_each_folder_is_there_and_each_is_told_of() -> None:
     # Given the folders of the commands, here and in the runbook
     runbook = (ROOT / "docs" / "runbook.md").read_text()
-    told = {KUBERNETES / each for each in re.findall(r"kubectl (?:apply|delete) -[kf] (\S+)", README)}
-    told |= {ROOT / each for each in re.findall(r"kubectl apply -k (\S+)", runbook)}
+    report = {KUBERNETES / each for each in re.findall(r"kubectl (?:apply|delete) -[kf] (\S+)", README)}
+    report |= {ROOT / each for each in re.findall(r"kubectl apply -k (\S+)", runbook)}
     # Then each is there
-    assert all(each.exists() for each in told), told
+    assert all(each.exists() for each in report), report
     # And the rest of what somebody may apply is named
-    assert {KUBERNETES / "overlays/production", KUBERNETES / "overlays/production/topology"} <= told
+    assert {KUBERNETES / "overlays/production", KUBERNETES / "overlays/production/topology"} <= report
     for name in FOLDERS:
-        assert f"`{name}`" in README or folder(name) in told, name
+        assert f"`{name}`" in README or folder(name) in report, name
 
 
 def test_the_broker_gets_its_users_around_its_queues() -> None:

@@ -5,12 +5,12 @@ import signal
 import time
 
 import pytest
-from rabbitmq_cluster import three_nodes
-from steady_services import INGEST, NOISE, Effect, Flow, Service, until
 
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.topology import apply
-from shared.topology import BINDINGS
+from shared.contracts.routing import BINDINGS
+from support.rabbitmq_cluster import three_nodes
+from support.steady_services import INGEST, NOISE, Effect, Flow, Service, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rabbitmq")]
 
@@ -57,7 +57,7 @@ def test_a_node_killed_amid_the_work_costs_a_reconnect_only(tmp_path, record_pro
         until(lambda: effect.heard() >= set(flow.announced), "every exposure")
         assert [service.stop() for service in services] == [0, 0, 0]
         dead = [letter.reason for name in BINDINGS for letter in broker.dead_letters(name)]
-        redelivered = sum(line["attempt"] > 1 for one in services for line in one.outcomes("received"))
+        redelivered = sum(line["attempt"] > 1 for each in services for line in each.outcomes("received"))
     figures = {
         "exposures": len(flow.announced),
         "lost": len(set(flow.announced) - effect.heard()),

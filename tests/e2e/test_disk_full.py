@@ -6,10 +6,13 @@ import subprocess
 import time
 
 import pytest
-from running import run_darks
 
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
+from support.running import run_darks
+
+#: `finished` is run once for all of them.
+pytestmark = pytest.mark.xdist_group("campaign")
 
 #: Seconds in which a run on a full disk must have given up.
 PATIENCE = 90
@@ -71,9 +74,9 @@ def test_a_disk_that_fills_up_ends_the_run_and_more_room_finishes_it(campaign, f
     # When it is run there, Then it ends by itself, says why, and what is committed is whole
     full = run_on(disk, campaign)
     assert full.code in (2, 3), full.text
-    said = " ".join(full.text.split())
-    assert f"no space left on {disk}" in said, full.text
-    assert "make room and run again" in said
+    text = " ".join(full.text.split())
+    assert f"no space left on {disk}" in text, full.text
+    assert "make room and run again" in text
     assert assert_whole(disk / "results") < len(finished.manifests)
 
     # And with more room the same command finishes what it began

@@ -10,20 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ceph_server import Ceph
-from deployed_services import Deployment, Service, deployed
-from running import Run, run_darks
-from same_products import STAGES, essence
 
-from services.schedule import Candidate, peek
-from services.simulate import SimulationPlan, simulate
+from nircam_darks.operations.candidates import Candidate, peek
+from nircam_darks.simulation.simulate import SimulationPlan, simulate
+from shared.contracts.routing import BINDINGS
 from shared.store.local import LocalStore
 from shared.store.manifest import MANIFEST, find_all, sweep
-from shared.topology import BINDINGS
+from support.ceph_server import Ceph
+from support.deployed_services import Deployment, Service, deployed
+from support.paths import TESTS
+from support.running import Run, run_darks
+from support.same_products import STAGES, essence
 
 pytestmark = [pytest.mark.xdist_group("ceph"), pytest.mark.slow, pytest.mark.timeout(1800)]
 
-FAULT_POINTS = Path(__file__).parents[1] / "fault_points"
+FAULT_POINTS = TESTS / "support" / "fault_points"
 #: Two of ingest, so that two may finish the last two exposures of a set at once.
 SERVICES = ("ingest", "ingest", "darkref", "noise")
 POINTS = [f"{when}-{what}" for what in ("put", "commit", "publish", "ack") for when in ("before", "after")]
@@ -179,19 +180,22 @@ def test_200_exposures_have_their_effect_once_whatever_breaks(
             time.sleep(0.2)
         seconds = time.monotonic() - started
         here.stop()
-        found = essence(here.store)
+        result = essence(here.store)
         dead = here.dead_letters()
         outcomes = here.outcomes()
         swept = sum(sweep(here.store, stage) for stage in STAGES)
         named = {
-            entry.key for stage in STAGES for one in find_all(here.store, stage) for entry in one.objects
+            entry.key
+            for stage in STAGES
+            for manifest in find_all(here.store, stage)
+            for entry in manifest.objects
         }
         left = [key for stage in STAGES for key in here.store.list(stage) if not key.endswith(f"/{MANIFEST}")]
     figures = {
         "exposures": len(candidates),
         "announcements": len(twice),
         **injector.done,
-        "products": len(found),
+        "products": len(result),
         "objects left by killed attempts": swept,
         "received": outcomes["received"],
         "finished": outcomes["finished"],
@@ -201,8 +205,8 @@ def test_200_exposures_have_their_effect_once_whatever_breaks(
     print(f"exactly once: {figures}")
     # Then nothing was lost and nothing doubled: the products are those of one undisturbed process
     expected = essence(LocalStore(campaign_of_200.undisturbed.out))
-    assert found.keys() == expected.keys()
-    different = [path for path, product in found.items() if product != expected[path]]
+    assert result.keys() == expected.keys()
+    different = [path for path, product in result.items() if product != expected[path]]
     assert different == []
     assert len(dead) == len(BINDINGS)
     for queue, said in zip(sorted(BINDINGS), sorted(dead), strict=True):

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from running import command, run_darks
+
+from support.running import command, run_darks
 
 #: Seconds from Ctrl-C to the end: jobs are given three of them to finish, and a busy machine the rest.
 END = 30
@@ -20,10 +21,10 @@ def processes_below(pid: int) -> set[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {pid}
+    results = {pid}
+    while more := {child for child, parent in parents.items() if parent in results} - results:
+        results |= more
+    return results - {pid}
 
 
 def alive(pid: int) -> bool:
@@ -59,7 +60,7 @@ def test_ctrl_c_ends_a_run_with_one_line_and_the_next_one_finishes_it(campaign, 
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.3)
     try:
-        said, complaints = process.communicate(timeout=60)
+        output, complaints = process.communicate(timeout=60)
     finally:
         process.kill()
 
@@ -67,9 +68,9 @@ def test_ctrl_c_ends_a_run_with_one_line_and_the_next_one_finishes_it(campaign, 
     assert time.monotonic() - pressed < END
     assert process.returncode == 130, complaints
     assert complaints.splitlines() == [
-        "nircam-darks: stopped; run the same command again to go on from here"
+        "nircam-darks: stopped; run the same command again to continue from here"
     ], complaints
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert not [pid for pid in children if alive(pid)]
 
     # And the next run finishes

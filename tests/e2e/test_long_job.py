@@ -7,15 +7,15 @@ from typing import Any
 
 import pika
 import pytest
-from handlers_for_tests import announcement, attempts, computations, released
-from rabbitmq_node import VERSIONS, RabbitNode
-from steady_services import INGEST, WAIT, Effect, Service, until
 
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.management import Management
 from shared.broker.rabbitmq.topology import apply
 from shared.broker.rabbitmq.wire import ATTEMPTS
-from shared.topology import BINDINGS, DELIVERY_LIMIT
+from shared.contracts.routing import BINDINGS, DELIVERY_LIMIT
+from support.handlers import announcement, attempts, computations, released
+from support.rabbitmq_node import VERSIONS, RabbitNode
+from support.steady_services import INGEST, WAIT, Effect, Service, until
 
 SECONDS = 180
 
@@ -128,5 +128,5 @@ def test_a_job_longer_than_the_broker_waits_for_its_ack_is_computed_once(
     # Then the redelivery found the manifest, whatever its count, and that is the one ack
     assert all("consumer_timeout" in line["event"] or "timed out" in line["event"] for line in here.lost())
     here.require_one_ack_and_nothing_left()
-    said = {message["message_id"] for message in here.service.outcomes("finished")}
-    assert len(said) == 1
+    names = {message["message_id"] for message in here.service.outcomes("finished")}
+    assert len(names) == 1

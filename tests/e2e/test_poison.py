@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from handlers_for_tests import ILLS, KEY, announcement, attempts, cure
-from rabbitmq_node import RabbitNode
-from running import command
-from test_service_process import TESTED, AsProcess, Scrape, get
 
-from services.schedule import peek
-from services.simulate import environment
+from nircam_darks.operations.candidates import peek
+from nircam_darks.simulation.simulate import environment
 from shared.broker.base import DeadLetter
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.topology import apply
-from shared.messages import LARGEST_BODY, Envelope, ExposureAnnounced, parse
+from shared.contracts.messages import LARGEST_BODY, Envelope, ExposureAnnounced, parse
+from shared.contracts.routing import DELIVERY_LIMIT
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
-from shared.topology import DELIVERY_LIMIT
+from support.handlers import ILLS, KEY, announcement, attempts, cure
+from support.rabbitmq_node import RabbitNode
+from support.running import command
+from support.service_process import TESTED, AsProcess, Scrape, get
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -176,7 +176,9 @@ def test_what_cannot_be_read_or_must_not_be_opened_is_given_up_at_once(
     assert ward.counted("retried") == 0
     ward.require_at_work()
     # And what is no FITS file is a rejection, the exposure a ramp, and no log grew with what was sent
-    assert [m.facts["exposure_id"] for m in find_all(ward.store, "") if m.product == "rejection"] == ["text"]
+    assert [m.results["exposure_id"] for m in find_all(ward.store, "") if m.product == "rejection"] == [
+        "text"
+    ]
     assert ramps(ward) == [peek(good).exposure_id]
     assert service.log.stat().st_size + service.errors.stat().st_size < 1_000_000
 
@@ -192,7 +194,7 @@ def test_what_cannot_be_read_or_must_not_be_opened_is_given_up_at_once(
 
 
 def ramps(ward: Ward) -> list[str]:
-    return sorted(m.facts["exposure_id"] for m in find_all(ward.store, "ingest/") if m.product == "ramp")
+    return sorted(m.results["exposure_id"] for m in find_all(ward.store, "ingest/") if m.product == "ramp")
 
 
 @pytest.mark.slow
@@ -216,7 +218,7 @@ def test_jobs_that_crash_hang_or_eat_memory_are_given_up_with_evidence(ward: War
     expected = {
         "abort": ("signal 6 (SIGABRT)", "Fatal Python error: Aborted", "in handle"),
         "segfault": ("signal 11 (SIGSEGV)", "Fatal Python error: Segmentation fault", "in crash_in_c"),
-        "killed": ("signal 9 (SIGKILL)", "no limit of ours was passed", "job: ingest"),
+        "killed": ("signal 9 (SIGKILL)", "none of our own limits was exceeded", "job: ingest"),
         "hang": (f"its time limit of {JOB_SECONDS} s", stack, "in wait_for_nothing"),
         "memory": (f"where {400 << 20} are allowed", stack, "in eat_memory"),
     }
@@ -256,4 +258,4 @@ def test_jobs_that_crash_hang_or_eat_memory_are_given_up_with_evidence(ward: War
 
 
 def products(ward: Ward) -> list[str]:
-    return sorted(m.facts["exposure_id"] for m in find_all(ward.store, f"ingest/{KEY.slug}/"))
+    return sorted(m.results["exposure_id"] for m in find_all(ward.store, f"ingest/{KEY.slug}/"))

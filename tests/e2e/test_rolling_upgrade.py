@@ -3,11 +3,11 @@
 import contextlib
 
 import pytest
-from steady_services import INGEST, NOISE, Effect, Flow, Service, until
 
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.topology import apply
-from shared.topology import BINDINGS
+from shared.contracts.routing import BINDINGS
+from support.steady_services import INGEST, NOISE, Effect, Flow, Service, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("rabbitmq")]
 
@@ -42,8 +42,8 @@ def test_services_stopped_and_started_one_after_the_other_lose_and_double_nothin
         until(lambda: effect.heard() >= set(flow.announced), "every exposure")
         codes += [service.stop() for service in services]
         dead = [letter.reason for name in BINDINGS for letter in broker.dead_letters(name)]
-        attempts = [line["attempt"] for one in services for line in one.outcomes("received")]
-        kinds = {line["outcome"] for one in services for line in one.lines() if "outcome" in line}
+        attempts = [line["attempt"] for each in services for line in each.outcomes("received")]
+        kinds = {line["outcome"] for entry in services for line in entry.lines() if "outcome" in line}
     figures = {
         "exposures": len(flow.announced),
         "restarts": ROUNDS * len(services),
@@ -59,6 +59,6 @@ def test_services_stopped_and_started_one_after_the_other_lose_and_double_nothin
     assert effect.said_differently() == []
     assert set(attempts) == {1}
     assert dead == []
-    assert kinds <= {"received", "progress", "finished", "put-back"}
+    assert kinds <= {"received", "progress", "finished", "requeued"}
     assert set(codes) == {0}
     assert flow.failures == 0

@@ -6,15 +6,20 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from running import command, run_darks
 
 from shared.store.local import LocalStore
 from shared.store.manifest import Manifest
+from support.running import command, run_darks
+
+#: `finished` is run once for all of them.
+pytestmark = pytest.mark.xdist_group("campaign")
 
 EXPOSURE_NAMES = {"id", "file", "configuration", "status", "reason"}
 REFERENCE_NAMES = {
@@ -104,7 +109,7 @@ def test_the_reference_is_one_that_jwst_accepts_and_uses(finished, campaign, mon
     from jwst.dark_current import DarkCurrentStep
     from stdatamodels.jwst import datamodels
 
-    from services.simulate import environment
+    from nircam_darks.simulation.simulate import environment
 
     for name, value in environment(campaign.crds_path).items():
         monkeypatch.setenv(name, value)
@@ -218,20 +223,19 @@ def spoilt(campaign, tmp_path_factory):
         "cut_uncal.fits": "truncated",
         "words_uncal.fits": "not a FITS file",
         "nothing_uncal.fits": "not a FITS file",
-        "exptype_uncal.fits": "EXP_TYPE",
         "unknown_uncal.fits": "NRCZ9",
         "groups_uncal.fits": "NGROUPS",
         "pattern_uncal.fits": "NFRAMES",
         "axes_uncal.fits": "axes",
         "missing_uncal.fits": "READPATT",
         "order_uncal.fits": "S_",
-        "renamed_copy.fits": good[0].name,
     }
 
 
 def test_each_bad_file_gets_one_clear_line_and_the_rest_goes_on(spoilt, campaign, tmp_path):
-    # Given a folder with two good files and eleven bad ones
-    folder, said = spoilt
+    # Given a folder with two good files, a copy of the first under another name, nine bad ones,
+    # and one that is no dark
+    folder, output = spoilt
 
     # When it is run
     done = run_darks(folder, "--crds-path", campaign.crds_path, out=tmp_path / "results")
@@ -241,15 +245,23 @@ def test_each_bad_file_gets_one_clear_line_and_the_rest_goes_on(spoilt, campaign
     rejected = {
         e["file"].rsplit("/")[-1]: e["reason"] for e in done.summary["exposures"] if e["status"] == "rejected"
     }
-    assert set(rejected) == set(said)
-    for name, words in said.items():
+    assert set(rejected) == set(output)
+    for name, words in output.items():
         assert words in rejected[name], rejected[name]
         assert "\n" not in rejected[name]
         assert name in rejected[name]
+    # And the exposure of the sky that lies beside them is passed over
+    assert done.summary["passed_over"] == {"not NIRCam darks": 1}
+    # And the copy is the exposure that it is a copy of, which counts once
+    [copied] = [e for e in done.summary["exposures"] if e["file"].endswith("renamed_copy.fits")]
+    assert copied["status"] in ("ingested", "not needed")
+    assert copied["id"] in {
+        Path(e["file"]).name.removesuffix("_uncal.fits") for e in done.summary["exposures"]
+    }
     # And the good ones became a reference, and the report names what was rejected
     assert [r["exposures"] for r in done.summary["references"]] == [2]
     report = (done.out / "report.html").read_text()
-    assert all(name in report for name in said)
+    assert all(name in report for name in output)
 
 
 def test_a_single_integration_gives_noise_and_says_why_there_is_no_reference(campaign, tmp_path):
@@ -274,12 +286,12 @@ def test_without_a_crds_cache_it_says_what_to_set(campaign, tmp_path):
     shutil.copy(campaign.files[0], alone)
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
 
-    # When it is run, Then the exposure is reported with what to set
+    # When it is run, Then nothing is done, and one line says what to set
     done = run_darks(alone, out=tmp_path / "results", environment=environment)
-    assert done.code == 3
-    [exposure] = done.summary["exposures"]
-    assert "CRDS_PATH" in exposure["reason"]
-    assert "\n" not in exposure["reason"]
+    assert done.code == 2
+    (line,) = done.text.strip().splitlines()
+    assert "CRDS_PATH" in line
+    assert not (tmp_path / "results").exists()
 
     # And once the machine is set up, the same results folder takes it
     cured = run_darks(alone, "--crds-path", campaign.crds_path, out=tmp_path / "results")
@@ -289,7 +301,7 @@ def test_without_a_crds_cache_it_says_what_to_set(campaign, tmp_path):
 def test_options_say_what_the_header_holds_what_is_compared_and_emulated(campaign, finished, tmp_path):
     # Given the short-wave exposures of the campaign, and their reference as an earlier run made it
     files = [path for path in campaign.files if "nrcb1" in path.name]
-    (earlier,) = [one["path"] for one in finished.summary["references"] if "nrcb1" in one["path"]]
+    (earlier,) = [each["path"] for each in finished.summary["references"] if "nrcb1" in each["path"]]
     options = ["--min-measurements", 2, "--emulate", "bright2", "--compare-with", earlier]
     options += ["--useafter", "2022-01-01T00:00:00"]
     # When they are run with all that can be said of them
@@ -300,9 +312,9 @@ def test_options_say_what_the_header_holds_what_is_compared_and_emulated(campaig
     [reference] = done.summary["references"]
     header = fits.getheader(reference["path"])
     assert (header["PEDIGREE"], header["USEAFTER"]) == ("SIMULATION", "2022-01-01T00:00:00")
-    told = " ".join(str(line) for line in header["HISTORY"])
-    assert "fewer than 2 measurements" in told
-    assert "DIFFERENCES: replaces nrcb1_sub64p_dark.fits (given, sha256" in told
+    text = " ".join(str(line) for line in header["HISTORY"])
+    assert "fewer than 2 measurements" in text
+    assert "DIFFERENCES: replaces nrcb1_sub64p_dark.fits (given, sha256" in text
     # and so do the noise and the report
     [noise] = done.summary["noise"]
     assert noise["hits_per_cm2_s_error"] > 0
@@ -316,29 +328,25 @@ def test_options_say_what_the_header_holds_what_is_compared_and_emulated(campaig
     assert {fits.getval(path, "PEDIGREE") for path in out.rglob("*_dark.fits")} == {"SIMULATION"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--mode", "median"], "median"),
-        (["--override", "dark=x.fits"], "dark"),
-        (["--override", "mask=nowhere.fits"], "nowhere.fits"),
-        (["--max-memory", "much"], "--max-memory"),
-        (["--max-memory", "1MB"], "--max-memory"),
-        (["--pixel", "3"], "--pixel"),
-        (["--min-integrations", "0"], "--min-integrations"),
-        (["--min-measurements", "0"], "--min-measurements"),
-        (["--pedigree", "FLIGHT"], "--pedigree"),
-        (["--useafter", "yesterday"], "--useafter"),
-        (["--emulate", "SLOW"], "--emulate"),
-        (["--compare-with", "nowhere.fits"], "--compare-with nowhere.fits"),
-        (["--mode", "reference", "--compare-with", "s3://darks/a.fits"], "--compare-with: "),
-    ],
-)
-def test_a_usage_error_names_the_option(campaign, tmp_path, arguments, said):
-    done = run_darks(campaign.files[0], *arguments, out=tmp_path / "results")
-    assert done.code == 2
-    assert said in done.text
-    assert not (tmp_path / "results").exists()
+def test_nothing_is_imported_from_the_working_directory(campaign, tmp_path):
+    # Given a folder with a user's own "services", "shared" and "signal" in it
+    for package in ("services", "shared"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise RuntimeError('not this one')\n")
+    (tmp_path / "signal.py").write_text("raise RuntimeError('not this one')\n")
+    files = [path for path in campaign.files if "nrcb1" in path.name]
+    # When exposures are run from there, Then a reference is built
+    done = subprocess.run(
+        [Path(sys.executable).with_name("nircam-darks"), "run", *files, "--out", "results"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    [reference] = json.loads((tmp_path / "results" / "summary.json").read_text())["references"]
+    assert (tmp_path / reference["path"]).is_file()
 
 
 def test_the_real_fgs_ramp_is_rejected_for_its_exposure_type(shared_data, tmp_path):

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from astropy.io import fits
-from deployed_services import WAIT, Deployment, deployed
-from running import Run, run_darks
 
-from services.schedule import Candidate, peek
+from nircam_darks.operations.candidates import Candidate, peek
+from shared.contracts.routing import BINDINGS
 from shared.store.manifest import Manifest
-from shared.topology import BINDINGS
+from support.deployed_services import WAIT, Deployment, deployed
+from support.running import Run, run_darks
 
 # Their worker of pytest-xdist has the bucket's server; the broker, the quicker to start, comes beside it.
 pytestmark = pytest.mark.xdist_group("ceph")
@@ -41,15 +41,17 @@ class Found:
             for entry in manifest.objects:
                 body = here.store.get(entry.key)
                 assert (len(body), hashlib.sha256(body).hexdigest()) == (entry.size, entry.sha256), entry.key
-                if manifest.product == "reference" and entry.name == manifest.facts["file"]:
+                if manifest.product == "reference" and entry.name == manifest.results["file"]:
                     with fits.open(io.BytesIO(body)) as hdus:
-                        pixels[manifest.facts["configuration"]] = hdus["SCI"].data, hdus["ERR"].data
+                        pixels[manifest.results["configuration"]] = hdus["SCI"].data, hdus["ERR"].data
         claims = [key for key in here.store.list("exposures/") if key.endswith("/claim.json")]
         return cls(manifests, here.dead_letters(), claims, pixels, here.outcomes())
 
     def subjects(self, product: str, name: str) -> list[str]:
         """What each product of a kind is of: its exposure, or its set."""
-        return sorted(str(one.facts[name]) for one in self.manifests if one.product == product)
+        return sorted(
+            str(manifest.results[name]) for manifest in self.manifests if manifest.product == product
+        )
 
     def require_each_once(self, candidates: list[Candidate]) -> None:
         exposures = sorted(candidate.exposure_id for candidate in candidates)
@@ -60,7 +62,12 @@ class Found:
         assert len(set(sets)) == len(sets) == len({candidate.configuration for candidate in candidates})
         assert self.subjects("set-noise", "set_id") == sets
         assert self.dead_letters == []
-        assert {one.product for one in self.manifests} == {"ramp", "reference", "exposure-noise", "set-noise"}
+        assert {manifest.product for manifest in self.manifests} == {
+            "ramp",
+            "reference",
+            "exposure-noise",
+            "set-noise",
+        }
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +104,9 @@ def test_services_make_what_one_process_makes(undisturbed: Found, at_once: Run, 
     undisturbed.require_each_once(candidates)
     # And the references are to the last bit those of one process over files
     assert at_once.code == 0, at_once.text
-    references = {one["configuration"]: one["path"] for one in at_once.summary["references"]}
+    references = {
+        reference["configuration"]: reference["path"] for reference in at_once.summary["references"]
+    }
     assert undisturbed.pixels.keys() == references.keys()
     for configuration, (sci, err) in undisturbed.pixels.items():
         np.testing.assert_array_equal(sci, fits.getdata(references[configuration], "SCI"))
@@ -149,14 +158,14 @@ def test_killed_restarted_told_twice_and_out_of_order_they_make_the_same(
         done = disturb(here, rng)
         here.wait_until_all_is_done()
         here.stop()
-        found = Found.of(here)
+        result = Found.of(here)
     record_property("disturbances", str(dict(done)))
-    record_property("outcomes", str(dict(found.outcomes)))
-    print(f"disturbances {dict(done)}, outcomes {dict(found.outcomes)}")
+    record_property("outcomes", str(dict(result.outcomes)))
+    print(f"disturbances {dict(done)}, outcomes {dict(result.outcomes)}")
     # Then each exposure and each set was worked on once, nothing was given up, and every pixel is the same
-    found.require_each_once(candidates)
-    assert found.pixels.keys() == undisturbed.pixels.keys()
-    for configuration, arrays in found.pixels.items():
+    result.require_each_once(candidates)
+    assert result.pixels.keys() == undisturbed.pixels.keys()
+    for configuration, arrays in result.pixels.items():
         np.testing.assert_array_equal(arrays, undisturbed.pixels[configuration])
     # And they were disturbed indeed
     assert done["broker"] == 1

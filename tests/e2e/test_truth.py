@@ -1,24 +1,41 @@
 """What a simulated set comes out as, against what was put in."""
 
 import pytest
-from running import run_darks
 
-from services.simulate import SimulationPlan, simulate
+from nircam_darks.simulation.simulate import SimulationPlan, simulate
+from support.running import run_darks
+
+pytestmark = pytest.mark.xdist_group("campaign")
+
+DETECTORS = ("NRCALONG", "NRCA1")
 
 
-@pytest.fixture(scope="module", params=["NRCALONG", "NRCA1"])
-def measured(request, tmp_path_factory):
-    """Twelve ramps of 20 groups: (reference, noise, truth)."""
-    folder = tmp_path_factory.mktemp(request.param)
-    simulated = simulate(
-        [SimulationPlan(request.param, "SUB160", exposures=12, seed=7)], folder / "simulated"
-    )
+@pytest.fixture(scope="module")
+def run_of_both(tmp_path_factory):
+    """Twelve ramps of 20 groups of each detector, in one run: (summary, truth) by configuration."""
+    folder = tmp_path_factory.mktemp("truth")
+    plans = [SimulationPlan(detector, "SUB160", exposures=12, seed=7) for detector in DETECTORS]
+    simulated = simulate(plans, folder / "simulated")
     done = run_darks(simulated.files[0].parent, out=folder / "results")
     assert done.code == 0, done.text
-    [truth] = simulated.truth.configurations
-    [reference], [noise] = done.summary["references"], done.summary["noise"]
-    assert reference["configuration"] == noise["configuration"] == truth.configuration
-    return reference, noise, truth
+    return done.summary, simulated.truth
+
+
+@pytest.fixture(params=DETECTORS)
+def measured(request, run_of_both):
+    """One detector's (reference, noise, truth)."""
+    summary, truth = run_of_both
+
+    def of_detector(entries):
+        [entry] = [each for each in entries if each["configuration"].startswith(request.param.lower() + "_")]
+        return entry
+
+    [expected] = [
+        each for each in truth.configurations if each.configuration.startswith(request.param.lower() + "_")
+    ]
+    reference, noise = of_detector(summary["references"]), of_detector(summary["noise"])
+    assert reference["configuration"] == noise["configuration"] == expected.configuration
+    return reference, noise, expected
 
 
 def off(entry: dict, name: str, truth: float) -> float:

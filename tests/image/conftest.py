@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from docker_engine import TARGETS, Engine, running_engine
 
-ROOT = Path(__file__).parents[2]
+from support.docker_engine import TARGETS, Engine, running_engine
+from support.paths import ROOT
+
 #: What `.dockerignore` lets through, and what says so.
 CONTEXT = (
-    *("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "requirements.lock"),
-    *("deploy/image", "services", "shared"),
+    *("Dockerfile", ".dockerignore", "LICENSE", "pyproject.toml", "README.md", "requirements.lock"),
+    *("deploy/image", "nircam_darks", "services", "shared"),
 )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rabbitmq_node import free_port
+
+from support.paths import ROOT
+from support.rabbitmq_node import free_port
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from compose_stack import ALERTMANAGER, PROMETHEUS, Stack, started_apart
-from docker_engine import Engine
 
-from shared.topology import BINDINGS
+from shared.contracts.routing import BINDINGS
+from support.compose_stack import ALERTMANAGER, PROMETHEUS, Stack, started_apart
+from support.docker_engine import Engine
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
 
@@ -67,17 +67,17 @@ def test_one_command_brings_it_up_and_all_of_it_is_confined_and_watched(stack: S
     }
     for service, containers in running.items():
         [container] = containers
-        found = stack.inspect(container)
-        assert found["State"]["Health"]["Status"] == "healthy", service
+        result = stack.inspect(container)
+        assert result["State"]["Health"]["Status"] == "healthy", service
         # And as it runs it is nobody's root, and writes nowhere but where it may
-        assert found["Config"]["User"].split(":")[0] not in ("", "0", "root"), service
-        assert found["HostConfig"]["ReadonlyRootfs"], service
-        assert found["HostConfig"]["CapDrop"] == ["ALL"], service
+        assert result["Config"]["User"].split(":")[0] not in ("", "0", "root"), service
+        assert result["HostConfig"]["ReadonlyRootfs"], service
+        assert result["HostConfig"]["CapDrop"] == ["ALL"], service
     # And Prometheus reaches all that it should, takes every rule, and tells Alertmanager
     wanted = {"ingest", "darkref", "noise", "prometheus", "alertmanager", "rabbitmq", "rabbitmq-queues"}
 
     def up() -> set[str]:
-        return {one["metric"].get("service", one["metric"]["job"]) for one in stack.query("up == 1")}
+        return {sample["metric"].get("service", sample["metric"]["job"]) for sample in stack.query("up == 1")}
 
     stack.until(lambda: up() == wanted, "every target to be up")
     groups = stack.get(f"{PROMETHEUS}/api/v1/rules")["data"]["groups"]
@@ -192,8 +192,9 @@ def test_a_password_is_changed_as_the_security_page_says(stack: Stack) -> None:
     # Then the broker knows the new one only, and the service is back with it
     words = ("exec", "-T", "rabbitmq", "rabbitmqctl", "authenticate_user", "noise")
     assert "Success" in stack.compose(*words, secret.read_text().strip())
-    with pytest.raises(AssertionError, match="failed to authenticate"):
+    with pytest.raises(AssertionError) as refused:
         stack.compose(*words, before.strip())
+    assert "authenticate" in refused.value.args[0]
     stack.until(lambda: stack.value('sum(darks:queue_consumers{queue="noise"})') == 1, "noise's consumer")
 
 

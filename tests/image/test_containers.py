@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from container_services import Container, in_containers
-from deployed_services import Deployment, deployed
-from docker_engine import Engine
-from running import run_darks
 
-from services.schedule import Candidate, peek
-from services.simulate import SimulationPlan, simulate
-from shared.metrics import METRICS
-from shared.settings import StageSettings
+from nircam_darks.operations.candidates import Candidate, peek
+from nircam_darks.simulation.simulate import SimulationPlan, simulate
+from shared.runtime.metrics import METRICS
+from shared.settings.stage import StageSettings
+from support.container_services import Container, in_containers
+from support.deployed_services import Deployment, deployed
+from support.docker_engine import Engine
+from support.paths import ROOT
+from support.running import run_darks
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
 
-ROOT = Path(__file__).parents[2]
 #: Seconds that anything may take to come about; a flight-mode dark is verified too.
 WAIT = 500.0
 HEALTH = "{{.State.Health.Status}}"
@@ -34,7 +34,7 @@ MODE = StageSettings.model_fields["mode"].default
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployed_services.WAIT", WAIT)
+    monkeypatch.setattr("support.deployed_services.WAIT", WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def references(candidates, tmp_path_factory) -> dict[str, Path]:
     out = tmp_path_factory.mktemp("at once") / "results"
     run = run_darks(*(candidate.path for candidate in candidates), "--mode", MODE, out=out)
     assert run.code == 0, run.text
-    return {one["configuration"]: Path(one["path"]) for one in run.summary["references"]}
+    return {reference["configuration"]: Path(reference["path"]) for reference in run.summary["references"]}
 
 
 def until(condition: Callable[[], Any], what: str, containers: list[Container], within: float = WAIT) -> None:
@@ -81,13 +81,13 @@ def require_every_product_once(here: Deployment, references: dict[str, Path]) ->
     found = here.committed()
     assert {product: found[product] for product in here.wanted} == here.wanted
     assert here.dead_letters() == []
-    built = [one for one in here.manifests() if one.product == "reference"]
-    assert {one.facts["configuration"] for one in built} == references.keys()
+    built = [manifest for manifest in here.manifests() if manifest.product == "reference"]
+    assert {each.results["configuration"] for each in built} == references.keys()
     for one in built:
-        [entry] = [entry for entry in one.objects if entry.name == one.facts["file"]]
+        [entry] = [entry for entry in one.objects if entry.name == one.results["file"]]
         with fits.open(io.BytesIO(here.store.get(entry.key))) as hdus:
             for plane in ("SCI", "ERR"):
-                expected = fits.getdata(references[one.facts["configuration"]], plane)
+                expected = fits.getdata(references[one.results["configuration"]], plane)
                 np.testing.assert_array_equal(hdus[plane].data, expected)
 
 
@@ -107,13 +107,13 @@ def test_from_announcement_to_reference_and_noise_report(
             container.start()
         # Then each is alive and not ready
         for container in containers:
-            until(lambda one=container: one.get("/live")[0] == 200, "/live", containers)
-            status, said = container.get("/ready")
-            assert (status, "no consumer is attached" in said) == (503, True), said
+            until(lambda each=container: each.get("/live")[0] == 200, "/live", containers)
+            status, output = container.get("/ready")
+            assert (status, "no consumer is attached" in output) == (503, True), output
         # When it comes, Then each is ready, and Docker calls it healthy
         rabbit_node.start()
         for container in containers:
-            until(lambda one=container: one.get("/ready")[0] == 200, "/ready", containers)
+            until(lambda entry=container: entry.get("/ready")[0] == 200, "/ready", containers)
             until(lambda one=container: one.inspect(HEALTH) == "healthy", "Docker's health check", containers)
         # When it goes again, Then none is ready though all live, until it is back
         rabbit_node.stop_server()
@@ -139,7 +139,7 @@ def test_from_announcement_to_reference_and_noise_report(
         require_every_product_once(here, references)
         # And every metric that is documented is there, and shows the work
         documented = re.findall(r"^\| `(darks_\w+)` \|", (ROOT / "docs" / "services.md").read_text(), re.M)
-        assert set(documented) == {one.name for one in METRICS}
+        assert set(documented) == {metric.name for metric in METRICS}
         for container in containers:
             shown = container.get("/metrics")[1]
             names = {line.split()[2] for line in shown.splitlines() if line.startswith("# TYPE ")}
@@ -204,5 +204,5 @@ def test_stopped_and_killed_amid_their_work_they_lose_nothing(
     print(f"disturbances {dict(done)}, outcomes {outcomes}")
     # And it was amid their work: what was stopped was put back, what was killed has no outcome
     for container in containers:
-        assert outcomes[container.name]["put-back"] >= 1, outcomes
+        assert outcomes[container.name]["requeued"] >= 1, outcomes
         assert done[f"{container.name} kill"] == 1, done

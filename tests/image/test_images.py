@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from docker_engine import TARGETS, Engine
+
+from support.docker_engine import TARGETS, Engine
+from support.paths import ROOT
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
 
-ROOT = Path(__file__).parents[2]
 SERVICES = ("ingest", "darkref", "noise")
 
 
@@ -56,10 +57,10 @@ def test_no_tool_and_no_leftover_of_the_build_is_in_it(engine: Engine, images, t
         .replace("( ", "\\( ")
         .replace(" )", " \\)")
     )
-    found = engine.in_image(
+    result = engine.in_image(
         images[target], "sh", "-c", f"({looked_for}) 2>/dev/null; true", options=("--user", "0")
     )
-    assert found == ""
+    assert result == ""
     # And nobody may change what is run
     writable = "find /opt/darks ! -type l -perm /022; find /opt/darks ! -user 0; find /opt/darks -perm /6000"
     assert engine.in_image(images[target], "sh", "-c", writable, options=("--user", "0")) == ""
@@ -75,11 +76,11 @@ def test_the_pip_of_a_base_is_not_in_it_either(engine: Engine, base_image: str, 
     assert engine.in_image(base, "ls", "-d", *tools.split()).split() == sorted(tools.split())
     # Then what is made on it has none
     frame = engine.build(ROOT, "frame", base)
-    found = engine.docker(
+    result = engine.docker(
         *("run", "--rm", "--network", "host", "--entrypoint", "sh", frame),
         *("-c", f"ls -d {tools} 2>/dev/null; true"),
     )
-    assert found == ""
+    assert result == ""
 
 
 @pytest.mark.parametrize(
@@ -88,13 +89,17 @@ def test_the_pip_of_a_base_is_not_in_it_either(engine: Engine, base_image: str, 
         (
             "ingest",
             "jwst",
-            ("numba", "astroquery", "typer", "services.noise", "services.darkref", "services.cli"),
+            ("numba", "astroquery", "typer", "services.noise", "services.darkref", "nircam_darks"),
         ),
-        ("darkref", "numba", ("astroquery", "typer", "services.noise", "services.ingest", "services.cli")),
+        (
+            "darkref",
+            "numba",
+            ("astroquery", "typer", "services.noise", "services.ingest", "nircam_darks"),
+        ),
         (
             "noise",
             "numba",
-            ("jwst", "crds", "matplotlib", "services.ingest", "services.darkref", "services.cli"),
+            ("jwst", "crds", "matplotlib", "services.ingest", "services.darkref", "nircam_darks"),
         ),
     ],
 )
@@ -103,15 +108,15 @@ def test_a_service_has_what_it_needs_and_no_more(engine: Engine, images, target,
         "import importlib.util, sys; "
         "print([name for name in sys.argv[1:] if importlib.util.find_spec(name) is not None])"
     )
-    found = engine.in_image(images[target], "python", "-c", program, has, *has_not)
-    assert found == str([has])
+    result = engine.in_image(images[target], "python", "-c", program, has, *has_not)
+    assert result == str([has])
 
 
 @pytest.mark.parametrize("target", SERVICES)
 def test_every_module_of_a_service_can_be_imported(engine: Engine, images, target: str) -> None:
     # Whatever is imported only when it is needed is imported here, and what its process starts by name.
     program = (
-        "import importlib, pkgutil, sys, services, shared.job_child, shared.service\n"
+        "import importlib, pkgutil, sys, services, shared.runtime.jobs, shared.runtime.service\n"
         "for found in pkgutil.walk_packages(services.__path__, 'services.'):\n"
         "    if not found.name.endswith('__main__'):\n"
         "        importlib.import_module(found.name)\n"

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_engine import CLIENT, TARGETS, Engine
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from support.docker_engine import CLIENT, TARGETS, Engine
+from support.paths import ROOT
+
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1800)]
 
-ROOT = Path(__file__).parents[2]
 INSTALLED = """
 import json, platform, sysconfig
 from importlib.metadata import distributions
@@ -47,16 +48,16 @@ def documents(engine: Engine, images: Mapping[str, str], tmp_path_factory) -> di
 def components(document: dict[str, Any], kind: str) -> dict[str, str]:
     """Return name and version of the components whose purl is of a kind."""
     return {
-        one["name"]: one["version"]
-        for one in document["components"]
-        if one.get("purl", "").startswith(f"pkg:{kind}/") and "arch=source" not in one["purl"]
+        component["name"]: component["version"]
+        for component in document["components"]
+        if component.get("purl", "").startswith(f"pkg:{kind}/") and "arch=source" not in component["purl"]
     }
 
 
 def installed(engine: Engine, image: str) -> tuple[str, dict[str, str]]:
     """Return which Python an image has, and what that finds in its environment."""
-    python, found = json.loads(engine.in_image(image, "python", "-c", INSTALLED))
-    return python, found
+    python, document = json.loads(engine.in_image(image, "python", "-c", INSTALLED))
+    return python, document
 
 
 def locked(python: str) -> dict[str, str]:
@@ -77,8 +78,8 @@ def test_it_says_of_which_image_it_is(engine: Engine, images, documents, target:
     assert (whole["type"], whole["name"]) == ("container", f"nircam-darks-{target}")
     assert whole["bom-ref"] == engine.docker("image", "inspect", "--format", "{{.Id}}", images[target])
     # And our own distribution and Debian are what it directly depends on
-    [direct] = [one for one in documents[target]["dependencies"] if one["ref"] == whole["bom-ref"]]
-    named = {one["bom-ref"]: one["name"] for one in documents[target]["components"]}
+    [direct] = [each for each in documents[target]["dependencies"] if each["ref"] == whole["bom-ref"]]
+    named = {component["bom-ref"]: component["name"] for component in documents[target]["components"]}
     assert {named[ref] for ref in direct["dependsOn"]} == {"nircam-darks", "Debian"}
     # And nothing is listed twice, or depends on what is not listed
     assert len(named) == len(documents[target]["components"])
@@ -91,13 +92,13 @@ def test_every_distribution_of_the_image_is_in_it_as_it_was_locked(
     engine: Engine, images, documents, target: str
 ) -> None:
     # Given what the image's own Python finds
-    python, found = installed(engine, images[target])
-    assert found.pop("nircam-darks")
+    python, result = installed(engine, images[target])
+    assert result.pop("nircam-darks")
     # Then just that is listed, each with its purl
-    assert components(documents[target], "pypi") == found
+    assert components(documents[target], "pypi") == result
     # And it is of the version that the lock has hashes of
     pins = locked(python)
-    assert {canonicalize_name(name): version for name, version in found.items()}.items() <= pins.items()
+    assert {canonicalize_name(name): version for name, version in result.items()}.items() <= pins.items()
 
 
 def test_the_command_line_has_all_that_is_locked_but_the_tools_of_the_build(
@@ -110,8 +111,8 @@ def test_the_command_line_has_all_that_is_locked_but_the_tools_of_the_build(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_debian_package_is_in_it(engine: Engine, images, documents, target: str) -> None:
-    said = engine.in_image(images[target], "dpkg-query", "-W", "-f", "${Package}==${Version}\\n")
-    assert components(documents[target], "deb") == dict(line.split("==") for line in said.splitlines())
+    output = engine.in_image(images[target], "dpkg-query", "-W", "-f", "${Package}==${Version}\\n")
+    assert components(documents[target], "deb") == dict(line.split("==") for line in output.splitlines())
 
 
 def test_it_is_the_same_when_it_is_made_again(engine: Engine, images, documents, tmp_path) -> None:

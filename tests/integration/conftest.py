@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-from mast_stub import MastStub, running_mast
 
-from shared.broker.faults import Faults
-from shared.broker.memory import MemoryBroker
+from shared.broker.memory import Faults, MemoryBroker
+from support.mast_stub import MastStub, running_mast
 
 
 @pytest.fixture
@@ -43,5 +42,5 @@ def heard(faults: Faults, monkeypatch) -> list:
         memory.listen("exposure.announced", messages.append)
         return memory
 
-    monkeypatch.setattr("services.commands.mast._broker", broker)
+    monkeypatch.setattr("shared.broker.opening.open_services_broker", broker)
     return messages

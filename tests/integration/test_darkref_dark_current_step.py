@@ -5,11 +5,11 @@ import sys
 
 import numpy as np
 import pytest
-from configurations import configuration
-from darkref_files import build_dark, write_dark
-from darkref_sets import dark, write_ramp
 
-from services.darkref import reference_file
+from services.darkref.reference_file import writer as reference_file
+from support.configurations import configuration
+from support.darkref_files import build_dark, write_dark
+from support.darkref_sets import dark, write_ramp
 
 _STEP = """
 import os, sys
@@ -43,21 +43,21 @@ def built(tmp_path_factory):
     return build_dark(tmp_path_factory.mktemp("built") / "run", configuration())
 
 
-@pytest.mark.parametrize("made", ["reference mode", "flight mode", "flight mode, map of rates"])
+@pytest.mark.parametrize("made", ["notebook mode", "flight mode", "flight mode, map of rates"])
 def test_jwsts_dark_current_step_runs_with_it(built, tmp_path, made):
     # Given an exposure that was left out, and a CRDS cache without a server
     key = configuration()
     left_out = write_ramp(
         tmp_path / "jw9_jump.fits", key, *dark(np.random.default_rng(99), key, 2), EFFEXPTM=1.0
     )
-    if made != "reference mode":
+    if made != "notebook mode":
         about = reference_file.DarkDescription("SIMULATION", "2022-04-11T06:00:00", "x", "y", 0.1, ["z"])
         built, _ = write_dark(tmp_path / "flight" / "dark.fits", key, about, True, 100, made != "flight mode")
     settings = tmp_path / "crds" / "config" / "jwst"
     settings.mkdir(parents=True)
-    said = dict.fromkeys(("operational_context", "edit_context", "latest_context"), "jwst_0000.pmap")
-    said |= dict.fromkeys(("reference_url", "mapping_url", "checksum_url"), "none")
-    said |= {
+    output = dict.fromkeys(("operational_context", "edit_context", "latest_context"), "jwst_0000.pmap")
+    output |= dict.fromkeys(("reference_url", "mapping_url", "checksum_url"), "none")
+    output |= {
         "observatory": "jwst",
         "bad_files": "",
         "bad_files_set": [],
@@ -70,7 +70,7 @@ def test_jwsts_dark_current_step_runs_with_it(built, tmp_path, made):
         "status": "s3",
         "connected": False,
     }
-    (settings / "server_config").write_text(repr(said))
+    (settings / "server_config").write_text(repr(output))
     # When
     done = subprocess.run(
         [sys.executable, "-c", _STEP, left_out, built, tmp_path / "crds"],

@@ -1,25 +1,25 @@
-"""The darkref stage in flight mode, from ``set.ready`` to the file and its facts."""
+"""The darkref stage in flight mode, from ``set.ready`` to the file and its results."""
 
 import itertools
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from configurations import configuration
-from darkref_building import built, drawn_ramps, drawn_set, with_settings, write_ramps
-from darkref_sets import commit_set
 from stdatamodels.jwst import datamodels
 
-from services.darkref import streaming
+from services.darkref.combine import combine_set as streaming
+from services.darkref.combine.combine_set import combine_set
 from services.darkref.handler import handle
-from services.darkref.products import ReferenceFacts
-from services.darkref.streaming import combine_set
-from services.darkref.verification_products import Verification
+from shared.contracts.messages import Envelope
 from shared.errors import PermanentError
-from shared.messages import Envelope
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from shared.products.reference import DIFFERENCE_MAP, ReferenceResults, Verification
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
+from support.configurations import configuration
+from support.darkref_building import built, drawn_ramps, drawn_set, with_settings, write_ramps
+from support.darkref_segments import dense
+from support.darkref_sets import commit_set
 
 SATURATED, JUMP_DET, UNRELIABLE_DARK = 2, 4, 1 << 23
 DARK = "nrcalong_sub64p_dark.fits"
@@ -52,7 +52,7 @@ def test_a_flight_mode_dark_opens_as_one_and_says_what_it_is(tmp_path, store, co
     key = configuration()
     ready = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(1, 6, key)), [key] * 6, [1] * 6)
     # When
-    manifest, facts = built(context, ready)
+    manifest, results = built(context, ready)
     # Then the file
     with datamodels.DarkModel(_file(tmp_path, manifest)) as model:
         model.validate()
@@ -70,16 +70,20 @@ def test_a_flight_mode_dark_opens_as_one_and_says_what_it_is(tmp_path, store, co
     ):
         assert said in history
     with fits.open(_file(tmp_path, manifest, "dark_current_map.fits")) as hdus:
-        assert hdus["AVDRKCUR"].data[30, 30] == pytest.approx(max(facts.dark_current_e_per_ks, 0) / 1000)
-    # and the facts
-    assert (facts.mode, facts.err_is, facts.min_measurements) == ("flight", "standard error of the mean", 3)
-    assert "k(6) = 4.58" in facts.clip
-    assert facts.unreliable_pixels == facts.flagged_pixels["unreliable"]
-    assert facts.flag_thresholds["min_measurements"] == 3
-    assert facts.replaces is None
-    assert facts.mean_ramp_dn[0] == 0
+        assert hdus["AVDRKCUR"].data[30, 30] == pytest.approx(max(results.dark_current_e_per_ks, 0) / 1000)
+    # and the results
+    assert (results.mode, results.err_is, results.min_measurements) == (
+        "flight",
+        "standard error of the mean",
+        3,
+    )
+    assert "k(6) = 4.58" in results.clip
+    assert results.unreliable_pixels == results.flagged_pixels["unreliable"]
+    assert results.flag_thresholds["min_measurements"] == 3
+    assert results.replaces is None
+    assert results.mean_ramp_dn[0] == 0
     assert manifest.parameters["min_measurements"] == 3
-    assert manifest.versions["darkref"] == "3"
+    assert manifest.versions["darkref"] == "4"
 
 
 def test_the_dark_current_is_measured_and_pedestals_do_not_widen_it(tmp_path, store, context):
@@ -91,8 +95,8 @@ def test_the_dark_current_is_measured_and_pedestals_do_not_widen_it(tmp_path, st
     flight, reference = (built(with_settings(context, mode=mode), ready) for mode in ("flight", "reference"))
     # Then
     truth = 0.02 * 1.84 * 1000
-    facts = flight[1]
-    assert abs(facts.dark_current_e_per_ks - truth) < 3 * facts.dark_current_error_e_per_ks
+    results = flight[1]
+    assert abs(results.dark_current_e_per_ks - truth) < 3 * results.dark_current_error_e_per_ks
     spread = []
     for manifest, _ in (flight, reference):
         image = fits.getdata(_file(tmp_path, manifest, "dark_current_map.fits"), "DARKCURR")
@@ -131,10 +135,10 @@ def test_results_do_not_depend_on_windows_or_threads(tmp_path, store, context, m
         def combine(*arguments, threads=threads):
             combine_set(*arguments, threads=threads)
 
-        monkeypatch.setattr("services.darkref.building.combine_set", combine)
+        monkeypatch.setattr("services.darkref.build.combine_set", combine)
         if bound:
             monkeypatch.setattr(
-                "services.darkref.building.plan", lambda *_: streaming.WindowPlan(2, 13, 7, 64)
+                "services.darkref.build.plan_combine", lambda *_: streaming.WindowPlan(2, 13, 7, 64)
             )
         manifest, _ = built(with_settings(context, author=f"{threads} {bound}"), ready)
         with fits.open(_file(tmp_path, manifest)) as hdus:
@@ -142,7 +146,7 @@ def test_results_do_not_depend_on_windows_or_threads(tmp_path, store, context, m
         for name in ("contributions.fits", "dark_current_map.fits"):
             found[-1].append(_file(tmp_path, manifest, name).read_bytes())
     # Then
-    assert all(one == found[0] for one in found)
+    assert all(each == found[0] for each in found)
 
 
 def test_few_measurements_are_unreliable_and_one_has_the_usual_error(tmp_path, store, context):
@@ -156,7 +160,7 @@ def test_few_measurements_are_unreliable_and_one_has_the_usual_error(tmp_path, s
         groupdq[0, 10, 4] = SATURATED
     ready = commit_set(store, write_ramps(tmp_path, key, ramps), [key] * 4, [1] * 4)
     # When
-    manifest, facts = built(context, ready)
+    manifest, results = built(context, ready)
     # Then
     with fits.open(_file(tmp_path, manifest)) as hdus:
         sci, err, quality = (hdus[name].data for name in ("SCI", "ERR", "DQ"))
@@ -164,11 +168,13 @@ def test_few_measurements_are_unreliable_and_one_has_the_usual_error(tmp_path, s
     assert counts[5, 10, :6].tolist() == [4, 2, 1, 0, 0, 4]
     unreliable = quality & UNRELIABLE_DARK != 0
     assert unreliable[10, :6].tolist() == [False, True, True, True, True, False]
-    assert facts.unreliable_pixels >= 4
-    # One measurement: the error of one, as other pixels have it (5 DN a read, group 0's with it)
-    assert err[5, 10, 2] == pytest.approx(5 * np.sqrt(2), rel=0.05)
-    single = ramps[3][0]
-    assert sci[5, 10, 2] == single[5, 10, 2] - single[0, 10, 2]
+    assert results.unreliable_pixels >= 4
+    # One measurement: what three others say of groups 0 to 2 helps to know its level. 14 degrees of freedom
+    # know the 5 DN of a read to 20 per cent
+    data, groupdq = (np.stack([ramp[part][:, 10, 2] for ramp in ramps]) for part in (0, 1))
+    expected = dense(data, groupdq)
+    assert sci[5, 10, 2] == pytest.approx(expected.mean[5], abs=1e-3)
+    assert err[5, 10, 2] == pytest.approx(5 * np.sqrt(expected.variance[5]), rel=0.4)
     # None at all: 0 in both
     assert not sci[3:, 10, 3].any()
     assert not err[3:, 10, 3].any()
@@ -178,17 +184,17 @@ def test_few_measurements_are_unreliable_and_one_has_the_usual_error(tmp_path, s
 def test_more_measurements_may_be_asked_for(tmp_path, store, context):
     key = configuration()
     ready = drawn_set(context, tmp_path, key, 5, 4)
-    _, facts = built(with_settings(context, min_measurements=5), ready)
-    assert facts.unreliable_pixels == 64 * 64
-    _, facts = built(context, ready)
-    assert facts.unreliable_pixels < 10
+    _, results = built(with_settings(context, min_valid=5), ready)
+    assert results.unreliable_pixels == 64 * 64
+    _, results = built(context, ready)
+    assert results.unreliable_pixels < 10
 
 
 def test_a_single_integration_is_a_dark_of_which_no_error_is_known(tmp_path, store, context):
     key = configuration()
     ready = commit_set(store, write_ramps(tmp_path, key, drawn_ramps(6, 1, key, hits=0.0)), [key], [1])
-    manifest, facts = built(with_settings(context, min_integrations=1), ready)
-    assert facts.unreliable_pixels == 64 * 64
+    manifest, results = built(with_settings(context, min_integrations=1), ready)
+    assert results.unreliable_pixels == 64 * 64
     assert not fits.getdata(_file(tmp_path, manifest), "ERR").any()
 
 
@@ -201,29 +207,44 @@ def test_what_changes_against_the_reference_it_replaces_is_said(tmp_path, store,
     larger = commit_set(store, write_ramps(tmp_path, key, ramps), [key] * 6, [1] * 6)
     first, _ = built(context, _first(larger, 4))
     # When
-    manifest, facts = built(context, larger)
+    manifest, results = built(context, larger)
     # Then
-    assert facts.replaces == first.object(DARK).key
-    assert facts.differences[0].startswith(f"DIFFERENCES: replaces {DARK} of set ")
-    assert any("0 pixels newly hot, 0 no longer hot, 1 hot in both" in said for said in facts.differences)
+    assert results.replaces == first.object(DARK).key
+    assert results.differences[0].startswith(f"DIFFERENCES: replaces {DARK} of set ")
+    assert any("0 pixels newly hot, 0 no longer hot, 1 hot in both" in said for said in results.differences)
     header = fits.getheader(_file(tmp_path, manifest))
     assert "replaces " + DARK in " ".join(str(line) for line in header["HISTORY"])
+    # The figures of both are in the product, and the change of every pixel is that of numpy's own straight
+    # lines through both files
+    by_name = {row.figure: row for row in results.changes}
+    assert (by_name["HOT"].before, by_name["HOT"].after) == (1, 1)
+    assert by_name["dark current"].change_error > 0
+    change = fits.getdata(_file(tmp_path, manifest, DIFFERENCE_MAP), "DIFFRATE")
+    cubes = [fits.getdata(_file(tmp_path, each), "SCI").reshape(6, -1) for each in (manifest, first)]
+    seconds = np.arange(6) * key.group_time
+    slopes = [np.polyfit(seconds, cube.astype(float), 1)[0] * results.gain * 1000 for cube in cubes]
+    known = np.isfinite(change)
+    assert known.mean() > 0.5
+    np.testing.assert_allclose(
+        change[known], (slopes[0] - slopes[1]).reshape(64, 64)[known], rtol=1e-3, atol=0.01
+    )
+    assert DIFFERENCE_MAP not in {entry.name for entry in first.objects}
     # and the earlier set, built again with other words, does not replace the later one
     _, again = built(with_settings(context, descrip="again"), _first(larger, 4))
     assert again.replaces == first.object(DARK).key
 
 
 def test_a_reference_mode_dark_and_one_of_an_earlier_epoch_are_replaced_too(tmp_path, store, context):
-    # Given a reference of the exposures before, in reference mode
+    # Given a reference of the exposures before, in notebook mode
     key = configuration()
     whole = drawn_set(context, tmp_path, key, 11, 8)
     first, _ = built(with_settings(context, mode="reference"), _first(whole, 4))
     later = whole.content.model_copy(update={"members": whole.content.members[4:], "set_id": "later"})
     # When
-    _, facts = built(context, Envelope.of(later, identity="later"))
+    _, results = built(context, Envelope.of(later, identity="later"))
     # Then
-    assert facts.replaces == first.object(DARK).key
-    assert "this is no change of noise" in facts.differences[-1]
+    assert results.replaces == first.object(DARK).key
+    assert "this is no change of noise" in results.differences[-1]
     # and a set of exposures that came before them replaces neither
     _, early = built(context, _first(whole, 3))
     assert early.replaces is None
@@ -241,9 +262,9 @@ def test_an_earlier_reference_that_cannot_be_read_is_named_and_does_not_stop_the
     path.unlink()
     if fault != "gone":
         path.write_bytes(stored[: len(stored) // 2] if fault == "cut" else bytes(len(stored)))
-    _, facts = built(context, larger)
-    assert facts.replaces == first.object(DARK).key
-    assert "cannot be compared" in facts.differences[0]
+    _, results = built(context, larger)
+    assert results.replaces == first.object(DARK).key
+    assert "cannot be compared" in results.differences[0]
 
 
 def test_all_pixels_flagged_names_the_flags(tmp_path, store, context):
@@ -251,8 +272,10 @@ def test_all_pixels_flagged_names_the_flags(tmp_path, store, context):
     ramps = drawn_ramps(10, 3, key)
     for _, groupdq in ramps:
         groupdq[0] = SATURATED
-    with pytest.raises(PermanentError, match=r"all pixels flagged.*SATURATED"):
+    with pytest.raises(PermanentError) as refused:
         handle(commit_set(store, write_ramps(tmp_path, key, ramps), [key] * 3, [1] * 3), context)
+    assert refused.value.keyword == "GROUPDQ"
+    assert "SATURATED" in str(refused.value)
 
 
 def test_a_dark_is_verified_before_it_is_announced(tmp_path, store, context):
@@ -262,13 +285,13 @@ def test_a_dark_is_verified_before_it_is_announced(tmp_path, store, context):
     # When
     (outgoing,) = handle(ready, with_settings(context, verify=True))
     # Then an exposure was left out, and message and manifest say what came of it
-    said = outgoing.message.content
+    content = outgoing.message.content
     manifest = built(with_settings(context, verify=True), ready)[0]
-    verification = ReferenceFacts.model_validate(manifest.facts).verification
+    verification = ReferenceResults.model_validate(manifest.results).verification
     assert verification.left_out.exposure == ready.content.members[3].exposure_id
     assert 3 < verification.left_out.measurements <= 5
     assert {check.name: check.passed for check in verification.checks}["CRDS certify"]
-    assert (said.accepted, said.verification) == (verification.accepted, verification.verdict)
+    assert (content.accepted, content.verification) == (verification.accepted, verification.verdict)
     # And nothing of the trial is left
     assert not list((tmp_path / "store").rglob("without-*"))
 
@@ -281,10 +304,10 @@ def test_what_the_next_dark_replaces_is_never_a_rejected_one(tmp_path, store, co
     outcome = Verification(
         accepted=False, verdict="rejected: x", amplifiers=[], detector=False, checks=[], measurements=4
     )
-    monkeypatch.setattr("services.darkref.acceptance.verify", lambda *_: outcome)
-    _, facts = built(with_settings(context, verify=True), _first(whole, 5))
-    assert facts.verification.accepted is False
+    monkeypatch.setattr("services.darkref.verification.verify.verify_reference", lambda *_: outcome)
+    _, results = built(with_settings(context, verify=True), _first(whole, 5))
+    assert results.verification.accepted is False
     # When
-    _, facts = built(context, whole)
+    _, results = built(context, whole)
     # Then
-    assert facts.replaces == accepted.object(DARK).key
+    assert results.replaces == accepted.object(DARK).key

@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from configurations import configuration
-from darkref_sets import START_MJD, commit_set, dark, write_ramp
 
-from services.darkref import building
+from services.darkref import build as building
 from services.darkref.handler import handle
-from services.darkref.products import ReferenceFacts
 from shared.errors import ConfigurationMismatch, PermanentError
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from shared.products.ramp import SupersededRamp
+from shared.products.reference import ReferenceResults
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
-from shared.store.manifest import find_all
+from shared.store.manifest import find, find_all
+from support.configurations import configuration
+from support.darkref_sets import START_MJD, commit_set, dark, write_ramp
 
 
 @pytest.fixture
@@ -56,23 +57,32 @@ def test_a_set_becomes_one_reference_and_one_message(tmp_path, store, context):
     outgoing = handle(ready, StageContext(store, context.settings, lambda *said: seen.append(said)))
     # Then
     (manifest,) = _products(store)
-    facts = ReferenceFacts.model_validate(manifest.facts)
-    (message,) = [one.message for one in outgoing]
+    results = ReferenceResults.model_validate(manifest.results)
+    (message,) = [each.message for each in outgoing]
     built = message.content
     assert message.schema_name == "reference.built"
     assert message.correlation_id == ready.correlation_id
     assert built.manifest == f"{manifest.path}/manifest.json"
     assert built.reference.sha256 == manifest.object("nrcalong_sub64p_dark.fits").sha256
-    assert built.verdict == facts.verdict
-    assert built.dark_current_e_per_ks == facts.dark_current_e_per_ks
-    assert built.dark_current_error_e_per_ks == facts.dark_current_error_e_per_ks
+    assert built.verdict == results.verdict
+    assert built.dark_current_e_per_ks == results.dark_current_e_per_ks
+    assert built.dark_current_error_e_per_ks == results.dark_current_error_e_per_ks
     assert {entry.name for entry in manifest.objects} == {
         "nrcalong_sub64p_dark.fits",
         "contributions.fits",
         "dark_current_map.fits",
     }
     assert [one.sha256 for one in manifest.inputs] == [m.ramp.sha256 for m in ready.content.members]
-    assert set(manifest.timings) == {"combine", "dark current", "bad pixels", "write", "store"}
+    assert set(manifest.timings) == {
+        "combine",
+        "segments",
+        "dark current",
+        "bad pixels",
+        "model ramps",
+        "comparison",
+        "write",
+        "store",
+    }
     assert seen[-1][:2] == (0, 1)
     assert [done for done, _, _ in seen[:2]] == [0, 1]
 
@@ -83,22 +93,22 @@ def test_the_facts_say_what_the_data_say(tmp_path, store, context):
     # When
     handle(ready, context)
     # Then
-    facts = ReferenceFacts.model_validate(_products(store)[0].facts)
+    results = ReferenceResults.model_validate(_products(store)[0].results)
     truth = 0.02 * 1.84 * 1000
-    assert abs(facts.dark_current_e_per_ks - truth) < 3 * facts.dark_current_error_e_per_ks
-    assert facts.integrations == 6
-    assert len(facts.dark_current_by_integration) == len(facts.integration_mjd) == 6
-    assert facts.integration_mjd[:4] == pytest.approx(
+    assert abs(results.dark_current_e_per_ks - truth) < 3 * results.dark_current_error_e_per_ks
+    assert results.integrations == 6
+    assert len(results.dark_current_by_integration) == len(results.integration_mjd) == 6
+    assert results.integration_mjd[:4] == pytest.approx(
         [START_MJD, START_MJD + 0.005, START_MJD + 0.01, START_MJD + 0.02]
     )
-    assert facts.expected_e_per_ks == 27.0
-    assert facts.unmeasured == 0
-    assert 0 <= facts.clipped_fraction < 0.02
-    assert len(facts.mean_ramp_dn) == len(facts.mean_ramp_error_dn) == 6
-    with fits.open(tmp_path / "store" / _products(store)[0].object(facts.file).key) as hdus:
-        assert facts.mean_ramp_dn[2] == pytest.approx(float(np.median(hdus["SCI"].data[2])), rel=1e-6)
+    assert results.expected_e_per_ks == 27.0
+    assert results.unmeasured == 0
+    assert 0 <= results.clipped_fraction < 0.02
+    assert len(results.mean_ramp_dn) == len(results.mean_ramp_error_dn) == 6
+    with fits.open(tmp_path / "store" / _products(store)[0].object(results.file).key) as hdus:
+        assert results.mean_ramp_dn[2] == pytest.approx(float(np.median(hdus["SCI"].data[2])), rel=1e-6)
     with fits.open(tmp_path / "store" / _products(store)[0].object("dark_current_map.fits").key) as hdus:
-        assert float(np.median(hdus["DARKCURR"].data)) == pytest.approx(facts.dark_current_e_per_ks, abs=8)
+        assert float(np.median(hdus["DARKCURR"].data)) == pytest.approx(results.dark_current_e_per_ks, abs=8)
         assert hdus["DARKCURR"].data.dtype == np.dtype(">f4")
 
 
@@ -121,7 +131,7 @@ def test_the_second_call_computes_nothing_and_says_the_same(tmp_path, store, con
 def test_how_fast_it_is_made_does_not_make_another_product(tmp_path, store, context):
     ready = _set(tmp_path, store)
     handle(ready, context)
-    handle(ready, _with(context, max_memory=64 * 1024**2, max_equivalent_groups=1))
+    handle(ready, _with(context, max_memory=64 * 1024**2, max_fullframe_groups=1))
     assert len(_products(store)) == 1
 
 
@@ -145,29 +155,31 @@ def test_different_configurations_are_refused_by_name(tmp_path, store, context, 
     ready = _set(tmp_path, store, counts=(2, 2), keys=keys)
     with pytest.raises(ConfigurationMismatch) as caught:
         handle(ready, context)
-    said = str(caught.value)
+    message = str(caught.value)
     assert _one_line(caught)
     for part in (keyword, "jw1-0_jump", "jw1-1_jump", *map(repr, change.values())):
-        assert part in said
+        assert part in message
     assert not _products(store)
 
 
 def test_too_few_integrations_are_refused_with_what_to_do(tmp_path, store, context):
     ready = _set(tmp_path, store, counts=(1,))
-    with pytest.raises(PermanentError, match=r"has 1 integration .*--min-integrations 1") as caught:
+    with pytest.raises(PermanentError) as caught:
         handle(ready, context)
+    assert caught.value.setting == "--min-integrations"
     assert _one_line(caught)
     # Then what to do does it
     assert handle(ready, _with(context, min_integrations=1))
-    facts = ReferenceFacts.model_validate(_products(store)[0].facts)
-    assert np.isfinite(facts.dark_current_error_e_per_ks)
-    assert facts.dark_current_error_e_per_ks > 0
+    results = ReferenceResults.model_validate(_products(store)[0].results)
+    assert np.isfinite(results.dark_current_error_e_per_ks)
+    assert results.dark_current_error_e_per_ks > 0
 
 
 def test_all_pixels_flagged_is_refused(tmp_path, store, context):
     ready = _set(tmp_path, store, hits=1.0)
-    with pytest.raises(PermanentError, match="all pixels flagged") as caught:
+    with pytest.raises(PermanentError) as caught:
         handle(ready, context)
+    assert caught.value.keyword == "GROUPDQ"
     assert _one_line(caught)
     assert not _products(store)
 
@@ -180,8 +192,9 @@ def test_a_set_measured_in_one_group_only_has_no_dark_current(tmp_path, store, c
         data, groupdq = dark(rng, key, 1, hits=0)
         groupdq[:, 1] = 4
         files.append(write_ramp(tmp_path / f"jw{n}_jump.fits", key, data, groupdq))
-    with pytest.raises(PermanentError, match="measured in two groups"):
+    with pytest.raises(PermanentError) as caught:
         handle(commit_set(store, files, [key] * 2, [1, 1]), context)
+    assert caught.value.keyword == "GROUPDQ"
 
 
 def test_a_ramp_of_another_shape_than_its_configuration_is_refused(tmp_path, store, context):
@@ -191,23 +204,26 @@ def test_a_ramp_of_another_shape_than_its_configuration_is_refused(tmp_path, sto
     files = [write_ramp(tmp_path / f"jw{n}_jump.fits", key, *dark(rng, key, 2)) for n in range(2)]
     ready = commit_set(store, files, [key] * 2, [2, 3])
     # When, Then
-    with pytest.raises(PermanentError, match=r"jw1_jump: SCI of .* has shape \(2, 6, 64, 64\)") as caught:
+    with pytest.raises(PermanentError) as caught:
         handle(ready, context)
     assert _one_line(caught)
+    assert (caught.value.where, caught.value.keyword) == (ready.content.members[1].ramp.key, "SCI")
 
 
 def test_one_group_has_no_slope(tmp_path, store, context):
     ready = _set(tmp_path, store, counts=(2, 2), keys=[configuration(ngroups=1)] * 2)
-    with pytest.raises(PermanentError, match="NGROUPS = 1"):
+    with pytest.raises(PermanentError) as caught:
         handle(ready, context)
+    assert caught.value.keyword == "NGROUPS"
 
 
 def test_a_ramp_that_is_gone_is_named(tmp_path, store, context):
     ready = _set(tmp_path, store)
     key = ready.content.members[1].ramp.key
     (tmp_path / "store" / key).unlink()
-    with pytest.raises(PermanentError, match=r"jw1-1_jump: its ramp .* is not in the store"):
+    with pytest.raises(PermanentError) as caught:
         handle(ready, context)
+    assert caught.value.where == key
 
 
 def test_reference_pixels_do_not_enter_the_dark_current(tmp_path, store, context):
@@ -224,6 +240,27 @@ def test_reference_pixels_do_not_enter_the_dark_current(tmp_path, store, context
     # When
     handle(commit_set(store, files, [key] * 4, [1] * 4), context)
     # Then
-    facts = ReferenceFacts.model_validate(_products(store)[0].facts)
-    assert abs(facts.dark_current_e_per_ks - 36.8) < 3 * facts.dark_current_error_e_per_ks
-    assert facts.hot_pixels < 5
+    results = ReferenceResults.model_validate(_products(store)[0].results)
+    assert abs(results.dark_current_e_per_ks - 36.8) < 3 * results.dark_current_error_e_per_ks
+    assert results.hot_pixels < 5
+
+
+@pytest.mark.parametrize("mode", ["flight", "notebook"])
+def test_history_says_which_exposure_was_delivered_again(tmp_path, store, context, mode):
+    # Given a set of which one ramp supersedes an earlier one of its exposure
+    ready = _set(tmp_path, store)
+    member = ready.content.members[1]
+    manifest = find(store, member.manifest.removesuffix("/manifest.json"))
+    earlier = SupersededRamp(product="0" * 32, file="a_uncal.fits", file_date="2026-01-01", reason="newer")
+    manifest.results["supersedes"] = [earlier.model_dump()]
+    store.put(member.manifest, manifest.model_dump_json(by_alias=True).encode())
+    # When
+    handle(ready, _with(context, mode=mode))
+    # Then HISTORY names that exposure and the ramp that is not in the dark, and no other
+    (product,) = _products(store)
+    results = ReferenceResults.model_validate(product.results)
+    with fits.open(tmp_path / "store" / product.object(results.file).key) as hdus:
+        history = "".join(hdus[0].header["HISTORY"]).replace("\n", "")
+    assert history.count("REDELIVERED") == 1
+    assert f"REDELIVERED: {member.exposure_id}" in history
+    assert "a_uncal.fits" in history

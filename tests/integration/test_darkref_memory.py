@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from configurations import configuration
-from darkref_sets import START_MJD, KeyFacts, write_ramp
 
-from shared.messages import Envelope, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, ObjectRef, SetMember, SetReady
 from shared.store.local import LocalStore
 from shared.store.manifest import MANIFEST, Draft
+from support.configurations import configuration
+from support.darkref_sets import START_MJD, KeyResults, write_ramp
 
 _JOB = """
 import sys
 from pathlib import Path
 from services.darkref.handler import handle
-from shared.messages import parse
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from shared.contracts.messages import parse
+from shared.settings.stage import StageSettings
+from shared.runtime.handler import StageContext
 from shared.store.local import LocalStore
 root, bound = Path(sys.argv[1]), int(sys.argv[2])
 message = parse((root / "message.json").read_bytes())
@@ -46,7 +46,7 @@ def full_frames(tmp_path_factory):
         path = f"ingest/{key.slug}/jw{n}/0123abcd{n}"
         (folder / path).mkdir(parents=True)
         os.link(file, folder / path / "ramp.fits")
-        Draft(store, "ramp", path, [], {}, {}).commit(KeyFacts(key=key))
+        Draft(store, "ramp", path, [], {}, {}).commit(KeyResults(key=key))
         members.append(
             SetMember(
                 exposure_id=f"jw{n}",

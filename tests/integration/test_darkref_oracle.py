@@ -1,22 +1,27 @@
-"""Reference mode against jwst_reffiles' own Dark, on sets written as FITS."""
+"""Notebook mode against jwst_reffiles' own Dark, on sets written as FITS."""
 
 import warnings
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from configurations import configuration
-from darkref_sets import JUMP_DET, commit_set, dark, write_ramp
 from jwst_reffiles.dark_current.dark_reffile import Dark
 
-from services.darkref import building, plane_threads, streaming
+from services.darkref import build as building
+from services.darkref.combine import combine_set as streaming
 from services.darkref.handler import handle
-from services.darkref.products import ReferenceFacts
-from services.darkref.windows import WindowPlan
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from services.darkref.measure import planes as plane_threads
+from shared.products.reference import ReferenceResults
+from shared.ramps.window_plan import WindowPlan
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
+from support.configurations import configuration
+from support.darkref_sets import JUMP_DET, commit_set, dark, write_ramp
+from support.independent_detector import Scene
+from support.independent_files import calibrated_ramp
+from support.independent_ramps import expose_set
 
 
 def _reffiles(files, key, folder, monkeypatch):
@@ -60,7 +65,7 @@ def _ours(tmp_path, files, key, counts):
             hdus["SCI"].data.astype(float),
             hdus["ERR"].data.astype(float),
             nmeas["NMEAS"].data.astype(int),
-            ReferenceFacts.model_validate(next(find_all(store, "darkref/")).facts),
+            ReferenceResults.model_validate(next(find_all(store, "darkref/")).results),
         )
 
 
@@ -97,7 +102,7 @@ def test_equals_jwst_reffiles(tmp_path, monkeypatch, files, nints, ny, nx, ngrou
         groupdq[:, -1, 7, 8] = JUMP_DET | 1
         groupdq[0, ngroups // 2, 9, 9] = JUMP_DET
         groupdq[:, ngroups // 2 :, 10, 10] = JUMP_DET
-        # Other flags do not count in reference mode.
+        # Other flags do not count in notebook mode.
         groupdq[:, :, 11, 11] = 2 | 1 | 32
         # An outlier that no flag shows, for the clip to find.
         data[0, ngroups // 3, 12, 12] += 5000 if n == 0 else 0
@@ -114,25 +119,53 @@ def test_equals_jwst_reffiles(tmp_path, monkeypatch, files, nints, ny, nx, ngrou
     assert ours[2][-2, 7, 8] > 0
 
 
+def test_equals_jwst_reffiles_on_ramps_of_the_independent_generator(tmp_path, monkeypatch):
+    # Given a set with everything that detectors do
+    scene = Scene(
+        "NRCA3",
+        rows=64,
+        columns=64,
+        ngroups=10,
+        nints=2,
+        exposures=3,
+        hits=100.0,
+        settling=20.0,
+        fast_rc=0.005,
+        telegraph=0.01,
+        snowballs=0.5,
+        seed=8,
+    )
+    paths = [
+        write_ramp(tmp_path / f"jw{n}_jump.fits", scene.key, *calibrated_ramp(exposure))
+        for n, exposure in enumerate(expose_set(scene))
+    ]
+    # When
+    ours = _ours(tmp_path, paths, scene.key, [2] * 3)
+    theirs = _reffiles(paths, scene.key, tmp_path / "reffiles", monkeypatch)
+    # Then
+    _assert_equal(ours, theirs, 6)
+    assert ours[2].min() < 6
+
+
 def test_the_result_does_not_depend_on_the_windows(tmp_path, monkeypatch):
     # Given
     rng = np.random.default_rng(9)
     key = configuration(64, 64, 7)
     paths = [write_ramp(tmp_path / f"jw{n}_jump.fits", key, *dark(rng, key, 2, hits=0.05)) for n in range(6)]
-    results = []
+    runs = []
     # When combined whole, a group at a time, and in windows of groups and of rows that divide neither
     for groups, rows in ((7, 64), (1, 64), (3, 64), (2, 19), (7, 1)):
         folder = tmp_path / f"groups{groups}rows{rows}"
         folder.mkdir()
-        monkeypatch.setattr(building, "plan", lambda *_, g=groups, r=rows: WindowPlan(g, r, 7, 64))
-        *arrays, facts = _ours(folder, paths, key, [2] * 6)
-        assert (facts.groups_per_window, facts.rows_per_window) == (groups, rows)
-        results.append((arrays, facts.model_dump(exclude={"groups_per_window", "rows_per_window", "ramps"})))
-    # Then every bit is the same, of the facts too
-    for arrays, facts in results[1:]:
-        for one, other in zip(results[0][0], arrays, strict=True):
+        monkeypatch.setattr(building, "plan_combine", lambda *_, g=groups, r=rows: WindowPlan(g, r, 7, 64))
+        *arrays, results = _ours(folder, paths, key, [2] * 6)
+        assert (results.groups_per_window, results.rows_per_window) == (groups, rows)
+        runs.append((arrays, results.model_dump(exclude={"groups_per_window", "rows_per_window", "ramps"})))
+    # Then every bit is the same, of the results too
+    for arrays, results in runs[1:]:
+        for one, other in zip(runs[0][0], arrays, strict=True):
             np.testing.assert_array_equal(one, other)
-        assert facts == results[0][1]
+        assert results == runs[0][1]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5, 16])
@@ -141,17 +174,17 @@ def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path, monkeypat
     rng = np.random.default_rng(10)
     key = configuration(67, 61, 7)
     paths = [write_ramp(tmp_path / f"jw{n}_jump.fits", key, *dark(rng, key, 2, hits=0.05)) for n in range(5)]
-    monkeypatch.setattr(building, "plan", lambda *_: WindowPlan(3, 29, 7, 67))
-    results = []
+    monkeypatch.setattr(building, "plan_combine", lambda *_: WindowPlan(3, 29, 7, 67))
+    runs = []
     # When combined by one thread, and by several
     for number in (1, threads):
         monkeypatch.setattr(streaming, "processors", lambda number=number: number)
         monkeypatch.setattr(plane_threads, "processors", lambda number=number: number)
-        folder = tmp_path / f"run{len(results)}"
+        folder = tmp_path / f"run{len(runs)}"
         folder.mkdir()
-        *arrays, facts = _ours(folder, paths, key, [2] * 5)
-        results.append((arrays, facts.model_dump(exclude={"ramps"})))
+        *arrays, results = _ours(folder, paths, key, [2] * 5)
+        runs.append((arrays, results.model_dump(exclude={"ramps"})))
     # Then every bit is the same
-    for one, other in zip(results[0][0], results[1][0], strict=True):
+    for one, other in zip(runs[0][0], runs[1][0], strict=True):
         np.testing.assert_array_equal(one, other)
-    assert results[0][1] == results[1][1]
+    assert runs[0][1] == runs[1][1]

@@ -5,13 +5,13 @@ import re
 import numpy as np
 import pytest
 from astropy.io import fits
-from configurations import configuration
-from darkref_files import build_dark
 from hypothesis import given
 from hypothesis import strategies as st
 from stdatamodels.jwst.datamodels import DarkModel
 
-from services.darkref import reference_file
+from services.darkref.reference_file import writer as reference_file
+from support.configurations import configuration
+from support.darkref_files import build_dark
 
 # The keywords that CRDS's rules for a NIRCam dark (all_all, all_dark, nircam_all, nircam_dark and its
 # includes) require, with the values they allow; NOUTPUTS because CRDS selects darks by it.
@@ -123,9 +123,9 @@ def test_simulated_data_say_so_whatever_the_user_says(tmp_path):
 @given(st.booleans(), st.integers(1, 9999), st.one_of(st.none(), st.text(min_size=1, max_size=65)))
 def test_descrip_is_never_too_long_and_never_hides_a_simulation(simulated, integrations, given_text):
     key = configuration(subarray="SUB320A335R", detector="NRCBLONG", readpatt="SHALLOW4")
-    said = reference_file.descrip(key, integrations, simulated, given_text)
-    assert len(said) <= 65
-    assert not simulated or "simulat" in said.lower()
+    output = reference_file.descrip(key, integrations, simulated, given_text)
+    assert len(output) <= 65
+    assert not simulated or "simulat" in output.lower()
 
 
 def test_contributions_are_a_standard_unsigned_image(built):

@@ -6,20 +6,22 @@ import textwrap
 import numpy as np
 import pytest
 from astropy.io import fits
-from configurations import configuration
-from darkref_files import write_dark
 from stdatamodels.jwst.datamodels import DarkModel
 
-from services.darkref import reference_file
-from services.darkref.difference import Difference, describe
-from services.darkref.flag_thresholds import PixelCounts, Thresholds
-from services.darkref.reference_history import (
+from services.darkref.measure.bad_pixels import PixelCounts, Thresholds
+from services.darkref.measure.difference import DarkDifference, describe_difference
+from services.darkref.reference_file import writer as reference_file
+from services.darkref.reference_file.history import (
     SPARE_LINES,
     STANDARD_ERROR,
-    Making,
+    HistoryInput,
     flagged_pixels,
     flight_history,
+    settling_line,
 )
+from shared.products.reference import ResetSettling
+from support.configurations import configuration
+from support.darkref_files import write_dark
 
 
 def test_history_that_grew_fits_into_the_room_kept_for_it(tmp_path):
@@ -47,17 +49,17 @@ def test_history_that_does_not_fit_is_refused_and_the_file_stays(tmp_path):
     about = reference_file.DarkDescription("SIMULATION", "2022-04-11T06:00:00", "x", "y", 0.0, ["first"])
     path, _ = write_dark(tmp_path / "a" / "dark.fits", key, about, True)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match="lines more in spare_history"):
-        reference_file.describe(path, key, dataclasses.replace(about, history=["much more " * 400]))
+    with pytest.raises(ValueError):
+        reference_file.complete_header(path, key, dataclasses.replace(about, history=["much more " * 400]))
     assert path.read_bytes() == before
 
 
 def test_flight_modes_history_says_method_thresholds_differences_and_data():
     # Given what a flight-mode dark is made by and of
     thresholds = Thresholds(hot_sigma=5.5)
-    counts = PixelCounts(4161600, 1234, 56, 7, None, 8, 9, 17, 0.21, 0.14, float("nan"))
-    said = flight_history(
-        Making(
+    counts = PixelCounts(4161600, 1234, 56, 7, None, 8, 9, 17, 0.21, 0.14, float("nan"), 5)
+    output = flight_history(
+        HistoryInput(
             configuration(),
             ["jw1_nrcalong", "jw2_nrcalong"],
             10,
@@ -68,9 +70,11 @@ def test_flight_modes_history_says_method_thresholds_differences_and_data():
             ["DIFFERENCES: replaces old.fits"],
         )
     )
-    together = " ".join(said)
+    together = " ".join(output)
     for part in (
-        "JUMP_DET, SATURATED, DO_NOT_USE or PERSISTENCE",
+        "SATURATED, DO_NOT_USE or PERSISTENCE",
+        "JUMP_DET in the same early group of 75 % of the integrations is no hit",
+        "SETTLING: none",
         "group 0 of each integration and pixel was subtracted",
         "(10). Fewer than 16: median and MAD.",
         "ERR is the standard error of the mean",
@@ -80,6 +84,7 @@ def test_flight_modes_history_says_method_thresholds_differences_and_data():
         "RC: not looked for",
         "DEAD: 7",
         "UNRELIABLE_DARK: 17",
+        "TELEGRAPH: 5",
         "nircam-darks ",
         "jwst ",
         "DIFFERENCES: replaces old.fits",
@@ -87,7 +92,7 @@ def test_flight_modes_history_says_method_thresholds_differences_and_data():
         "DATA USED: jw2_nrcalong",
     ):
         assert part in together, part
-    assert all(line.isascii() for line in said)
+    assert all(line.isascii() for line in output)
 
 
 @pytest.mark.parametrize("pixels", [0, 4161600])
@@ -95,20 +100,30 @@ def test_room_is_kept_for_all_that_history_may_gain(tmp_path, pixels):
     # Given a HISTORY without bad pixels and differences, and one with as many digits as there may be
     key = configuration(ngroups=3)
     n = pixels
-    counts = PixelCounts(n, n, n, n, n, n, n, n, 0.123e-5, 0.123e-5, 0.123e5)
-    found = Difference(
+    counts = PixelCounts(n, n, n, n, n, n, n, n, 0.123e-5, 0.123e-5, 0.123e5, n)
+    result = DarkDifference(
         "nrcalong_full_dark_" + "2022-04-11_" * 8 + ".fits", 1000, n, n, n, False, -n / 3, n / 3, [n / 3] * 4,
         [n / 3] * 4, "population standard deviation", STANDARD_ERROR,
+        [],
+        np.zeros((1, 1), np.float32),
     )  # fmt: skip
     clip = "Fewer than 16 measurements: median and MAD. " * 3
-    late = (flagged_pixels(counts, Thresholds()), describe(found))
-    before, after = (flight_history(Making(key, ["jw1"], 10, 3.0, clip, 3, *more)) for more in ((), late))
+    late = (flagged_pixels(counts, Thresholds()), describe_difference(result))
+    settled = settling_line(
+        ResetSettling(
+            amplitude_e=-n / 3, time_constant_s=n / 3, removed_e_per_ks=n / 3, removed_error_e_per_ks=n / 3
+        )
+    )
+    before, after = (
+        flight_history(HistoryInput(key, ["jw1"], 10, 3.0, clip, 3, *more, **line))
+        for more, line in (((), {}), (late, {"settling": settled}))
+    )
     about = reference_file.DarkDescription("SIMULATION", "2022-04-11T06:00:00", "x", "y", 0.0, before)
     path = tmp_path / "dark.fits"
     # When
     reference_file.lay_out_dark(path, key, about, True, SPARE_LINES)
     size = path.stat().st_size
-    reference_file.describe(path, key, dataclasses.replace(about, history=after))
+    reference_file.complete_header(path, key, dataclasses.replace(about, history=after))
     # Then
     assert path.stat().st_size == size
     assert "UNRELIABLE_DARK" in " ".join(fits.getheader(path)["HISTORY"])

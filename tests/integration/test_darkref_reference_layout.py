@@ -5,12 +5,12 @@ import textwrap
 
 import numpy as np
 import pytest
-from configurations import configuration
-from darkref_files import write_dark
 from stdatamodels.jwst.datamodels import DarkModel
 
-from services.darkref import reference_file
-from services.darkref.reference_history import STANDARD_ERROR
+from services.darkref.reference_file import writer as reference_file
+from services.darkref.reference_file.history import STANDARD_ERROR
+from support.configurations import configuration
+from support.darkref_files import write_dark
 
 
 @pytest.mark.parametrize(("flight", "rate_map"), [(False, False), (True, False), (True, True)])
@@ -46,6 +46,7 @@ def _by_data_model(path, key, about, arrays, flight):
             (11, "HOT", "Hot pixel"),
             (12, "WARM", "Warm pixel"),
             (14, "RC", "RC pixel"),
+            *([(15, "TELEGRAPH", "Telegraph pixel")] if flight else []),
             (23, "UNRELIABLE_DARK", "Dark variance large"),
         )
     ]

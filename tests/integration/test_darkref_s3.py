@@ -6,33 +6,33 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
-from ceph_server import Ceph
-from configurations import configuration
-from darkref_sets import commit_set, dark, write_ramp
 
 from services.darkref.handler import handle
-from shared.settings import S3Settings, StageSettings
-from shared.stage import StageContext
+from shared.runtime.handler import StageContext
+from shared.settings.stage import S3Settings, StageSettings
 from shared.store.base import Store
 from shared.store.manifest import Manifest, find_all
 from shared.store.opening import open_store
+from support.ceph_server import Ceph
+from support.configurations import configuration
+from support.darkref_sets import commit_set, dark, write_ramp
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
 
 def contents(store: Store, manifest: Manifest) -> dict[str, list[tuple[dict[str, Any], bytes]]]:
     """Each FITS object: header (but for what says when and where it was made) and data of each HDU."""
-    found = {}
+    results = {}
     for entry in manifest.objects:
         with fits.HDUList.fromstring(store.get(entry.key)) as hdus:
-            found[entry.name] = [
+            results[entry.name] = [
                 (
                     {k: str(v) for k, v in hdu.header.items() if k not in {"DATE", "HISTORY"}},
                     np.asarray(hdu.data).tobytes() if hdu.name != "ASDF" else b"",
                 )
                 for hdu in hdus
             ]
-    return found
+    return results
 
 
 def test_a_bucket_gives_the_same_reference_as_a_folder(ceph: Ceph, tmp_path: Path) -> None:
@@ -47,21 +47,21 @@ def test_a_bucket_gives_the_same_reference_as_a_folder(ceph: Ceph, tmp_path: Pat
         scratch=tmp_path / "scratch",
         s3=S3Settings(endpoint=ceph.endpoint),
     )
-    results = []
+    products = []
     for settings in (StageSettings(store=tmp_path / "store"), in_bucket):
         store = open_store(settings)
         ready = commit_set(store, files, [key] * 3, [2] * 3)
         # When darkref runs over each, twice
         outgoing = handle(ready, StageContext(store, settings))
-        assert [one.message.id for one in handle(ready, StageContext(store, settings))] == [
-            one.message.id for one in outgoing
+        assert [each.message.id for each in handle(ready, StageContext(store, settings))] == [
+            message.message.id for message in outgoing
         ]
         (manifest,) = find_all(store, "darkref/")
         # Each draft has a folder of its own, so the ramps lie elsewhere.
-        facts = {name: fact for name, fact in manifest.facts.items() if name != "ramps"}
-        results.append((manifest.path, facts, outgoing[0].message.id, contents(store, manifest)))
+        results = {name: fact for name, fact in manifest.results.items() if name != "ramps"}
+        products.append((manifest.path, results, outgoing[0].message.id, contents(store, manifest)))
         store.close()
-    # Then the products have one key, the same facts and the same bytes
-    folder, bucket = results
+    # Then the products have one key, the same results and the same bytes
+    folder, bucket = products
     assert bucket[:3] == folder[:3]
     assert bucket[3] == folder[3]

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 from astropy.io import fits
-from ceph_server import Ceph
-from configurations import configuration
-from darkref_building import built, drawn_set, with_settings
 
 from services.darkref.handler import handle
-from services.darkref.products import PREVIOUS_ROLE
 from shared.errors import EnvironmentFault, PermanentError
-from shared.settings import S3Settings, StageSettings
-from shared.stage import StageContext
+from shared.products.reference import PREVIOUS_ROLE
+from shared.runtime.handler import StageContext
+from shared.settings.stage import S3Settings, StageSettings
 from shared.store.local import LocalStore
+from support.ceph_server import Ceph
+from support.configurations import configuration
+from support.darkref_building import built, drawn_set, with_settings
 
 DARK = "nrcalong_sub64p_dark.fits"
 KEY = configuration()
@@ -50,9 +50,9 @@ def history(path):
 )
 def test_pedigree_is_the_datas_or_the_settings(tmp_path, context, simulated, given, said):
     ready = drawn_set(context, tmp_path, KEY, 1, 3, simulated=simulated)
-    manifest, facts = built(with_settings(context, pedigree=given), ready)
-    assert fits.getval(path_of(tmp_path, manifest), "PEDIGREE") == facts.pedigree == said
-    assert facts.simulated is simulated
+    manifest, results = built(with_settings(context, pedigree=given), ready)
+    assert fits.getval(path_of(tmp_path, manifest), "PEDIGREE") == results.pedigree == said
+    assert results.simulated is simulated
 
 
 @pytest.mark.parametrize("given", ["INFLIGHT", "GROUND"])
@@ -61,8 +61,10 @@ def test_no_setting_passes_simulated_exposures_off_as_measured(tmp_path, context
     # Given a set of simulated exposures
     ready = drawn_set(context, tmp_path, KEY, 1, 3, simulated=True)
     # When its dark is to be called measured, then it is refused by name, before any work
-    with pytest.raises(PermanentError, match=rf"set .* simulated .* {given}.*DARKS_PEDIGREE"):
+    with pytest.raises(PermanentError) as caught:
         handle(ready, with_settings(context, pedigree=given, mode=mode))
+    assert (caught.value.keyword, caught.value.setting) == ("PEDIGREE", "--pedigree")
+    assert given in str(caught.value)
     assert not list(context.store.list("darkref/"))
 
 
@@ -97,16 +99,16 @@ def test_a_reference_that_was_given_is_compared_with_in_place_of_the_stores(tmp_
     stored, _ = built(context, ready)
     # When another one is given
     asked = with_settings(context, previous_references=[str(given)])
-    manifest, facts = built(asked, ready)
+    manifest, results = built(asked, ready)
     # Then the difference is the one from it
-    assert facts.replaces == given.as_uri()
-    assert facts.differences[0].startswith("DIFFERENCES: replaces theirs.fits (given, sha256 ")
-    assert any("0 pixels newly hot, 7 no longer hot" in said for said in facts.differences)
-    said = history(path_of(tmp_path, manifest))
-    assert "replaces theirs.fits" in said
-    assert "this is no change of noise" not in said
+    assert results.replaces == given.as_uri()
+    assert results.differences[0].startswith("DIFFERENCES: replaces theirs.fits (given, sha256 ")
+    assert any("0 pixels newly hot, 7 no longer hot" in output for output in results.differences)
+    output = history(path_of(tmp_path, manifest))
+    assert "replaces theirs.fits" in output
+    assert "this is no change of noise" not in output
     # and it is part of what the product was made from
-    assert [one.uri for one in manifest.inputs if one.role == PREVIOUS_ROLE] == [given.as_uri()]
+    assert [each.uri for each in manifest.inputs if each.role == PREVIOUS_ROLE] == [given.as_uri()]
     assert manifest.path != stored.path
     # so that the same one finds it again, and another one under its name does not
     assert built(asked, ready)[0].path == manifest.path
@@ -119,15 +121,15 @@ def test_each_set_takes_the_given_reference_that_is_its_own(tmp_path, context, g
     other.write_bytes(given.read_bytes())
     fits.setval(other, "DETECTOR", value="NRCA1")
     ready = drawn_set(context, tmp_path, KEY, 8, 3)
-    _, facts = built(with_settings(context, previous_references=[str(other), str(given)]), ready)
-    assert facts.replaces == given.as_uri()
+    _, results = built(with_settings(context, previous_references=[str(other), str(given)]), ready)
+    assert results.replaces == given.as_uri()
 
 
 def test_a_given_reference_without_a_word_on_its_err_is_compared_and_says_so(tmp_path, context, given):
     fits.setval(given, "BUNIT", value="DN", comment="", extname="ERR")
     ready = drawn_set(context, tmp_path, KEY, 8, 3)
-    _, facts = built(with_settings(context, previous_references=[str(given)]), ready)
-    assert "The earlier ERR is of unknown meaning" in facts.differences[-1]
+    _, results = built(with_settings(context, previous_references=[str(given)]), ready)
+    assert "The earlier ERR is of unknown meaning" in results.differences[-1]
 
 
 @pytest.mark.parametrize(
@@ -160,29 +162,31 @@ def test_what_has_other_pixels_is_refused_by_name(tmp_path, context, given):
         hdus["SCI"].data = hdus["SCI"].data[:, :32]
         hdus.writeto(tmp_path / "half.fits")
     ready = drawn_set(context, tmp_path, KEY, 8, 3)
-    with pytest.raises(PermanentError, match=r"half\.fits has \(32, 64\) pixels"):
+    with pytest.raises(PermanentError) as raised:
         handle(ready, with_settings(context, previous_references=[str(tmp_path / "half.fits")]))
+    assert raised.value.where.endswith(str(tmp_path / "half.fits"))
+    assert str((32, 64)) in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "keyword"),
     [
-        (lambda path: path.unlink(), "there is no such file"),
-        (lambda path: path.write_bytes(b"no FITS at all"), "is no dark reference file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:4000]), "is no dark reference file"),
-        (lambda path: fits.setval(path, "REFTYPE", value="FLAT"), "REFTYPE = 'FLAT'"),
-        (lambda path: fits.delval(path, "REFTYPE"), "REFTYPE = None"),
-        (lambda path: fits.HDUList([fits.PrimaryHDU(np.zeros((2, 2)))]).writeto(path, overwrite=True), "SCI"),
+        (lambda path: path.unlink(), ""),
+        (lambda path: path.write_bytes(b"no FITS at all"), ""),
+        (lambda path: path.write_bytes(path.read_bytes()[:4000]), ""),
+        (lambda path: fits.setval(path, "REFTYPE", value="FLAT"), "REFTYPE"),
+        (lambda path: fits.delval(path, "REFTYPE"), "REFTYPE"),
+        (lambda path: fits.HDUList([fits.PrimaryHDU(np.zeros((2, 2)))]).writeto(path, overwrite=True), ""),
     ],
     ids=["gone", "garbage", "cut", "flat", "nameless", "image"],
 )
-def test_what_cannot_be_compared_with_is_the_settings_fault(tmp_path, context, given, spoil, said):
+def test_what_cannot_be_compared_with_is_the_settings_fault(tmp_path, context, given, spoil, keyword):
     ready = drawn_set(context, tmp_path, KEY, 8, 3)
     spoil(given)
-    with pytest.raises(EnvironmentFault, match=said) as raised:
+    with pytest.raises(EnvironmentFault) as raised:
         handle(ready, with_settings(context, previous_references=[str(given)]))
-    assert "theirs.fits" in str(raised.value)
-    assert "--compare-with (DARKS_PREVIOUS_REFERENCES)" in str(raised.value)
+    assert raised.value.where.endswith("theirs.fits")
+    assert (raised.value.keyword, raised.value.setting) == (keyword, "--compare-with")
 
 
 @pytest.mark.xdist_group("ceph")
@@ -197,12 +201,14 @@ def test_a_given_reference_may_lie_in_a_bucket(ceph: Ceph, tmp_path, context, gi
         previous_references=[f"s3://{bucket}/darks/theirs.fits"],
     )
     # When
-    manifest, facts = built(reached, ready)
+    manifest, results = built(reached, ready)
     # Then it is the same product as with the file, and nothing that was fetched is left
-    assert facts.replaces == f"s3://{bucket}/darks/theirs.fits"
+    assert results.replaces == f"s3://{bucket}/darks/theirs.fits"
     assert built(with_settings(context, previous_references=[str(given)]), ready)[0].path == manifest.path
     assert not list((tmp_path / "store").rglob("source-*"))
     # and one that is not there is named
     missing = with_settings(reached, previous_references=[f"s3://{bucket}/darks/none.fits"])
-    with pytest.raises(EnvironmentFault, match=r"none\.fits.*--compare-with"):
+    with pytest.raises(EnvironmentFault) as raised:
         handle(ready, missing)
+    assert raised.value.where.endswith("none.fits")
+    assert raised.value.setting == "--compare-with"

@@ -8,28 +8,28 @@ the slope's estimator itself) is then seen.
 import numpy as np
 import pytest
 from astropy.time import Time
-from darkref_sets import JUMP_DET, commit_set, write_ramp
-from running import run_darks
 from scipy import ndimage
 
+from nircam_darks.simulation.exposure import expose
+from nircam_darks.simulation.headers import exposure_headers
+from nircam_darks.simulation.noise import ONE_OVER_F, OneOverFNoise
+from nircam_darks.simulation.simulate import SimulationPlan, simulate, simulated_pixels
 from services.darkref.handler import handle
-from services.simulate import SimulationPlan, pixels_of, simulate
-from services.simulation.exposure import expose
-from services.simulation.headers import exposure_headers
-from services.simulation.noise import PINK, PinkNoise
-from shared.configuration import ConfigurationKey
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from shared.nircam.configuration import ConfigurationKey
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
+from support.darkref_sets import JUMP_DET, commit_set, write_ramp
+from support.running import run_darks
 
 START = Time("2022-04-18T00:00:00", scale="utc", format="isot", precision=3)
 
 
 @pytest.fixture
-def without_pink_noise(monkeypatch):
-    for channel in PINK:
-        monkeypatch.setitem(PINK, channel, PinkNoise(0.0, 0.0))
+def without_one_over_f_noise(monkeypatch):
+    for channel in ONE_OVER_F:
+        monkeypatch.setitem(ONE_OVER_F, channel, OneOverFNoise(0.0, 0.0))
 
 
 def calibrated(plan, pixels, rng):
@@ -62,13 +62,13 @@ def calibrated(plan, pixels, rng):
     ],
 )
 def test_hits_pedestals_and_rounding_leave_no_bias(
-    tmp_path, monkeypatch, without_pink_noise, detector, rate, frame_time, largest_error
+    tmp_path, monkeypatch, without_one_over_f_noise, detector, rate, frame_time, largest_error
 ):
     # Given twelve ramps of 50 groups
     if frame_time:
         monkeypatch.setattr(SimulationPlan, "tframe", property(lambda _: frame_time))
     plan = SimulationPlan(detector, "SUB160", ngroups=50, exposures=12, cosmic_ray_rate=rate, seed=3)
-    pixels = pixels_of(plan)
+    pixels = simulated_pixels(plan)
     primary, _ = exposure_headers(plan, 1, 1, START)
     key = ConfigurationKey.from_header(primary, "simulated")
     files = []
@@ -81,15 +81,15 @@ def test_hits_pedestals_and_rounding_leave_no_bias(
     handle(ready, StageContext(store, StageSettings(store=tmp_path / "store")))
     # Then the error is small, and holds
     [manifest] = find_all(store, "darkref/")
-    facts = manifest.facts
-    error = facts["dark_current_error_e_per_ks"]
+    results = manifest.results
+    error = results["dark_current_error_e_per_ks"]
     assert error < largest_error
-    assert abs(facts["dark_current_e_per_ks"] - 1000 * pixels.bulk_rate) < 3 * error
-    assert all(abs(one - 1000 * pixels.bulk_rate) < 8 for one in facts["dark_current_by_integration"])
+    assert abs(results["dark_current_e_per_ks"] - 1000 * pixels.bulk_rate) < 3 * error
+    assert all(abs(each - 1000 * pixels.bulk_rate) < 8 for each in results["dark_current_by_integration"])
 
 
 @pytest.mark.slow
-def test_the_whole_chain_leaves_no_bias(tmp_path, without_pink_noise):
+def test_the_whole_chain_leaves_no_bias(tmp_path, without_one_over_f_noise):
     # Given
     plan = SimulationPlan("NRCALONG", "SUB320", ngroups=30, exposures=12, seed=5)
     simulated = simulate([plan], tmp_path / "simulated")

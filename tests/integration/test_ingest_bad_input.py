@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from ingest_exposures import (
+
+from services.ingest.handler import handle
+from services.ingest.references import crds_faults
+from shared.contracts.messages import Envelope, ExposureAnnounced, ExposureIngested, ExposureRejected
+from shared.errors import BadMessage, EnvironmentFault
+from shared.store.manifest import find_all
+from support.ingest_exposures import (
     bench_on,
     edit,
     put_nan,
     write_exposure,
     write_references,
 )
-
-from services.ingest.handler import handle
-from services.ingest.references import crds_faults
-from shared.errors import BadMessage, EnvironmentFault
-from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, ExposureRejected
-from shared.store.manifest import find_all
+from support.paths import TESTS
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +58,20 @@ def flag_all(path):
     edit(path, S_DQINIT="COMPLETE")
 
 
+def change_a_pixel(path):
+    with fits.open(path, memmap=False) as hdus:
+        hdus.writeto(path, overwrite=True, checksum=True)
+    with fits.open(path) as hdus:
+        at = hdus["SCI"].fileinfo()["datLoc"]
+    content = bytearray(path.read_bytes())
+    content[at + 1001] ^= 4
+    path.write_bytes(content)
+
+
 BAD = {
     "truncated": (truncate, "truncated", "truncated"),
     "not FITS": (not_fits, "FITS", "not"),
+    "checksum": (change_a_pixel, "checksum", "HDU SCI: DATASUM"),
     "no file": (Path.unlink, "file", "no such file"),
     "missing keyword": (lambda p: edit(p, TFRAME=None), "keywords", "TFRAME"),
     "NGROUPS": (lambda p: edit(p, NGROUPS=7), "shape", "NGROUPS = 7"),
@@ -84,16 +96,16 @@ def test_bad_input_is_rejected_with_one_line_and_recorded(bench, kind):
     path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits")
     spoil(path)
     # When it is ingested
-    said = bench.content(path)
+    content = bench.content(path)
     # Then it is rejected, with one line that names the file and what is wrong
-    assert isinstance(said, ExposureRejected)
-    assert said.check == check
-    assert words in said.reason
-    assert said.reason.startswith("jw1_nrca3_uncal.fits: ")
-    assert "\n" not in said.reason
+    assert isinstance(content, ExposureRejected)
+    assert content.check == check
+    assert words in content.reason
+    assert content.reason.startswith("jw1_nrca3_uncal.fits: ")
+    assert "\n" not in content.reason
     # And the rejection is a product, found again at a redelivery
     again = bench.ingest(path)
-    assert again[0].message.content == said
+    assert again[0].message.content == content
     assert bench.products() == ["rejection"]
 
 
@@ -110,26 +122,15 @@ def test_the_announced_size_and_checksum_are_kept(bench):
     assert isinstance(bench.content(path, size=path.stat().st_size), ExposureIngested)
 
 
-def test_two_files_of_one_exposure_the_first_counts(bench):
+def test_the_same_bytes_under_another_id_are_a_duplicate(bench):
     first = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", finished=True)
-    other = write_exposure(bench.inbox / "copy" / "jw1_nrca3_uncal.fits", seed=9, finished=True)
-    assert isinstance(bench.content(first), ExposureIngested)
-    said = bench.content(other)
-    assert said.check == "duplicate"
-    assert str(first) in said.reason
-    assert isinstance(bench.content(first), ExposureIngested)
-
-
-@pytest.mark.parametrize("name", ["jw1_nrca3_uncal.fits", "jw7_nrca3_uncal.fits"])
-def test_the_same_bytes_under_another_name_are_a_duplicate(bench, name):
-    first = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", finished=True)
-    other = bench.inbox / "copy" / name
+    other = bench.inbox / "copy" / "jw7_nrca3_uncal.fits"
     other.parent.mkdir()
     other.write_bytes(first.read_bytes())
     assert isinstance(bench.content(first), ExposureIngested)
-    said = bench.content(other)
-    assert said.check == "duplicate"
-    assert "same bytes as jw1_nrca3_uncal.fits" in said.reason
+    content = bench.content(other)
+    assert content.check == "duplicate"
+    assert "same bytes as jw1_nrca3_uncal.fits" in content.reason
 
 
 def test_a_folder_that_was_moved_is_no_duplicate(bench):
@@ -139,15 +140,6 @@ def test_a_folder_that_was_moved_is_no_duplicate(bench):
     moved = bench.inbox.rename(bench.root / "moved") / first.name
     assert bench.content(moved) == before
     assert "writing" not in bench.progress
-
-
-def test_a_file_whose_bytes_changed_since_says_so(bench):
-    path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", finished=True)
-    bench.ingest(path)
-    write_exposure(path, seed=5, finished=True)
-    said = bench.content(path)
-    assert said.check == "duplicate"
-    assert "bytes changed" in said.reason
 
 
 def with_a_mask_that_flags_everything(bench, tmp_path):
@@ -185,10 +177,12 @@ def fault_of(bench, path, **overrides) -> str:
 
 def test_a_reference_for_another_detector_stops_before_any_work(bench, tmp_path):
     other = write_references(tmp_path / "other", "NRCB2")
-    said = fault_of(bench, write_exposure(bench.inbox / "jw1_nrca3_uncal.fits"), superbias=other["superbias"])
-    assert "NRCB2" in said
-    assert "NRCA3" in said
-    assert str(other["superbias"]) in said
+    output = fault_of(
+        bench, write_exposure(bench.inbox / "jw1_nrca3_uncal.fits"), superbias=other["superbias"]
+    )
+    assert "NRCB2" in output
+    assert "NRCA3" in output
+    assert str(other["superbias"]) in output
     assert "superbias" not in bench.progress
 
 
@@ -203,30 +197,30 @@ def test_an_override_that_does_not_serve(bench, tmp_path, kind):
     file = tmp_path / "reference.fits"
     if kind == "not FITS":
         file.write_text("nothing")
-    said = fault_of(bench, path, **{"foo" if kind == "unknown type" else "mask": file})
-    assert str(file) in said
+    output = fault_of(bench, path, **{"foo" if kind == "unknown type" else "mask": file})
+    assert str(file) in output
 
 
 def test_a_message_that_cannot_be_served_is_no_bad_exposure(bench):
     elsewhere = ExposureAnnounced(exposure_id="a", uri="gopher://host/a.fits")
-    with pytest.raises(BadMessage, match="not supported"):
+    with pytest.raises(BadMessage) as caught:
         handle(Envelope.of(elsewhere, identity="a"), bench.context)
+    assert caught.value.where == elsewhere.uri
     strange = ExposureAnnounced(exposure_id="../a", uri="/a.fits")
-    with pytest.raises(BadMessage, match="exposure id"):
+    with pytest.raises(BadMessage) as caught:
         handle(Envelope.of(strange, identity="a"), bench.context)
+    assert caught.value.keyword == "exposure_id"
 
 
 def test_the_real_fgs_ramp_is_rejected_by_its_exposure_type(bench, shared_data):
-    said = bench.content(shared_data / "jw01019001001_gs-acq1_2022117003102_uncal.fits")
-    assert said.check == "EXP_TYPE"
-    assert "FGS_ACQ1" in said.reason
+    content = bench.content(shared_data / "jw01019001001_gs-acq1_2022117003102_uncal.fits")
+    assert content.check == "EXP_TYPE"
+    assert "FGS_ACQ1" in content.reason
 
 
 SCRIPT = """
-import sys
 from pathlib import Path
-sys.path[:0] = {paths!r}
-from ingest_exposures import Bench, write_references
+from support.ingest_exposures import Bench, write_references
 from shared.errors import EnvironmentFault
 root = Path({root!r})
 bench = Bench(root, write_references(root / "references"))
@@ -241,10 +235,10 @@ print(bench.products())
 def test_no_crds_cache_says_what_to_set_and_is_not_recorded(tmp_path):
     # Given an exposure, every override, and no CRDS cache (jwst then leaves by SystemExit)
     write_exposure(tmp_path / "jw1_nrca3_uncal.fits")
-    tests = Path(__file__).parents[1]
-    script = SCRIPT.format(paths=[str(tests), str(tests.parent)], root=str(tmp_path))
+    script = SCRIPT.format(root=str(tmp_path))
     environment = {
         **os.environ,
+        "PYTHONPATH": str(TESTS),
         "CRDS_PATH": str(tmp_path / "none"),
         "CRDS_SERVER_URL": "https://crds-serverless-mode.stsci.edu",
     }
@@ -258,9 +252,9 @@ def test_no_crds_cache_says_what_to_set_and_is_not_recorded(tmp_path):
         check=True,
     )
     # Then one line says what to set, nothing is recorded, and nothing else is on the console
-    said, products = done.stdout.splitlines()
-    assert "CRDS_PATH" in said
-    assert "CRDS_SERVER_URL" in said
+    output, products = done.stdout.splitlines()
+    assert "CRDS_PATH" in output
+    assert "CRDS_SERVER_URL" in output
     assert products == "[]"
     assert "CRDS - ERROR" not in done.stderr
 
@@ -269,22 +263,25 @@ def test_a_cache_that_may_not_be_written_to_says_what_to_set(monkeypatch):
     # Given a cache without the folders that CRDS makes for every instrument; when they cannot be made
     monkeypatch.setenv("CRDS_PATH", "/crds")
     with (
-        pytest.raises(EnvironmentFault, match=r"/crds/references/jwst/fgs.*CRDS_READONLY_CACHE=1"),
+        pytest.raises(EnvironmentFault) as caught,
         crds_faults("x"),
     ):
         raise OSError(errno.EROFS, "Read-only file system", "/crds/references/jwst/fgs")
+    assert caught.value.where == "/crds/references/jwst/fgs"
+    assert caught.value.setting == "CRDS_READONLY_CACHE"
     # Then it says so; and of another folder, or a full disk, it is somebody else's to say
     for fault in (
         OSError(errno.EROFS, "Read-only file system", "/out/x"),
         OSError(errno.ENOSPC, "full", "/crds/x"),
     ):
-        with pytest.raises(OSError, match=fault.strerror), crds_faults("x"):
+        with pytest.raises(OSError) as passed, crds_faults("x"):
             raise fault
+        assert passed.value is fault
 
 
 def test_a_rejection_names_its_configuration_where_the_header_gives_one(bench):
     path = edit(write_exposure(bench.inbox / "jw1_nrca3_uncal.fits"), FASTAXIS=1)
-    said = bench.content(path)
-    assert said.configuration.startswith("nrca3_sub64p_rapid_g6_")
-    [manifest] = find_all(bench.store, f"ingest/{said.configuration}/jw1_nrca3/")
-    assert manifest.facts["reason"] == said.reason
+    content = bench.content(path)
+    assert content.configuration.startswith("nrca3_sub64p_rapid_g6_")
+    [manifest] = find_all(bench.store, f"ingest/{content.configuration}/jw1_nrca3/")
+    assert manifest.results["reason"] == content.reason

@@ -1,11 +1,21 @@
 """The calibrated ramp: equal to the jwst steps called by hand, only what is missing, persistence, sets."""
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from ingest_exposures import (
+
+from services.ingest import persistence
+from services.ingest.handler import handle
+from services.ingest.steps import STEPS
+from shared.contracts.messages import Envelope, ExposureIngested, SetCheck
+from shared.nircam.configuration import ConfigurationKey
+from shared.ramps.ramp import Ramp
+from shared.store.manifest import find_all
+from shared.store.sources import FileReader
+from support.ingest_exposures import (
     FRAME_TIME,
     GAIN,
     SECOND,
@@ -16,15 +26,6 @@ from ingest_exposures import (
     write_exposure,
     write_references,
 )
-
-from services.ingest.handler import handle
-from services.ingest.persistence import state as persistence
-from services.ingest.steps import STEPS
-from shared.configuration import ConfigurationKey
-from shared.messages import Envelope, ExposureIngested, SetCheck
-from shared.ramps import Ramp
-from shared.sources import FileReader
-from shared.store.manifest import find_all
 
 PERSISTENCE = 32
 
@@ -70,7 +71,7 @@ def test_the_ramp_equals_the_steps_called_by_hand(bench, references):
     # Given a dark with a cosmic ray and a saturated pixel
     path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", saturated=[(20, 20)], ngroups=8)
     # When it is ingested
-    said = bench.content(path)
+    content = bench.content(path)
     # Then the product is bit for bit what the steps give
     expected = by_hand(path, references)
     with bench.open(path) as found:
@@ -82,7 +83,7 @@ def test_the_ramp_equals_the_steps_called_by_hand(bench, references):
             assert getattr(found.meta.cal_step, step) == "COMPLETE"
         assert found.groupdq[0, 3, 30, 30] & 4
     # And its windows can be read without jwst
-    file = bench.root / "store" / said.member.ramp.key
+    file = bench.root / "store" / content.member.ramp.key
     with Ramp(FileReader(file), "ramp") as ramp:
         np.testing.assert_array_equal(ramp.read("SCI", 1), expected.data[1])
         assert ramp.read("SCI", 1).dtype == np.float32
@@ -92,19 +93,19 @@ def test_the_ramp_equals_the_steps_called_by_hand(bench, references):
 
 def test_the_manifest_says_what_was_done_with_what(bench, references):
     path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", pedigree="SIMULATION")
-    facts = bench.facts(path)
-    assert [record.name for record in facts.steps] == list(STEPS)
-    assert {record.status for record in facts.steps} == {"complete"}
-    assert all(record.seconds > 0 for record in facts.steps)
-    assert facts.references == {reftype: str(file) for reftype, file in references.items()}
-    assert (facts.gain, facts.gain_source) == (GAIN, "reference")
-    assert facts.jwst_version == __import__("jwst").__version__
-    assert facts.crds_context == "jwst_0000.pmap"
-    assert facts.integrations == 2
-    assert facts.start_mjd == START_MJD
-    assert facts.flagged_fraction == pytest.approx(1 / 60**2)
+    results = bench.results(path)
+    assert [record.name for record in results.steps] == list(STEPS)
+    assert {record.status for record in results.steps} == {"complete"}
+    assert all(record.seconds > 0 for record in results.steps)
+    assert results.references == {reftype: str(file) for reftype, file in references.items()}
+    assert (results.gain, results.gain_source) == (GAIN, "reference")
+    assert results.jwst_version == __import__("jwst").__version__
+    assert results.crds_context == "jwst_0000.pmap"
+    assert results.integrations == 2
+    assert results.start_mjd == START_MJD
+    assert results.flagged_fraction == pytest.approx(1 / 60**2)
     # What is simulated stays called simulated, in the file too
-    assert (facts.simulated, facts.pedigree) == (True, "SIMULATION")
+    assert (results.simulated, results.pedigree) == (True, "SIMULATION")
     file = bench.root / "store" / bench.manifest(path).object("ramp.fits").key
     assert fits.getheader(file)["PEDIGREE"] == "SIMULATION"
 
@@ -116,16 +117,16 @@ def test_only_the_missing_steps_run(bench, references, done):
     part = bench.inbox / "jw2_nrca3_ramp.fits"
     by_hand(raw, references, until=done).save(part)
     # When it is ingested
-    facts = bench.facts(part)
+    results = bench.results(part)
     # Then the others run, and the result is that of all of them
-    assert [record.status for record in facts.steps] == ["already"] * done + ["complete"] * (7 - done)
+    assert [record.status for record in results.steps] == ["already"] * done + ["complete"] * (7 - done)
     assert [what for what in bench.progress if what in STEPS] == list(STEPS)[done:]
     expected = by_hand(raw, references)
     with bench.open(part) as found:
         np.testing.assert_array_equal(found.data, expected.data)
         np.testing.assert_array_equal(found.groupdq, expected.groupdq)
     # And references of steps that were done before are known from the header
-    assert set(facts.references) == set(references)
+    assert set(results.references) == set(references)
 
 
 def test_a_finished_ramp_needs_no_crds_and_takes_the_gain_of_the_table(
@@ -136,23 +137,23 @@ def test_a_finished_ramp_needs_no_crds_and_takes_the_gain_of_the_table(
     by_hand(raw, references).save(finished)
     monkeypatch.setenv("CRDS_PATH", str(tmp_path / "nothing"))
     bench.settings = bench.settings.model_copy(update={"overrides": {}})
-    facts = bench.facts(finished)
-    assert facts.gain_source == "table"
-    assert 1.5 < facts.gain < 2.6
-    assert facts.crds_context == "none"
-    assert {record.status for record in facts.steps} == {"already"}
+    results = bench.results(finished)
+    assert results.gain_source == "table"
+    assert 1.5 < results.gain < 2.6
+    assert results.crds_context == "none"
+    assert {record.status for record in results.steps} == {"already"}
 
 
 def test_two_groups_are_taken_without_jump_flags(bench):
-    facts = bench.facts(write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", ngroups=2))
-    assert {record.name: record.status for record in facts.steps}["jump"] == "skipped"
+    results = bench.results(write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", ngroups=2))
+    assert {record.name: record.status for record in results.steps}["jump"] == "skipped"
 
 
 def test_persistence_time_0_skips_the_step(bench):
     bench.settings = bench.settings.model_copy(update={"persistence_time": 0})
     path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", saturated=[(20, 20)])
-    facts = bench.facts(path)
-    assert facts.steps[-1].status == "skipped"
+    results = bench.results(path)
+    assert results.steps[-1].status == "skipped"
     assert bench.manifest(path).parameters["persistence_time"] == 0
     assert not list(bench.store.list("persistence/"))
 
@@ -163,7 +164,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(bench):
     keys = list(bench.store.list(""))
     bench.progress.clear()
     second = bench.ingest(path)
-    assert [one.message for one in second] == [one.message for one in first]
+    assert [each.message for each in second] == [entry.message for entry in first]
     assert "dq_init" not in bench.progress
     assert list(bench.store.list("")) == keys
 
@@ -180,6 +181,26 @@ def test_other_settings_and_references_make_another_product(bench, references, t
     assert bench.content(path).member.manifest != first
 
 
+def test_a_parameter_that_was_given_is_in_manifest_history_and_pixels(bench, references):
+    # Given a dark with a cosmic ray
+    path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", ngroups=8)
+    plain = bench.content(path)
+    # When it is ingested with a jump threshold that nothing exceeds
+    bench.settings = bench.settings.model_copy(update={"steps": {"jump.rejection_threshold": "1e6"}})
+    content = bench.content(path)
+    # Then it is another product, whose jump step found nothing
+    assert content.member.manifest != plain.member.manifest
+    with bench.open(path) as ramp:
+        assert not np.any(ramp.groupdq & 4)
+        lines = [entry["description"] for entry in ramp.history]
+    # and all parameters are told: those given, and jwst's defaults
+    parameters = bench.results(path).step_parameters["jump"]
+    assert parameters["rejection_threshold"] == 1e6
+    assert parameters["flag_4_neighbors"] is True
+    (line,) = [line for line in lines if line.startswith("Parameters of jump")]
+    assert "rejection_threshold = 1000000.0" in line
+
+
 # ---- persistence from one exposure to the next
 
 
@@ -193,13 +214,31 @@ def saturated_then(bench, gap_seconds, **second):
 def test_a_saturated_pixel_glows_in_the_next_exposure_within_the_window(bench):
     first, second = saturated_then(bench, 30)
     bench.ingest(first)
-    facts = bench.facts(second)
-    assert facts.persistence_from == "jw1_nrca3"
-    assert facts.persistence_pixels == 9  # the saturation step grows by one pixel
-    assert "persistence" in {one.role for one in bench.manifest(second).inputs}
+    results = bench.results(second)
+    assert results.persistence_from == "jw1_nrca3"
+    assert results.persistence_pixels == 9  # the saturation step grows by one pixel
+    assert "persistence" in {each.role for each in bench.manifest(second).inputs}
     with bench.open(second) as ramp:
         assert np.all(ramp.groupdq[:, :, 20, 20] & PERSISTENCE)
         assert not np.any(ramp.groupdq[:, :, 40, 40] & PERSISTENCE)
+
+
+def test_the_state_is_asked_for_when_all_other_steps_are_done(bench):
+    # Given an exposure whose predecessor is ingested while its own calibration runs
+    first, second = saturated_then(bench, 30)
+    done_before = []
+
+    def wait_turn():
+        done_before.extend(bench.progress)
+        bench.ingest(first)
+
+    # When it is ingested, Then it begins with the state that was left meanwhile
+    context = dataclasses.replace(bench.context, wait_turn=wait_turn)
+    [outgoing] = handle(announce(second), context)
+    assert bench.results(second).persistence_from == "jw1_nrca3"
+    assert bench.manifest(second).path == outgoing.message.content.member.manifest.rpartition("/")[0]
+    # And nothing but the persistence step was left to do
+    assert set(STEPS) <= set(done_before)
 
 
 @pytest.mark.parametrize("case", ["outside the window", "state not there", "another detector"])
@@ -214,8 +253,8 @@ def test_no_state_is_recorded_as_none(bench, references, tmp_path, case):
         second = write_exposure(
             bench.inbox / "jw3_nrcb2_uncal.fits", start_mjd=end_mjd() + SECOND, detector="NRCB2"
         )
-    facts = bench.facts(second)
-    assert (facts.persistence_from, facts.persistence_pixels) == (None, 0)
+    results = bench.results(second)
+    assert (results.persistence_from, results.persistence_pixels) == (None, 0)
     with bench.open(second) as ramp:
         assert not np.any(ramp.groupdq & PERSISTENCE)
 
@@ -241,7 +280,7 @@ def test_without_saturation_the_order_of_ingest_does_not_matter(bench):
     alone = bench.manifest(second).path
     bench.ingest(first)
     assert bench.manifest(second).path == alone
-    assert "persistence" not in {one.role for one in bench.manifest(second).inputs}
+    assert "persistence" not in {each.role for each in bench.manifest(second).inputs}
 
 
 def test_a_ramp_that_stands_is_not_made_again_for_a_state_that_came_later(bench):
@@ -252,12 +291,14 @@ def test_a_ramp_that_stands_is_not_made_again_for_a_state_that_came_later(bench)
 
 
 def test_states_sort_by_time_and_the_newest_counts():
-    paths = [persistence.state_path("NRCA3", mjd, "e", "k") for mjd in (59000.5, 60000.1, 9999.0, 60000.1)]
+    paths = [
+        persistence.state_folder("NRCA3", mjd, "e") + "/k" for mjd in (59000.5, 60000.1, 9999.0, 60000.1)
+    ]
     assert sorted(paths)[0].split("/")[2].startswith("00009999")
-    found = persistence.newest_first(
-        [*paths, persistence.state_path("NRCA3", 60000.3, "e", "k")], 60000.2, 86400
+    result = persistence.newest_first(
+        [*paths, persistence.state_folder("NRCA3", 60000.3, "e") + "/k"], 60000.2, 86400
     )
-    assert [persistence.end_of(together[0]) for together in found] == [60000.1]
+    assert [persistence.end_of(together[0]) for together in result] == [60000.1]
 
 
 def test_a_state_goes_through_a_subarray_in_detector_pixels(tmp_path):
@@ -281,7 +322,7 @@ def test_a_state_goes_through_a_subarray_in_detector_pixels(tmp_path):
 
 
 def ready(outgoing):
-    return [one.message.content for one in outgoing if one.message.schema_name == "set.ready"]
+    return [message.message.content for message in outgoing if message.message.schema_name == "set.ready"]
 
 
 def check(configuration, **said) -> Envelope:
@@ -296,14 +337,14 @@ def test_the_announced_count_completes_a_set_rejected_ones_count_too(bench):
         hdus[0].header["FASTAXIS"] = 1
     assert not ready(bench.ingest(good[0], expected_exposures=3))
     assert not ready(bench.ingest(bad, expected_exposures=3))
-    [found] = ready(bench.ingest(good[1], expected_exposures=3))
-    assert {member.exposure_id for member in found.members} == {"jw1_nrca3", "jw2_nrca3"}
-    assert (found.gain, found.simulated) == (GAIN, False)
+    [result] = ready(bench.ingest(good[1], expected_exposures=3))
+    assert {member.exposure_id for member in result.members} == {"jw1_nrca3", "jw2_nrca3"}
+    assert (result.gain, result.simulated) == (GAIN, False)
     # And of the rejected one it is kept when it began, which says to which campaign it belongs
-    refused = [one for one in find_all(bench.store, "ingest/") if one.product == "rejection"]
-    assert [one.facts["start_mjd"] for one in refused] == [fits.getval(bad, "EXPSTART")]
+    refused = [manifest for manifest in find_all(bench.store, "ingest/") if manifest.product == "rejection"]
+    assert [each.results["start_mjd"] for each in refused] == [fits.getval(bad, "EXPSTART")]
     # A redelivery names the same set
-    assert ready(bench.ingest(good[1], expected_exposures=3)) == [found]
+    assert ready(bench.ingest(good[1], expected_exposures=3)) == [result]
 
 
 def test_of_an_exposure_whose_times_contradict_each_other_no_start_is_kept(bench):
@@ -312,18 +353,18 @@ def test_of_an_exposure_whose_times_contradict_each_other_no_start_is_kept(bench
         hdus[0].header["EXPEND"] = hdus[0].header["EXPSTART"] - 1
     bench.ingest(bad)
     [refused] = find_all(bench.store, "ingest/")
-    assert (refused.facts["check"], refused.facts["start_mjd"]) == ("times", None)
+    assert (refused.results["check"], refused.results["start_mjd"]) == ("times", None)
 
 
 def test_a_set_check_settles_only_what_nothing_was_added_to(bench):
     bench.settings = bench.settings.model_copy(update={"settle_seconds": 7.0})
     path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", finished=True)
     before = datetime.now(UTC) - timedelta(seconds=1)
-    said, later = bench.ingest(path)
-    assert isinstance(said.message.content, ExposureIngested)
+    output, later = bench.ingest(path)
+    assert isinstance(output.message.content, ExposureIngested)
     assert (later.message.schema_name, later.delay) == ("set.check", 7.0)
     assert len(ready(handle(later.message, bench.context))) == 1
-    configuration = said.message.content.configuration
+    configuration = output.message.content.configuration
     assert not ready(handle(check(configuration, scheduled_at=before), bench.context))
 
 
@@ -345,8 +386,8 @@ def test_ramps_made_with_other_settings_are_no_part_of_a_set(bench, tmp_path):
     bench.settings = bench.settings.model_copy(update={"overrides": {"gain": other}})
     assert not ready(handle(check(configuration, final=True), bench.context))
     now = bench.content(path).member
-    [found] = ready(handle(check(configuration, final=True), bench.context))
-    assert [member.manifest for member in found.members] == [now.manifest]
+    [result] = ready(handle(check(configuration, final=True), bench.context))
+    assert [member.manifest for member in result.members] == [now.manifest]
     assert len([m for m in find_all(bench.store, "ingest/") if m.product == "ramp"]) == 2
 
 
@@ -356,8 +397,8 @@ def test_mixed_configurations_become_separate_sets(bench):
     names = {bench.content(short).configuration, bench.content(long).configuration}
     assert len(names) == 2
     for name in names:
-        [found] = ready(handle(check(name, final=True), bench.context))
-        assert len(found.members) == 1
+        [result] = ready(handle(check(name, final=True), bench.context))
+        assert len(result.members) == 1
 
 
 def test_nothing_of_the_pipeline_is_on_the_console(bench, capfd):

@@ -2,19 +2,30 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.io.fits import FITSDiff
-from ceph_server import Ceph
-from ingest_exposures import Bench, bench_on, write_exposure, write_references
 
 from services.ingest.handler import handle
-from shared.announced import source_of
-from shared.errors import BadMessage
-from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, ExposureRejected
-from shared.settings import S3Settings, SourceS3Settings, StageSettings
-from shared.stage import StageContext
+from shared.contracts.messages import Envelope, ExposureAnnounced, ExposureIngested, ExposureRejected
+from shared.errors import BadMessage, TransientError
+from shared.nircam.exposure_id import exposure_id
+from shared.runtime.handler import StageContext
+from shared.settings.stage import S3Settings, SourceS3Settings, StageSettings
 from shared.store.opening import open_store
+from shared.store.sources import source_of
+from support.ceph_server import Ceph
+from support.ingest_exposures import (
+    ARCHIVE_ID,
+    IDENTITY,
+    Bench,
+    bench_on,
+    edit,
+    write_exposure,
+    write_references,
+    write_segments,
+)
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -78,17 +89,60 @@ def test_an_exposure_in_a_bucket_gives_the_ramp_of_its_file(
     assert not list(context.store.scratch().glob("*-*"))
 
 
+def test_segments_in_a_bucket_are_fetched_and_joined(
+    ceph: Ceph, bucket: str, bench: Bench, context: StageContext
+) -> None:
+    # Given an exposure as one file, and its segments as objects
+    whole = edit(write_exposure(bench.inbox / f"{ARCHIVE_ID}_uncal.fits", nints=5), **IDENTITY)
+    of_file = bench.content(whole)
+    segments = write_segments(whole, bench.inbox, (2, 3))
+    for path in segments:
+        ceph.client().put_object(Bucket=bucket, Key=f"raw/{path.name}", Body=path.read_bytes())
+    uris = [f"s3://{bucket}/raw/{path.name}" for path in segments]
+    # When they are announced by the names of their objects, the second first
+    sent = []
+    for uri in reversed(uris):
+        announced = ExposureAnnounced(exposure_id=exposure_id(uri), uri=uri)
+        sent += handle(Envelope.of(announced, identity=uri), context)
+    # Then one exposure comes of them, with the pixels of the file, and nothing is left on this disk
+    [message] = sent
+    assert message.message.content.member.exposure_id == ARCHIVE_ID
+    with (
+        fits.HDUList.fromstring(context.store.get(message.message.content.member.ramp.key)) as one,
+        fits.open(bench.root / "store" / of_file.member.ramp.key) as other,
+    ):
+        for name in ("SCI", "GROUPDQ", "PIXELDQ"):
+            np.testing.assert_array_equal(one[name].data, other[name].data)
+    assert not list(context.store.scratch().glob("*-*"))
+
+
 def test_what_is_no_exposure_there_is_rejected_and_told_of(
     ceph: Ceph, bucket: str, context: StageContext
 ) -> None:
     ceph.client().put_object(Bucket=bucket, Key="raw/a.fits", Body=b"not FITS")
-    for name, check in (("a.fits", "FITS"), ("none.fits", "file")):
-        rejected = content(context, f"s3://{bucket}/raw/{name}", name)
-        assert isinstance(rejected, ExposureRejected)
-        assert (rejected.check, rejected.uri) == (check, f"s3://{bucket}/raw/{name}")
-        assert name in rejected.reason
-    with pytest.raises(BadMessage, match="not read from there"):
+    rejected = content(context, f"s3://{bucket}/raw/a.fits", "a.fits")
+    assert isinstance(rejected, ExposureRejected)
+    assert (rejected.check, rejected.uri) == ("FITS", f"s3://{bucket}/raw/a.fits")
+    assert "a.fits" in rejected.reason
+    with pytest.raises(BadMessage) as caught:
         content(context, f"s3://{bucket}/elsewhere/a.fits")
+    assert caught.value.setting == "DARKS_ALLOWED_SOURCES"
+
+
+def test_an_event_that_is_ahead_of_its_object_is_tried_again(
+    ceph: Ceph, bucket: str, bench: Bench, context: StageContext
+) -> None:
+    # Given an exposure that is announced before it can be read
+    path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits")
+    uri = f"s3://{bucket}/raw/{path.name}"
+    # When it is ingested, then it is not rejected: a worker tries again
+    with pytest.raises(TransientError) as caught:
+        content(context, uri)
+    assert caught.value.where == uri
+    assert not list(context.store.list(""))
+    # And once it can be read, it is ingested
+    ceph.client().put_object(Bucket=bucket, Key=f"raw/{path.name}", Body=path.read_bytes())
+    assert isinstance(content(context, uri), ExposureIngested)
 
 
 def test_a_version_is_read_as_it_was(ceph: Ceph, bucket: str, context: StageContext) -> None:

@@ -10,13 +10,13 @@ import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from services import local_run
-from services.campaign import Campaign
-from services.local_run import run_local
-from services.progress import StageBars
-from services.schedule import Candidate
+from nircam_darks.cli.progress import StageBars
+from nircam_darks.cli.run import local_run
+from nircam_darks.cli.run.local_run import run_local
+from nircam_darks.cli.run.tracker import RunTracker
+from nircam_darks.operations.candidates import Candidate
 from shared.errors import EnvironmentFault, NoSpaceLeft
-from shared.settings import StageSettings
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import Draft, InputDigest, find
 
@@ -28,13 +28,13 @@ def handle(message, context):
 """
 
 
-class Facts(BaseModel):
+class Results(BaseModel):
     value: float = 1.0
 
 
-def run(out: Path, candidates: list[Candidate] | None = None):
+def run(out: Path, candidates: list[Candidate] | None = None, jobs: int = 1):
     bars = StageBars(Console(file=io.StringIO()), len(candidates or []))
-    return run_local(candidates or [], out, StageSettings(store=out), 1, {}, bars)
+    return run_local(candidates or [], out, StageSettings(store=out), jobs, {}, bars)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def ingest_by(tmp_path, monkeypatch):
     def use(body: str) -> None:
         (tmp_path / "stand_in.py").write_text(HANDLER.format(body=body))
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setitem(local_run.HANDLERS, "ingest", "stand_in:handle")
+        monkeypatch.setitem(local_run.STAGE_HANDLERS, "ingest", "stand_in:handle")
 
     return use
 
@@ -64,7 +64,7 @@ def test_a_run_removes_what_a_killed_one_left(tmp_path):
     for stage in stages:
         made = draft(store, f"{stage}/c/s/{'a' * 32}")
         made.add("table.json", b"{}")
-        made.commit(Facts())
+        made.commit(Results())
         for key in ("a" * 32, "b" * 32):
             draft(store, f"{stage}/c/s/{key}").add("table.json", b"left")
     store.put("exposures/e/claim.json", b"{}")
@@ -83,27 +83,79 @@ def test_only_one_run_at_a_time_and_the_second_touches_nothing(tmp_path):
     # Given a run at work in a folder, with an object that is not committed yet
     store = LocalStore(tmp_path)
     entry = draft(store, f"noise/c/s/{'a' * 32}").add("table.json", b"{}")
-    with local_run._alone_in(tmp_path), pytest.raises(EnvironmentFault, match="another nircam-darks run"):
+    with local_run._alone_in(tmp_path), pytest.raises(EnvironmentFault) as caught:
         # When another is started there, Then it is refused, and the object is still there
         run(tmp_path)
+    assert (caught.value.where, caught.value.setting) == (str(tmp_path), "--out")
     assert store.get(entry.key) == b"{}"
 
 
 @pytest.mark.parametrize("beneath", [(), ("below",)])
 def test_results_cannot_go_where_a_file_is(tmp_path, beneath):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentFault, match="choose another --out"):
+    with pytest.raises(EnvironmentFault) as caught:
         run(tmp_path.joinpath("file", *beneath))
+    assert caught.value.setting == "--out"
 
 
 @pytest.mark.timeout(60)
 def test_a_fault_in_following_the_run_ends_it(tmp_path, monkeypatch, ingest_by):
     # Given a campaign that fails over what it is told
     ingest_by("pass")
-    monkeypatch.setattr(Campaign, "_check_sets", lambda self: {}["a fault of ours"])
+    monkeypatch.setattr(RunTracker, "_check_sets", lambda self: {}["a fault of ours"])
     # When it is run, Then the fault is raised, where the run would else wait for ever
-    with pytest.raises(KeyError, match="a fault of ours"):
+    with pytest.raises(KeyError) as caught:
         run(tmp_path / "out", candidates(2))
+    assert caught.value.args == ("a fault of ours",)
+
+
+IN_TURN = """
+    import time
+    from pathlib import Path
+    from shared.errors import TransientError
+    folder, me = context.settings.store.parent, message.content.exposure_id
+    def note(what):
+        with open(folder / "events", "a") as file:
+            file.write(what + " " + me + chr(10))
+    note("begin")
+    tried = Path(folder / (me + ".tried"))
+    if me == "e0" and not tried.exists():
+        tried.touch()
+        # Fails only when the next exposure is at work beside it.
+        while "begin e1" not in (folder / "events").read_text():
+            time.sleep(0.02)
+        raise TransientError("again, please")
+    context.wait_turn()
+    note("end")
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_exposures_of_a_detector_run_side_by_side_and_end_in_order_of_time(tmp_path, jobs, ingest_by):
+    # Given exposures of one detector within the persistence window, in no order, of which the first fails
+    # once while the next one is at work
+    ingest_by(IN_TURN.strip())
+    starts = {f"e{n}": n * 1e-4 for n in range(6)}
+    shuffled = [
+        Candidate(
+            Path(f"/darks/{name}_uncal.fits"),
+            name,
+            detector="NRCA1",
+            configuration="c",
+            start_mjd=starts[name],
+            end_mjd=starts[name] + 0.5e-4,
+        )
+        for name in ("e3", "e0", "e5", "e1", "e4", "e2")
+    ]
+
+    # When they are run, Then each goes on in its turn, after the one before it, and none before
+    outcome = run(tmp_path / "out", shuffled, jobs)
+    events = (tmp_path / "events").read_text().splitlines()
+    assert [event.split()[1] for event in events if event.startswith("end")] == sorted(starts)
+    assert events.index("begin e1") < events.index("end e0")
+    assert outcome.summary.failures == []
+    assert not (tmp_path / "out" / ".turns").exists()
 
 
 @pytest.mark.timeout(60)
@@ -140,5 +192,6 @@ def test_what_cannot_be_written_at_the_end_is_a_fault_of_the_store(tmp_path, mon
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(local_run, "write_report", full)
-    with pytest.raises(NoSpaceLeft, match=f"no space left on {tmp_path}"):
+    with pytest.raises(NoSpaceLeft) as caught:
         run(tmp_path)
+    assert caught.value.where == str(tmp_path)

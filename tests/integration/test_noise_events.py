@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from configurations import configuration
-from noise_sets import GAIN, JUMP_DET, ingested, put_ramp, white_ramps
 
 from services.noise.handler import handle
-from services.noise.products import ExposureNoiseFacts
-from shared.detectors import PIXEL_PITCH_UM
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from shared.nircam.detectors import PIXEL_PITCH_UM
+from shared.products.noise import ExposureNoiseResults
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
+from support.configurations import configuration
+from support.noise_sets import GAIN, JUMP_DET, ingested, put_ramp, white_ramps
 
 KEY = configuration(80, 96, 8, detector="NRCA1", substrt1=1, substrt2=1)
 CHARGE_DN = 800.0
@@ -44,7 +44,7 @@ def test_facts_of_an_exposure_hold_its_hits_their_charge_and_when_it_was_taken(c
     # When it is measured
     handle(ingested(KEY, member), context)
     [manifest] = [m for m in find_all(context.store, "noise/") if m.product == "exposure-noise"]
-    events = ExposureNoiseFacts.model_validate(manifest.facts).events
+    events = ExposureNoiseResults.model_validate(manifest.results).events
     # Then hits, noise and charge are what was planted
     assert events is not None
     assert (events.events, events.negative_events) == (60, 2)
@@ -71,4 +71,4 @@ def test_exposure_of_two_groups_has_no_events(context, tmp_path):
     member = put_ramp(context.store, tmp_path, key, white_ramps(key))
     handle(ingested(key, member), context)
     [manifest] = [m for m in find_all(context.store, "noise/") if m.product == "exposure-noise"]
-    assert ExposureNoiseFacts.model_validate(manifest.facts).events is None
+    assert ExposureNoiseResults.model_validate(manifest.results).events is None

@@ -10,27 +10,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.io import fits
-from configurations import configuration
-from noise_sets import GAIN, JUMP_DET, ingested, put_ramp, set_ready, white_ramps
 from scipy import stats
 
 from services.noise import handler
 from services.noise.handler import handle
-from services.noise.memory import Windows
-from services.noise.products import (
+from services.noise.jumps.rates import compare_jumps
+from shared.contracts.messages import Envelope, SetCheck
+from shared.errors import BadMessage, PermanentError
+from shared.nircam.dq import GroupFlag
+from shared.products.figures import figures_of
+from shared.products.noise import (
     CDS_MAP,
     NOISE_SPECTRUM,
     PIXEL_RAMPS,
-    ExposureNoiseFacts,
-    SetNoiseFacts,
+    ExposureNoiseResults,
+    NoiseSpectrum,
+    SetNoiseResults,
 )
-from services.noise.set_products import NoiseSpectrum
-from shared.errors import BadMessage, PermanentError
-from shared.messages import Envelope, SetCheck
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from shared.ramps.window_plan import WindowPlan
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
+from shared.statistics.verdicts import VerdictState
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
+from support.configurations import configuration
+from support.noise_sets import GAIN, JUMP_DET, ingested, put_ramp, set_ready, white_ramps
+from support.paths import TESTS
 
 
 @pytest.fixture
@@ -62,10 +67,10 @@ def put_set(context, tmp_path, key, exposures, nints=1, pixeldq=None):
     return members, np.concatenate([s for s, _ in cubes]), np.concatenate([d for _, d in cubes])
 
 
-def facts_of(context, product):
-    model = SetNoiseFacts if product == "set-noise" else ExposureNoiseFacts
-    found = [m for m in find_all(context.store, "noise/") if m.product == product]
-    return [(manifest, model.model_validate(manifest.facts)) for manifest in found]
+def results_of(context, product):
+    model = SetNoiseResults if product == "set-noise" else ExposureNoiseResults
+    results = [m for m in find_all(context.store, "noise/") if m.product == product]
+    return [(manifest, model.model_validate(manifest.results)) for manifest in results]
 
 
 # A corner of the detector: reference pixels on two sides, and four outputs.
@@ -100,7 +105,7 @@ def test_effective_noise_is_that_of_a_polyfit_per_group_count(context, tmp_path)
     members, sci, groupdq = put_set(context, tmp_path, CORNER, exposures=6, nints=2)
     # When the set is measured
     handle(set_ready(CORNER, members), context)
-    curve = facts_of(context, "set-noise")[0][1].curve
+    curve = results_of(context, "set-noise")[0][1].curve
     # Then every number of groups has the noise of the direct computation
     science = np.zeros((24, 48), bool)
     science[4:, 4:] = True
@@ -120,27 +125,27 @@ def test_figures_of_white_noise_are_its_closed_form_within_their_errors(context,
     key = configuration(64, 64, 12)
     members, sci, groupdq = put_set(context, tmp_path, key, 12)
     handle(set_ready(key, members), context)
-    manifest, facts = facts_of(context, "set-noise")[0]
+    manifest, results = results_of(context, "set-noise")[0]
     slope = 5 * math.sqrt(12 / (12 * (12**2 - 1)))
     # Then every figure lies within three of its errors of the truth, and no error is idle
     for measured, truth in (
-        (facts.cds_noise, 5 * math.sqrt(2) * GAIN),
-        (facts.cds_noise_median_removed, 5 * math.sqrt(2) * GAIN),
-        (facts.spatial_effective_noise, slope * 11 * GAIN),
-        (facts.temporal_effective_noise, slope * 11 * GAIN),
+        (results.cds_noise, 5 * math.sqrt(2) * GAIN),
+        (results.cds_noise_median_removed, 5 * math.sqrt(2) * GAIN),
+        (results.spatial_effective_noise, slope * 11 * GAIN),
+        (results.temporal_effective_noise, slope * 11 * GAIN),
     ):
         assert abs(measured.value - truth) < 3 * measured.error
         assert measured.error < 0.02 * truth
     # And the jumps are the notebook's
     flags = groupdq & JUMP_DET > 0
-    assert facts.jump_flags == flags.sum()
-    assert facts.jump_pixel_percent.value == pytest.approx(100 * flags.any(axis=1).mean())
-    assert 0.7 < facts.jump_flags_error / math.sqrt(2 * flags.sum()) < 1.3
+    assert results.jump_flags == flags.sum()
+    assert results.jump_pixel_percent.value == pytest.approx(100 * flags.any(axis=1).mean())
+    assert 0.7 < results.jump_flags_error / math.sqrt(2 * flags.sum()) < 1.3
     # And stability has a point an integration, whose dark rate is that of the signal
-    rates = np.array(facts.stability.dark_rate_e_per_ks)
+    rates = np.array(results.stability.dark_rate_e_per_ks)
     truth = 0.1 * GAIN / key.group_time * 1000
-    assert np.all(np.abs(rates - truth) < 4 * np.array(facts.stability.dark_rate_error_e_per_ks))
-    assert np.shape(facts.stability.median_dn) == (12, 12)
+    assert np.all(np.abs(rates - truth) < 4 * np.array(results.stability.dark_rate_error_e_per_ks))
+    assert np.shape(results.stability.median_dn) == (12, 12)
     # And the map holds each pixel's CDS noise
     with fits.open(tmp_path / "store" / manifest.object(CDS_MAP).key) as file:
         image = file["CDSNOISE"].data
@@ -156,22 +161,22 @@ def test_what_noise_is_made_of_comes_back_as_it_was_drawn(context, tmp_path):
     key = configuration(64, 256, 10, noutputs=4, substrt1=1, substrt2=1)
     members, _, _ = put_set(context, tmp_path, key, exposures=6, nints=2)
     handle(set_ready(key, members), context)
-    manifest, facts = facts_of(context, "set-noise")[0]
+    manifest, results = results_of(context, "set-noise")[0]
     # Then each part is its truth within three of its errors
     for measured, truth in (
-        (facts.ktc_noise, 20 * GAIN),
-        (facts.reference_cds_noise, 5 * math.sqrt(2) * GAIN),
+        (results.ktc_noise, 20 * GAIN),
+        (results.reference_cds_noise, 5 * math.sqrt(2) * GAIN),
         # Of whole numbers' rounding these have none, but it is taken off as that of raw data
-        (facts.white_noise, math.sqrt(25 - 1 / 12) * GAIN),
+        (results.white_noise, math.sqrt(25 - 1 / 12) * GAIN),
     ):
         assert abs(measured.value - truth) < 3 * measured.error
         assert measured.error < 0.02 * truth
-    for part in (facts.correlated_noise, facts.uncorrelated_noise):
+    for part in (results.correlated_noise, results.uncorrelated_noise):
         assert part.value < 3 * part.error + 0.5
-    assert len(facts.ktc_noise_by_amplifier_e) == len(facts.uncorrelated_noise_by_amplifier_e) == 4
+    assert len(results.ktc_noise_by_amplifier_e) == len(results.uncorrelated_noise_by_amplifier_e) == 4
     # And kTC noise is held against the detector's, and says so in the overall verdict
-    assert facts.ktc_noise.expected == pytest.approx(22.1 * GAIN, rel=0.2)
-    assert "kTC noise" in facts.verdict
+    assert results.ktc_noise.expected == pytest.approx(22.1 * GAIN, rel=0.2)
+    assert "kTC noise" in results.verdict
     # And the spectrum of each output is flat, at twice the variance over the clock's rate
     spectrum = NoiseSpectrum.model_validate_json(context.store.get(manifest.object(NOISE_SPECTRUM).key))
     flat = 2 * 25 * GAIN**2 * spectrum.pixel_seconds
@@ -181,23 +186,23 @@ def test_what_noise_is_made_of_comes_back_as_it_was_drawn(context, tmp_path):
     assert spectrum.line_seconds == pytest.approx((64 + 12) * 10e-6)
     assert 10_000 < spectrum.frequencies_hz[-1] < 50_000
     # And the theory's terms are fitted, and the reset's transients looked for
-    assert facts.theory_fit.p1 is not None
-    assert len(facts.theory_fit.curve) == len(facts.curve.groups)
-    first = facts.stability.transients[0]
+    assert results.theory_fit.p1 is not None
+    assert len(results.theory_fit.curve) == len(results.curve.groups)
+    first = results.stability.transients[0]
     assert first.sigmas < 4
     assert "first group of each integration" in first.said
-    assert facts.stability.transients[-1].value is not None
+    assert results.stability.transients[-1].value is not None
 
 
 def test_groups_of_several_frames_are_not_held_against_the_noise_of_single_ones(context, tmp_path):
     key = configuration(16, 16, 5, readpatt="SHALLOW4", nframes=4, groupgap=1)
     members, _, _ = put_set(context, tmp_path, key, 3)
     handle(set_ready(key, members), context)
-    facts = facts_of(context, "set-noise")[0][1]
-    for cds in (facts.cds_noise, facts.cds_noise_median_removed):
+    results = results_of(context, "set-noise")[0][1]
+    for cds in (results.cds_noise, results.cds_noise_median_removed):
         assert cds.value > 0
         assert cds.expected is None
-        assert cds.verdict.startswith("not enough data (")
+        assert cds.comparison.state is VerdictState.NOT_ENOUGH
         assert "groups of 4 frames" in cds.verdict
 
 
@@ -205,50 +210,53 @@ def test_facts_of_an_earlier_version_still_load(context, tmp_path):
     key = configuration(16, 16, 5)
     members, _, _ = put_set(context, tmp_path, key, 2)
     handle(set_ready(key, members), context)
-    facts = facts_of(context, "set-noise")[0][1]
+    results = results_of(context, "set-noise")[0][1]
     # Given a manifest that has none of what version 2 adds
-    old = facts.model_dump(mode="json")
-    new = [name for name in SetNoiseFacts.model_fields if not SetNoiseFacts.model_fields[name].is_required()]
+    old = results.model_dump(mode="json")
+    new = [
+        name for name in SetNoiseResults.model_fields if not SetNoiseResults.model_fields[name].is_required()
+    ]
     for name in new:
         del old[name]
     del old["stability"]["transients"]
     # Then it is read, and says that it has none
-    read = SetNoiseFacts.model_validate(old)
+    read = SetNoiseResults.model_validate(old)
     assert read.ktc_noise is None
     assert read.theory_fit is None
     assert read.stability.transients == []
-    # And of two integrations kTC noise is refused by name, as the shared part is with one output
-    assert "kTC noise is refused" in facts.ktc_noise.verdict
-    assert "with one output" in facts.correlated_noise.verdict
-    assert facts.uncorrelated_noise.value is not None
+    # And two integrations have no kTC noise, nor has one output a part that is shared
+    for figure in (results.ktc_noise, results.correlated_noise):
+        assert (figure.value, figure.comparison.state) == (None, VerdictState.NOT_ENOUGH)
+    assert results.uncorrelated_noise.value is not None
 
 
-def test_below_ten_ramps_temporal_is_refused_by_name_and_the_rest_given(context, tmp_path):
+def test_below_ten_ramps_temporal_noise_is_not_measured_and_the_rest_is(context, tmp_path):
     key = configuration(16, 16, 5)
     members, _, _ = put_set(context, tmp_path, key, 9)
     handle(set_ready(key, members), context)
-    facts = facts_of(context, "set-noise")[0][1]
-    assert facts.temporal_effective_noise.value is None
-    assert "temporal effective noise" in facts.temporal_effective_noise.verdict
-    assert "9 ramps" in facts.temporal_effective_noise.verdict
-    assert facts.curve.temporal is None
-    assert facts.spatial_effective_noise.value > 0
-    assert facts.cds_noise.value > 0
-    assert facts.curve.reference_pixels is None
+    results = results_of(context, "set-noise")[0][1]
+    assert results.temporal_effective_noise.value is None
+    assert results.temporal_effective_noise.comparison.state == VerdictState.NOT_ENOUGH
+    assert results.temporal_effective_noise.comparison.reason == results.curve.temporal_refusal
+    assert results.curve.temporal is None
+    assert results.spatial_effective_noise.value > 0
+    assert results.cds_noise.value > 0
+    assert results.curve.reference_pixels is None
 
 
 def test_result_does_not_depend_on_the_windows(context, tmp_path, monkeypatch):
     members, _, _ = put_set(context, tmp_path, CORNER, 10)
-    found = []
-    for windows in (Windows(24, 6), Windows(1, 1), Windows(7, 4), Windows(9, 2)):
-        monkeypatch.setattr(handler, "plan", lambda *_, windows=windows: windows)
-        store = LocalStore(tmp_path / f"store-{windows.rows}")
+    by_plan = []
+    for rows, groups in ((24, 6), (1, 1), (7, 4), (9, 2)):
+        plan = WindowPlan(groups, rows, CORNER.ngroups, CORNER.subsize2)
+        monkeypatch.setattr(handler, "plan_noise", lambda *_, plan=plan: plan)
+        store = LocalStore(tmp_path / f"store-{rows}")
         for member in members:
             store.put(member.ramp.key, context.store.get(member.ramp.key))
         handle(set_ready(CORNER, members[::-1]), replace(context, store=store))
-        found += [m.facts for m in find_all(store, "noise/")]
-    assert all(facts == found[0] for facts in found[1:])
-    assert len(found) == 4
+        by_plan += [m.results for m in find_all(store, "noise/")]
+    assert all(results == by_plan[0] for results in by_plan[1:])
+    assert len(by_plan) == 4
 
 
 def test_flagged_and_masked_values_are_left_out_whatever_they_are(context, tmp_path):
@@ -269,7 +277,7 @@ def test_flagged_and_masked_values_are_left_out_whatever_they_are(context, tmp_p
             sci[0, 2:, 6, 6] += wild
             members.append(put_ramp(context.store, tmp_path, key, sci, groupdq, mask, number))
         handle(set_ready(key, members), context)
-    curves = [facts.model_dump(mode="json") for _, facts in facts_of(context, "set-noise")]
+    curves = [results.model_dump(mode="json") for _, results in results_of(context, "set-noise")]
     assert len(curves) == 2
     assert curves[0] == curves[1]
 
@@ -277,12 +285,12 @@ def test_flagged_and_masked_values_are_left_out_whatever_they_are(context, tmp_p
 def test_same_message_again_computes_nothing_and_says_the_same(context, tmp_path, monkeypatch):
     key = configuration(16, 16, 5)
     members, _, _ = put_set(context, tmp_path, key, 2)
-    said = [handle(m, context) for m in (ingested(key, members[0]), set_ready(key, members))]
+    output = [handle(m, context) for m in (ingested(key, members[0]), set_ready(key, members))]
     monkeypatch.setattr(handler, "measure_exposure", None)
-    monkeypatch.setattr(handler, "measure_planes", None)
+    monkeypatch.setattr(handler, "measure_first_pass", None)
     again = [handle(m, context) for m in (ingested(key, members[0]), set_ready(key, members[::-1]))]
-    assert said == again
-    assert [m.message.schema_name for (m,) in said] == ["noise.measured"] * 2
+    assert output == again
+    assert [m.message.schema_name for (m,) in output] == ["noise.measured"] * 2
     assert len(list(find_all(context.store, "noise/"))) == 2
 
 
@@ -292,16 +300,16 @@ def test_exposure_has_the_notebooks_jumps_a_series_per_integration_and_ramps_to_
     groupdq = with_hits(key, sci, seed=1)
     member = put_ramp(context.store, tmp_path, key, sci, groupdq)
     handle(ingested(key, member), context)
-    manifest, facts = facts_of(context, "exposure-noise")[0]
+    manifest, results = results_of(context, "exposure-noise")[0]
     flags = groupdq & JUMP_DET > 0
-    assert facts.jump_flags == np.sum(flags)
-    assert facts.jump_pixel_percent == pytest.approx(100 * flags.any(axis=(0, 1)).sum() / 32**2)
-    assert facts.flags_per_group == flags.sum(axis=(0, 2, 3)).tolist()
-    assert facts.live_seconds == pytest.approx(3 * 7 * key.group_time)
-    hits = [100 * (1 - (1 - limit) ** (facts.live_seconds / 1000)) for limit in (0.05, 0.1)]
-    wanted = np.mean(hits) + facts.expected_false_positive_percent
-    assert facts.jump_pixels_judged.expected == pytest.approx(wanted)
-    assert len(facts.median_dn) == len(facts.cds_noise_e) == len(facts.integration_mjd) == 3
+    assert results.jump_flags == np.sum(flags)
+    assert results.jump_pixel_percent == pytest.approx(100 * flags.any(axis=(0, 1)).sum() / 32**2)
+    assert results.flags_per_group == flags.sum(axis=(0, 2, 3)).tolist()
+    assert results.live_seconds == pytest.approx(3 * 7 * key.group_time)
+    hits = [100 * (1 - (1 - limit) ** (results.live_seconds / 1000)) for limit in (0.05, 0.1)]
+    wanted = np.mean(hits) + results.expected_false_positive_percent
+    assert results.jump_pixels_judged.expected == pytest.approx(wanted)
+    assert len(results.median_dn) == len(results.cds_noise_e) == len(results.integration_mjd) == 3
     # The grid is nine neighbours; the single pixel is in its middle, and hit
     ramps = json.loads(context.store.get(manifest.object(PIXEL_RAMPS).key))
     assert len(ramps) == 10
@@ -320,7 +328,7 @@ def test_listed_pixels_are_shown_each_in_the_integration_that_hit_it(context, tm
     member = put_ramp(context.store, tmp_path, key, sci, groupdq)
     chosen = replace(context, settings=context.settings.model_copy(update={"pixels": [(9, 7), (19, 0)]}))
     handle(ingested(key, member), chosen)
-    ramps = json.loads(context.store.get(facts_of(context, "exposure-noise")[0][0].object(PIXEL_RAMPS).key))
+    ramps = json.loads(context.store.get(results_of(context, "exposure-noise")[0][0].object(PIXEL_RAMPS).key))
     assert [(r["x"], r["y"], r["integration"]) for r in ramps[9:]] == [(9, 7, 2), (19, 0, 0)]
     assert [(r["x"], r["y"]) for r in ramps[:9]] == [(x, y) for y in (6, 7, 8) for x in (8, 9, 10)]
 
@@ -330,27 +338,179 @@ def test_bad_input_is_refused_in_one_line(context, tmp_path):
     sci = white_ramps(key)
     good = put_ramp(context.store, tmp_path, key, sci)
     masked = put_ramp(context.store, tmp_path, key, sci, None, np.ones((16, 16), np.uint32), 2)
-    single = configuration(16, 16, 1)
-    one = put_ramp(context.store, tmp_path, single, white_ramps(single), number=3)
     gone = good.model_copy(update={"ramp": good.ramp.model_copy(update={"key": "ingest/x/ramp.fits"})})
     outside = replace(context, settings=context.settings.model_copy(update={"pixels": [(16, 0)]}))
-    for message, where, words in (
-        (ingested(key, masked), context, "every science pixel DO_NOT_USE"),
-        (set_ready(key, [good, masked]), context, "every science pixel DO_NOT_USE"),
-        (set_ready(single, [one]), context, "NGROUPS = 1"),
-        (set_ready(key, [gone]), context, "not in the store"),
-        (ingested(configuration(16, 16, 6), good), context, "SCI has shape"),
-        (ingested(key, good), outside, "outside its 16 x 16 pixels"),
+    for message, where, expected in (
+        (ingested(key, masked), context, {"keyword": "PIXELDQ"}),
+        (set_ready(key, [good, masked]), context, {"keyword": "PIXELDQ"}),
+        (set_ready(key, [gone]), context, {"where": "ingest/x/ramp.fits"}),
+        (ingested(configuration(16, 16, 6), good), context, {"keyword": "SCI", "where": good.ramp.key}),
+        (ingested(key, good), outside, {"setting": "--pixel"}),
     ):
-        with pytest.raises(PermanentError, match=words) as refused:
+        with pytest.raises(PermanentError) as refused:
             handle(message, where)
+        assert expected.items() <= vars(refused.value).items()
         assert "\n" not in str(refused.value)
     assert not list(find_all(context.store, "noise/"))
 
 
+@pytest.mark.parametrize(
+    ("groups", "nints", "exposures"), [(1, 1, 1), (1, 3, 4), (2, 1, 1), (2, 3, 4), (3, 1, 1)]
+)
+def test_few_groups_have_the_figures_that_can_be_had_and_reasons_for_the_rest(
+    context, tmp_path, groups, nints, exposures
+):
+    # Given ramps of one to three groups, also of a single integration
+    key = configuration(48, 48, groups)
+    members = [
+        put_ramp(context.store, tmp_path, key, white_ramps(key, nints, seed=n, sigma=5.0), number=n + 1)
+        for n in range(exposures)
+    ]
+    handle(ingested(key, members[0]), context)
+    handle(set_ready(key, members), context)
+    # Then every figure has a value with a finite verdict, or none and the reason
+    [(_, of_set)] = results_of(context, "set-noise")
+    [(_, of_exposure), *_] = results_of(context, "exposure-noise")
+    for results in (of_set, of_exposure):
+        for name, figure in figures_of(results).items():
+            state = figure.comparison.state
+            if figure.value is None:
+                assert state is VerdictState.NOT_ENOUGH, name
+                assert figure.comparison.reason, name
+            else:
+                assert math.isfinite(figure.value), name
+                assert not figure.comparison.is_off, name
+    # And what can be had is there
+    measured = {name for name, figure in figures_of(of_set).items() if figure.value is not None}
+    assert ("spatial_effective_noise_e" in measured) == (groups > 1)
+    assert ("jump_pixel_percent" in measured) == (groups > 2)
+    assert ("cds_noise_e" in measured) == (groups > 1 and nints * exposures > 1)
+    assert ("ktc_noise_e" in measured) == (groups > 1 and nints * exposures > 2)
+    assert len(of_set.stability.median_dn) == nints * exposures
+    assert of_set.curve.groups == list(range(2, groups + 1))
+
+
+def test_integration_that_was_never_read_leaves_all_figures_as_they_are_without_it(context, tmp_path):
+    # Given twelve integrations in four exposures, and the same with one more in each of two, never read
+    key = configuration(32, 32, 6)
+    other = configuration(32, 32, 6, detector="NRCBLONG")
+    members, longer = [], []
+    for number in range(1, 5):
+        sci = white_ramps(key, 3, seed=number)
+        groupdq = with_hits(key, sci, seed=number)
+        members.append(put_ramp(context.store, tmp_path, key, sci, groupdq, number=number))
+        if number < 3:
+            sci = np.insert(sci, 1, np.nan, axis=0)
+            groupdq = np.insert(groupdq, 1, GroupFlag.DO_NOT_USE.mask, axis=0)
+        longer.append(put_ramp(context.store, tmp_path, other, sci, groupdq, number=number))
+    for these, configured in ((members, key), (longer, other)):
+        handle(ingested(configured, these[0]), context)
+        handle(set_ready(configured, these), context)
+    # Then sets and exposures have the same figures, of the integrations that were read
+    sets = {results.configuration: results for _, results in results_of(context, "set-noise")}
+    plain, with_lost = sets[key.slug], sets[other.slug]
+    assert plain.ramps == with_lost.ramps == 12
+    places = [(entry.exposure, entry.integration) for entry in with_lost.left_out_exposures]
+    assert places == [(member.exposure_id, 1) for member in longer[:2]]
+    assert plain.left_out_exposures == []
+    for name, figure in figures_of(plain).items():
+        # kTC noise of each detector has an expectation of its own.
+        again = figures_of(with_lost)[name]
+        assert (again.value, again.error) == pytest.approx((figure.value, figure.error), nan_ok=True), name
+    assert with_lost.stability.cds_noise_e == plain.stability.cds_noise_e
+    assert with_lost.stability.exposure_ids == plain.stability.exposure_ids
+    exposures = {results.configuration: results for _, results in results_of(context, "exposure-noise")}
+    plain, with_lost = exposures[key.slug], exposures[other.slug]
+    assert with_lost.lost_integrations == [1]
+    assert with_lost.live_seconds == plain.live_seconds
+    assert with_lost.cds_noise_e == plain.cds_noise_e
+    assert len(with_lost.integration_mjd) == 3
+
+
+def test_group_that_was_never_read_leaves_out_what_follows_it_in_its_integration(context, tmp_path):
+    # Given ten integrations, of which one lacks a group
+    key = configuration(32, 32, 8)
+    members = []
+    for number in range(1, 11):
+        sci, groupdq = white_ramps(key, seed=number), np.zeros((1, 8, 32, 32), np.uint8)
+        if number == 4:
+            sci[:, 5], groupdq[:, 5] = np.nan, GroupFlag.DO_NOT_USE.mask
+        members.append(put_ramp(context.store, tmp_path, key, sci, groupdq, number=number))
+    handle(set_ready(key, members), context)
+    # Then every figure is there, with the error of the nine others
+    [(_, results)] = results_of(context, "set-noise")
+    noise = results.spatial_effective_noise
+    assert noise.error < 0.05 * noise.value
+    assert results.temporal_effective_noise.error < 0.1 * results.temporal_effective_noise.value
+    assert math.isfinite(results.stability.dark_rate_error_e_per_ks[0])
+    assert all(line is not None for line in results.stability.amplifier_ramp_per_second)
+
+
+def test_exposure_of_which_nothing_was_read_is_refused(context, tmp_path):
+    key = configuration(16, 16, 5)
+    groupdq = np.full((2, 5, 16, 16), GroupFlag.DO_NOT_USE.mask, np.uint8)
+    member = put_ramp(context.store, tmp_path, key, np.full(groupdq.shape, np.nan, np.float32), groupdq)
+    for message in (ingested(key, member), set_ready(key, [member])):
+        with pytest.raises(PermanentError) as refused:
+            handle(message, context)
+        assert refused.value.keyword == "GROUPDQ"
+
+
+def test_no_hit_where_a_tenth_of_one_is_expected_is_as_expected(context, tmp_path):
+    # Given three groups of 48 x 48 pixels, in which no hit is likely, and none is
+    key = configuration(48, 48, 3)
+    judged = compare_jumps(0.0, 0.0, key, 1)
+    assert not judged.comparison.is_off
+    assert judged.error > judged.expected
+    # And where hundreds are expected, none is below
+    assert compare_jumps(0.0, 0.0, configuration(2048, 2048, 90), 1).comparison.state is VerdictState.BELOW
+
+
+def test_percent_of_integration_0_is_the_notebooks_and_that_of_all_is_larger(context, tmp_path):
+    # Given three integrations, each with hits of its own
+    key = configuration(32, 32, 8)
+    sci = white_ramps(key, 3)
+    groupdq = with_hits(key, sci, seed=4)
+    member = put_ramp(context.store, tmp_path, key, sci, groupdq)
+    handle(ingested(key, member), context)
+    [(_, results)] = results_of(context, "exposure-noise")
+    flags = groupdq & JUMP_DET > 0
+    first = figures_of(results)["jump_pixel_percent_integration_0"]
+    assert first.value == pytest.approx(100 * flags[0].any(axis=0).mean())
+    assert 0 < first.error < first.value
+    assert results.jump_pixel_percent == pytest.approx(100 * flags.any(axis=(0, 1)).mean())
+    assert first.value < results.jump_pixel_percent
+    handle(set_ready(key, [member]), context)
+    [(_, of_set)] = results_of(context, "set-noise")
+    assert figures_of(of_set)["jump_pixel_percent_integration_0"].value == pytest.approx(first.value)
+
+
+@pytest.mark.parametrize("outputs", [1, 4])
+def test_errors_of_rates_hold_the_drift_of_whole_amplifiers(context, tmp_path, outputs):
+    # Given thirty ramps of which whole frames drift by 1/f noise, as white noise of pixels does not show
+    key = configuration(40, 64, 12, noutputs=outputs)
+    rng = np.random.default_rng(outputs)
+    frames = 30 * 12
+    spectrum = np.zeros(frames // 2 + 1, complex)
+    spectrum[1:] = rng.standard_normal((2, frames // 2)).T.copy().view(complex)[:, 0]
+    spectrum[1:] /= np.sqrt(np.arange(1, frames // 2 + 1))
+    offsets = 2.0 * np.fft.irfft(spectrum, frames, norm="forward").reshape(30, 12, 1, 1)
+    members = []
+    for number in range(30):
+        sci = white_ramps(key, seed=number, sigma=4.0) + offsets[number].astype(np.float32)
+        members.append(put_ramp(context.store, tmp_path, key, sci, number=number + 1))
+    handle(set_ready(key, members), context)
+    # Then the rates scatter as their errors say, which independent pixels alone do not
+    [(_, results)] = results_of(context, "set-noise")
+    rates = np.array(results.stability.dark_rate_e_per_ks)
+    errors = np.array(results.stability.dark_rate_error_e_per_ks)
+    assert 0.6 < rates.std(ddof=1) / errors.mean() < 1.5
+    assert results.stability.dark_rate_per_hour.visible > 3 * results.stability.dark_rate_per_hour.slope_error
+
+
 def test_message_for_another_stage_is_refused(context):
     check = SetCheck(configuration="x", scheduled_at="2022-04-11T00:00:00Z")
-    with pytest.raises(BadMessage, match=r"set\.check"):
+    with pytest.raises(BadMessage):
         handle(Envelope.of(check, identity="x"), context)
 
 
@@ -363,26 +523,27 @@ def test_figure_that_nothing_is_left_for_is_null_and_reads_back(context, tmp_pat
         put_ramp(context.store, tmp_path, key, white_ramps(key, seed=n), groupdq, number=n) for n in range(10)
     ]
     handle(set_ready(key, members), context)
-    facts = facts_of(context, "set-noise")[0][1]
-    assert math.isnan(facts.curve.spatial[-1])
-    assert facts.curve.spatial[1] > 0
-    assert facts.spatial_effective_noise.value is None
-    assert facts.temporal_effective_noise.verdict.startswith("not enough data")
-    assert facts.cds_noise.value > 0
+    results = results_of(context, "set-noise")[0][1]
+    assert math.isnan(results.curve.spatial[-1])
+    assert results.curve.spatial[1] > 0
+    assert results.spatial_effective_noise.value is None
+    assert results.temporal_effective_noise.comparison.state is VerdictState.NOT_ENOUGH
+    assert results.cds_noise.value > 0
 
 
 _PEAK = """
 import resource, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 import numpy as np
-from configurations import configuration
-from noise_sets import put_ramp, set_ready
+from support.configurations import configuration
+from support.noise_sets import put_ramp, set_ready
 from services.noise.handler import handle
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from services.noise.jumps.rates import compare_jumps
+from shared.settings.stage import StageSettings
+from shared.runtime.handler import StageContext
+from shared.statistics.verdicts import VerdictState
 from shared.store.local import LocalStore
-folder = Path(sys.argv[2])
+folder = Path(sys.argv[1])
 store = LocalStore(folder / "store")
 key = configuration(2048, 2048, 20)
 rng = np.random.default_rng(1)
@@ -397,12 +558,11 @@ members = [put_ramp(store, folder, key, sci, number=1)]
 def test_full_frame_set_of_ten_ramps_stays_under_two_gibibytes(tmp_path):
     # Given ten full-frame ramps of 20 groups: one file, said to be ten exposures
     prepare = _PEAK + "print(members[0].model_dump_json())"
-    arguments = [str(pytest.importorskip("noise_sets").__file__).rsplit("/", 1)[0], str(tmp_path)]
-    environment = os.environ | {"NUMBA_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "NUMBA_NUM_THREADS": "1"}
 
     def python(code):
         done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-c", code, str(tmp_path)],
             capture_output=True,
             text=True,
             env=environment,
@@ -413,9 +573,10 @@ def test_full_frame_set_of_ten_ramps_stays_under_two_gibibytes(tmp_path):
     member = python(prepare)
     # When a fresh process measures the set with the default bound
     measure = _PEAK.split("rng =")[0] + (
-        "from shared.messages import SetMember\n"
+        "from shared.contracts.messages import SetMember\n"
         f"one = SetMember.model_validate_json({member!r})\n"
-        "members = [one.model_copy(update={'exposure_id': f'e{n}'}) for n in range(10)]\n"
+        "copies = [one.manifest.replace(one.product, f'{n:032x}') for n in range(10)]\n"
+        "members = [one.model_copy(update={'exposure_id': path, 'manifest': path}) for path in copies]\n"
         "handle(set_ready(key, members), StageContext(store, StageSettings(store=folder / 'store')))\n"
         "scale = 1 if sys.platform == 'darwin' else 1024\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale)\n"

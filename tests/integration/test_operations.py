@@ -5,24 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arrivals import Exposure, Ingest
 from botocore.exceptions import ClientError
-from ceph_server import Ceph
 from typer.testing import CliRunner
 
-from services.cli import app
-from services.operations.backfill import Pace, backfill
-from services.operations.backfill_sources import open_source
-from services.operations.reconcile import gaps
-from services.operations.status import status
-from services.operations.stored import read_stored
+from nircam_darks.cli.main import app
+from nircam_darks.operations.backfill import Pace, backfill
+from nircam_darks.operations.backfill_sources import open_source
+from nircam_darks.operations.reconcile import gaps
+from nircam_darks.operations.status import ask_status
 from shared.broker.memory import MemoryBroker
-from shared.messages import Envelope, parse
-from shared.notifications import announcements
-from shared.settings import S3Settings, SourceS3Settings, StageSettings
-from shared.store import s3_fetch
+from shared.catalog.store_contents import read_stored
+from shared.contracts.messages import Envelope, parse
+from shared.contracts.s3_events import announcements
+from shared.settings.stage import S3Settings, SourceS3Settings, StageSettings
+from shared.store import s3_client as s3_fetch
 from shared.store.opening import open_store
-from shared.store.s3_fetch import list_objects
+from shared.store.s3_client import list_objects
+from support.arrivals import Exposure, Ingest
+from support.ceph_server import Ceph
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -55,11 +55,11 @@ def put(ceph: Ceph, bucket: str, *keys: str) -> list[dict[str, Any]]:
 
 def heard(broker: MemoryBroker) -> list[Envelope]:
     consumer = broker.consume("ingest", prefetch=5000)
-    found = []
+    results = []
     while delivery := consumer.poll(0.01):
-        found.append(parse(delivery.body))
+        results.append(parse(delivery.body))
         consumer.ack(delivery)
-    return found
+    return results
 
 
 def test_a_prefix_is_listed_over_all_its_pages(
@@ -82,11 +82,11 @@ def test_a_prefix_is_listed_over_all_its_pages(
 
     monkeypatch.setattr(s3_fetch, "make_client", small_pages)
     # When
-    found = list(list_objects(settings.s3, bucket, "raw/"))
+    result = list(list_objects(settings.s3, bucket, "raw/"))
     # Then
-    assert [one.key for one in found] == sorted(keys)
-    assert [one.size for one in found] == [len(key) for key in sorted(keys)]
-    assert {one.version for one in found} == {None}
+    assert [each.key for each in result] == sorted(keys)
+    assert [entry.size for entry in result] == [len(key) for key in sorted(keys)]
+    assert {one.version for one in result} == {None}
     assert len(pages) >= 3
     assert [one.key for one in list_objects(settings.s3, bucket, "raw/", "raw/later/b.fits")] == [
         "raw/later/c.fits",
@@ -102,9 +102,9 @@ def test_of_a_versioned_object_the_newest_is_listed_and_a_deleted_one_is_not(
     put(ceph, bucket, "raw/a.fits", "raw/gone.fits")
     [newest] = put(ceph, bucket, "raw/a.fits")
     client.delete_object(Bucket=bucket, Key="raw/gone.fits")
-    [found] = list_objects(settings.s3, bucket, "raw/")
-    assert (found.key, found.version) == ("raw/a.fits", newest["VersionId"])
-    assert f'"{found.etag}"' == newest["ETag"]
+    [result] = list_objects(settings.s3, bucket, "raw/")
+    assert (result.key, result.version) == ("raw/a.fits", newest["VersionId"])
+    assert f'"{result.etag}"' == newest["ETag"]
 
 
 def test_a_bucket_whose_versions_may_not_be_listed_is_listed_without(
@@ -127,8 +127,8 @@ def test_a_bucket_whose_versions_may_not_be_listed_is_listed_without(
     stranger = SourceS3Settings(endpoint=ceph.endpoint, anonymous=True, attempts=1)
     with pytest.raises(ClientError):
         s3_fetch.make_client(stranger).list_object_versions(Bucket=bucket)
-    assert [one.key for one in list_objects(stranger, bucket, "raw/")] == ["raw/a.fits", "raw/b.fits"]
-    assert [one.key for one in list_objects(stranger, bucket, "raw/", "raw/a.fits")] == ["raw/b.fits"]
+    assert [each.key for each in list_objects(stranger, bucket, "raw/")] == ["raw/a.fits", "raw/b.fits"]
+    assert [entry.key for entry in list_objects(stranger, bucket, "raw/", "raw/a.fits")] == ["raw/b.fits"]
 
 
 def test_a_prefix_is_announced_as_the_buckets_own_events_would_and_goes_on_after_a_stop(
@@ -173,10 +173,10 @@ def test_status_and_reconcile_read_a_bucket(bench: Ingest) -> None:
         bench.noise(Exposure(name))
         bench.redate(bench.ramp(Exposure(name)).path, 700)
     # Then both say so
-    found = status(lambda: [], lambda: open_store(bench.settings), bench.settings)
-    [the_set] = found.store.configurations[0].sets
+    result = ask_status(lambda: [], lambda: open_store(bench.settings), bench.settings)
+    [the_set] = result.store.configurations[0].sets
     assert (the_set.set_id, the_set.complete, the_set.reference) == (ready.set_id, True, None)
-    [gap] = gaps(read_stored(bench.store), bench.settings, 600, found.time)
+    [gap] = gaps(read_stored(bench.store), bench.settings, 600, result.time)
     assert gap.missing == f"dark reference of set {ready.set_id}"
     assert bench.answer(gap.message) == [ready]
 
@@ -192,6 +192,6 @@ def test_the_command_says_in_one_line_that_a_bucket_or_its_server_is_not_there(
         monkeypatch.setenv("DARKS_S3_ENDPOINT", endpoint)
         result = CliRunner().invoke(app, ["status", "--json"])
         assert result.exit_code == 3, result.output
-        said = json.loads(result.stdout)
-        assert words in said["store_problem"]
-        assert said["broker_problem"]
+        document = json.loads(result.stdout)
+        assert words in document["store_problem"]
+        assert document["broker_problem"]

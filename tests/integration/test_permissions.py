@@ -11,15 +11,15 @@ from pathlib import Path
 
 import boto3
 import pytest
-from deployed_services import Deployment, Service, deployed
-from least_rights import BrokerUsers, StoreUsers
 
-from services.schedule import peek
-from services.simulate import environment
+from nircam_darks.operations.candidates import peek
+from nircam_darks.simulation.simulate import environment
 from shared.broker.rabbitmq import RabbitBroker
-from shared.messages import Envelope
+from shared.contracts.messages import Envelope
+from shared.contracts.routing import BINDINGS
 from shared.store.manifest import MANIFEST
-from shared.topology import BINDINGS
+from support.deployed_services import Deployment, Service, deployed
+from support.least_rights import BrokerUsers, StoreUsers
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -108,13 +108,16 @@ def test_each_service_does_its_whole_work_with_its_own_rights(here: tuple[Deploy
     deployment, users = here
     for service in deployment.services:
         service.start()
-    # When the archive's user announces exposures, one of them not there
-    said = deployment.announcements[0].content
-    lost = said.model_copy(update={"uri": f"s3://{users.store.bucket}/raw/lost.fits", "exposure_id": "lost"})
+    # When the archive's user announces exposures, one of them no FITS file
+    content = deployment.announcements[0].content
+    users.store.ceph.client().put_object(Bucket=users.store.bucket, Key="raw/odd.fits", Body=b"no FITS")
+    odd = content.model_copy(
+        update={"uri": f"s3://{users.store.bucket}/raw/odd.fits", "exposure_id": "odd", "size": None}
+    )
     with contextlib.closing(RabbitBroker(users.broker.settings("trigger"))) as trigger:
         for announcement in deployment.announcements:
             trigger.publish(announcement)
-        trigger.publish(Envelope.of(lost, identity=lost.uri))
+        trigger.publish(Envelope.of(odd, identity=odd.uri))
     deployment.wait_until_all_is_done()
     # Then every product is there and nothing was given up
     assert deployment.dead_letters() == []

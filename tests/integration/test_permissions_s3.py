@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from least_rights import BUCKETS, ROOT, StoreUsers, script
+
+from support.least_rights import BUCKETS, ROOT, StoreUsers, script
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -16,13 +17,14 @@ KEYS = {
     "exposure": "raw/jw01_uncal.fits",
     "ramp": "products/ingest/c/e/k/12345678/ramp.fits",
     "ramp's manifest": "products/ingest/c/e/k/manifest.json",
-    "claim": "products/exposures/e/claim.json",
+    "claim": "products/exposures/e/0/claim.json",
     "claim on bytes": "products/bytes/0/claim.json",
     "count": "products/expected/c/e/4.json",
     "persistence": "products/persistence/NRCA1/1_e/k/12345678/state.asdf",
     "persistence's manifest": "products/persistence/NRCA1/1_e/k/manifest.json",
     "reference": "products/darkref/c/s/k/12345678/dark.fits",
     "reference's manifest": "products/darkref/c/s/k/manifest.json",
+    "sign-off": "products/darkref/c/s/k/sign_off.json",
     "noise": "products/noise/c/e/k/12345678/noise.json",
     "noise's manifest": "products/noise/c/e/k/manifest.json",
     "backfill's mark": "products/backfill/0.json",
@@ -34,8 +36,8 @@ _INGESTS = {
 }
 _PRODUCTS = set(KEYS) - {"exposure"}
 READS = {
-    "ingest": {"exposure", "reference's manifest", "probe"} | _INGESTS,
-    "darkref": {"ramp", "ramp's manifest", "reference", "reference's manifest", "probe"},
+    "ingest": {"exposure", "reference's manifest", "sign-off", "probe"} | _INGESTS,
+    "darkref": {"ramp", "ramp's manifest", "reference", "reference's manifest", "sign-off", "probe"},
     "noise": {"ramp", "ramp's manifest", "noise", "noise's manifest", "probe"},
     "trigger": set(),
     "operator": set(KEYS),
@@ -44,10 +46,10 @@ READS = {
 }
 WRITES = {
     "ingest": _INGESTS | {"probe"},
-    "darkref": {"reference", "reference's manifest", "probe"},
+    "darkref": {"reference", "reference's manifest", "sign-off", "probe"},
     "noise": {"noise", "noise's manifest", "probe"},
     "trigger": {"exposure"},
-    "operator": {"exposure", "backfill's mark", "archive's mark"},
+    "operator": {"exposure", "backfill's mark", "archive's mark", "sign-off"},
     "reader": set(),
     "sweep": set(),
 }

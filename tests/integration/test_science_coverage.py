@@ -1,21 +1,15 @@
 """Stated errors against known truth: the coverage test of docs/science-validation.md, in small."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy import stats
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-from science_coverage_measure import measure_set
-from science_coverage_sets import plan_of
-from science_coverage_tables import pulls, tables, within
-from science_coverage_truth import robust_sigma, variance_within_a_frame
-
-from services.simulation.exposure import clocking_of
-from services.simulation.noise import pink_noise
+from nircam_darks.simulation.exposure import clocking_of
+from nircam_darks.simulation.noise import one_over_f_noise
+from support.science_coverage.measure import measure_set
+from support.science_coverage.sets import plan_of
+from support.science_coverage.tables import pulls, tables, within
+from support.science_coverage.truth import robust_sigma, variance_within_a_frame
 
 
 def test_a_robust_sigma_of_one_gaussian_is_its_sigma():
@@ -38,7 +32,7 @@ def test_variance_within_a_frame_is_that_of_drawn_frames(layout):
     # When
     drawn = []
     for _ in range(300):
-        stream = pink_noise(clocking.samples, 1.0, rng)[: clocking.rows * clocking.line]
+        stream = one_over_f_noise(clocking.samples, 1.0, rng)[: clocking.rows * clocking.line]
         drawn.append(stream.reshape(clocking.rows, clocking.line)[:, :width].var())
     # Then
     error = np.std(drawn) / np.sqrt(len(drawn))
@@ -55,11 +49,11 @@ def test_pulls_and_fractions_are_counted_and_shown():
         named | {"figures": {"dark current": [2.0, 1.0, 2.5]}},
     ]
     # When
-    found = pulls(results, "dark current")
+    result = pulls(results, "dark current")
     # Then
-    np.testing.assert_allclose(found, [0.5, -4.0, -0.5])
-    assert within(found, 1)[0] == pytest.approx(2 / 3)
-    assert within(found, 3)[0] == pytest.approx(2 / 3)
+    np.testing.assert_allclose(result, [0.5, -4.0, -0.5])
+    assert within(result, 1)[0] == pytest.approx(2 / 3)
+    assert within(result, 3)[0] == pytest.approx(2 / 3)
     assert "| kTC noise | 2 | 50.0%" in tables(results)
 
 
@@ -72,18 +66,18 @@ def test_stated_errors_hold(tmp_path):
         for layout, ramps in kinds:
             for number, detector in enumerate(("NRCA1", "NRCALONG")):
                 draw = 70_000 + 100 * seed + 10 * kinds.index((layout, ramps)) + number
-                found = measure_set(detector, layout, ramps, draw, tmp_path)
-                results.append({"detector": detector, "layout": layout, "ramps": ramps} | found)
+                match = measure_set(detector, layout, ramps, draw, tmp_path)
+                results.append({"detector": detector, "layout": layout, "ramps": ramps} | match)
     # Then as many are within 1 and 3 of their errors as so few sets can tell
-    figures = {name for one in results for name in one["figures"]}
+    figures = {name for result in results for name in result["figures"]}
     assert {"dark current", "CDS noise", "kTC noise", "correlated 1/f noise", "hit rate"} <= figures
     for figure in figures:
-        found = pulls(results, figure)
+        match = pulls(results, figure)
         for sigmas, aim in ((1, 0.68), (3, 0.99)):
-            inside = np.sum(np.abs(found) <= sigmas)
-            assert stats.binom.cdf(inside, len(found), aim) > 1e-3, (figure, found.round(1))
+            inside = np.sum(np.abs(match) <= sigmas)
+            assert stats.binom.cdf(inside, len(match), aim) > 1e-3, (figure, match.round(1))
     # And evidently hot pixels are found, with none made up
-    total = {name: sum(one["hot"][name] for one in results) for name in results[0]["hot"]}
+    total = {name: sum(each["hot"][name] for each in results) for name in results[0]["hot"]}
     assert total["evident"] > 100
     assert total["found"] >= 0.99 * total["evident"]
     assert total["false"] <= 1e-5 * total["innocent"]

@@ -5,12 +5,12 @@ import json
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
-from mast_watching import WATCH, exposure, names, run
 
-from shared.mast_settings import mast_settings_table
+from shared.settings.mast import mast_settings_table
+from support.mast_watching import WATCH, counts, exposure, names, run
+from support.paths import DOCS
 
 pytestmark = pytest.mark.usefixtures("mast_environment")
 
@@ -31,16 +31,17 @@ def test_new_darks_of_all_detectors_are_downloaded_and_announced_with_their_dige
     first = [f"jw01062001001_02101_00001_{detector}" for detector in ("nrca1", "nrcblong")]
     second = [f"jw01062001001_02101_00002_{detector}" for detector in ("nrca1", "nrcblong")]
     assert names(heard) == first + second
-    said = heard[0].content
+    output = heard[0].content
     path = tmp_path / "store/mast/files/jw01062/jw01062001001" / f"{first[0]}_uncal.fits"
     content = archive.exposures[1].files["nrca1"]
-    assert said.uri == path.as_uri()
+    assert output.uri == path.as_uri()
     assert path.read_bytes() == content
-    assert (said.size, said.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-    assert said.expected_exposures is None
+    assert (output.size, output.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert output.expected_exposures is None
     out = capsys.readouterr().out
-    assert f"announced {first[0]} at {said.uri}" in out
-    assert "2 exposures, 4 files new, 0 announced before, 0 not public, 0 refused" in out
+    assert f"announced {first[0]} at {output.uri}" in out
+    expected = {"exposure": 2, "new": 4, "announced before": 0, "not public": 0, "refused": 0}
+    assert counts(out.splitlines()[-1]).items() >= expected.items()
 
 
 def test_the_archive_is_read_page_by_page(archive, heard, monkeypatch):
@@ -92,7 +93,8 @@ def test_what_is_not_public_is_counted_and_announced_once_it_is(archive, heard, 
     archive.exposures = [exposure(1, day=2, access="RESTRICTED"), exposure(2, day=20)]
     assert run(monkeypatch, *WATCH) == 0
     assert {name[20:25] for name in names(heard)} == {"00002"}
-    assert "2 files new, 0 announced before, 2 not public" in capsys.readouterr().out
+    expected = {"new": 2, "announced before": 0, "not public": 2}
+    assert counts(capsys.readouterr().out.splitlines()[-1]).items() >= expected.items()
     # When it is released, the look goes back to it although newer ones were announced
     archive.exposures[0].access = "PUBLIC"
     heard.clear()
@@ -130,17 +132,17 @@ def test_passing_failures_are_asked_again(archive, heard, monkeypatch):
 
 def test_an_empty_answer_is_no_failure(archive, heard, monkeypatch, capsys):
     assert run(monkeypatch, *WATCH) == 0
-    assert "0 exposures, 0 files new" in capsys.readouterr().out
+    assert counts(capsys.readouterr().out).items() >= {"exposure": 0, "new": 0}.items()
     assert [path for path, _ in archive.asked] == ["search"]
 
 
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        (500, "it answered 400 or 500"),
+        (500, "400 or 500"),
         (503, "503 Server Error"),
-        (b"<html>", "its answer is not JSON"),
-        (b'{"results": 3}', "its answer is not in the documented form: results"),
+        (b"<html>", "not JSON"),
+        (b'{"results": 3}', "results"),
     ],
 )
 def test_an_archive_that_stays_away_is_one_line_and_exit_code_2(
@@ -164,9 +166,9 @@ def test_an_archive_that_cannot_be_reached_is_named(heard, monkeypatch, capsys):
 def test_a_dry_run_announces_downloads_and_notes_nothing(archive, heard, monkeypatch, capsys, tmp_path):
     archive.exposures = [exposure(1, day=2, detectors=("nrca1",))]
     assert run(monkeypatch, *WATCH, "--dry-run", "--json") == 0
-    said, told = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (said["event"], said["uri"], said["message_id"]) == ("announced", None, None)
-    assert (told["event"], told["announced"]) == ("round", 1)
+    output, report = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (output["event"], output["uri"], output["message_id"]) == ("announced", None, None)
+    assert (report["event"], report["announced"]) == ("round", 1)
     assert heard == []
     assert "retrieve_product" not in {path for path, _ in archive.asked}
     assert not list((tmp_path / "store").rglob("*.json"))
@@ -211,18 +213,18 @@ def test_what_is_not_the_state_of_a_watch_is_named(archive, heard, monkeypatch, 
     folder.mkdir(parents=True)
     (folder / "since-20240101T000000.json").write_text("[]")
     assert run(monkeypatch, *WATCH) == 2
-    assert "since-20240101T000000.json is not the state of a watch" in capsys.readouterr().err
+    assert "since-20240101T000000.json" in capsys.readouterr().err
 
 
 def test_an_embedded_broker_is_not_announced_to(monkeypatch, capsys):
     monkeypatch.setenv("DARKS_BROKER_URL", "memory://")
     assert run(monkeypatch, *WATCH) == 2
-    assert "nobody else can reach" in capsys.readouterr().err
+    assert "memory://" in capsys.readouterr().err
 
 
 def test_help_does_not_load_astroquery():
     code = (
-        "import sys; from services.cli import app; "
+        "import sys; from nircam_darks.cli.main import app; "
         "app(['watch-mast', '--help'], standalone_mode=False); assert 'astroquery' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -231,5 +233,5 @@ def test_help_does_not_load_astroquery():
 
 
 def test_the_documented_settings_are_those_in_force():
-    page = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
+    page = (DOCS / "settings.md").read_text()
     assert mast_settings_table() in page

@@ -3,11 +3,11 @@
 import hashlib
 
 import pytest
-from ceph_server import Ceph
-from mast_watching import WATCH, exposure, run
 
-from shared.announced import source_of
-from shared.settings import StageSettings
+from shared.settings.stage import StageSettings
+from shared.store.sources import source_of
+from support.ceph_server import Ceph
+from support.mast_watching import WATCH, exposure, run
 
 pytestmark = pytest.mark.usefixtures("mast_environment")
 
@@ -34,15 +34,15 @@ def test_a_file_in_the_public_bucket_is_announced_there_and_ingest_can_read_it(
     # When the archive is watched
     assert run(monkeypatch, *WATCH) == 0
     # Then it is announced there, and the others after a download
-    said = [message.content for message in heard]
-    assert said[0].uri == f"s3://{bucket}/{key}"
-    assert said[0].size == len(listed.files["nrca1"])
-    assert [one.uri.startswith("file://") for one in said] == [False, True, True]
+    output = [message.content for message in heard]
+    assert output[0].uri == f"s3://{bucket}/{key}"
+    assert output[0].size == len(listed.files["nrca1"])
+    assert [each.uri.startswith("file://") for each in output] == [False, True, True]
     downloaded = [body["product"] for path, body in archive.asked if path == "retrieve_product"]
     assert [name.split("_")[-2] for name in downloaded] == ["nrca2", "nrca3"]
     # And ingest reads it
     settings = StageSettings(allowed_sources=[f"s3://{bucket}/jwst/public/"])
-    with source_of(said[0].uri, settings).on_disk(lambda: tmp_path) as path:
+    with source_of(output[0].uri, settings).on_disk(lambda: tmp_path) as path:
         assert path.read_bytes() == listed.files["nrca1"]
 
 
@@ -58,11 +58,11 @@ def test_files_and_state_go_to_the_bucket_of_the_services(archive, heard, monkey
     assert run(monkeypatch, *WATCH) == 0
     assert run(monkeypatch, *WATCH) == 0
     # Then the file lies in the store, announced once, and ingest reads it there
-    (said,) = [message.content for message in heard]
-    assert said.uri.startswith(f"s3://{bucket}/products/mast/files/jw01062/")
+    (output,) = [message.content for message in heard]
+    assert output.uri.startswith(f"s3://{bucket}/products/mast/files/jw01062/")
     settings = StageSettings(allowed_sources=[f"s3://{bucket}/products/mast/files/"])
-    with source_of(said.uri, settings).on_disk(lambda: tmp_path) as path:
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == said.sha256
+    with source_of(output.uri, settings).on_disk(lambda: tmp_path) as path:
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == output.sha256
     # And may go to another bucket
     other = ceph.new_bucket()
     archive.exposures += [exposure(2, day=3, detectors=("nrca1",))]
@@ -81,7 +81,7 @@ def test_no_file_goes_where_the_services_would_not_find_it(
     monkeypatch.setenv("DARKS_SOURCE_S3_ANONYMOUS", "true")
     archive.exposures = [exposure(1, day=2, detectors=("nrca1",))]
     assert run(monkeypatch, *WATCH) == 2
-    assert "say --download-to" in capsys.readouterr().err
+    assert "--download-to" in capsys.readouterr().err
     assert heard == []
     assert run(monkeypatch, *WATCH, "--download-to", tmp_path / "darks") == 0
     assert len(heard) == 1

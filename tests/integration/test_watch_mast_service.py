@@ -9,12 +9,12 @@ import threading
 from collections import Counter
 
 import pytest
-from mast_watching import WATCH, exposure
-from running import command
 
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.topology import apply
-from shared.messages import parse
+from shared.contracts.messages import parse
+from support.mast_watching import WATCH, exposure
+from support.running import command
 
 pytestmark = pytest.mark.usefixtures("mast_environment")
 
@@ -75,23 +75,23 @@ def test_a_service_goes_on_after_a_kill_waits_for_the_archive_and_stops_when_ask
             assert process.wait(30) == 0
         broker = RabbitBroker(rabbit_node.settings(vhost))
         consumer = broker.consume("ingest", prefetch=100)
-        told = []
+        report = []
         while delivery := consumer.poll(0.5):
-            told.append(parse(delivery.body))
+            report.append(parse(delivery.body))
             consumer.ack(delivery)
         broker.close()
     # Then it waited, announced what was open, and found nothing new in the next round
     assert [event["event"] for event in events] == ["away", "announced", "announced", "round", "round"]
     assert events[-1]["announced"] == 0
     # And only what was said and not yet noted was said again, under the same id
-    counted = Counter(message.content.exposure_id for message in told)
+    counted = Counter(message.content.exposure_id for message in report)
     assert counted == {
         "jw01062001001_02101_00001_nrca1": 1,
         "jw01062001001_02101_00001_nrcblong": 1,
         "jw01062001001_02101_00002_nrca1": 2,
         "jw01062001001_02101_00002_nrcblong": 1,
     }
-    assert len({message.id for message in told}) == 4
+    assert len({message.id for message in report}) == 4
     assert list(home.iterdir()) == []
 
 

@@ -6,11 +6,11 @@ The tests that use it carry the mark `xdist_group("ceph")`, as every test of the
 from collections.abc import Iterator
 
 import pytest
-from deployed_services import deployed
-from prometheus_server import program, running_prometheus
-from watched_services import Watched, http_port
 
-from services.schedule import peek
+from nircam_darks.operations.candidates import peek
+from support.deployed_services import deployed
+from support.prometheus_server import program, running_prometheus
+from support.watched_services import Watched, http_port
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from alertmanager_server import PAGE_KEY, Alertmanager, running_alertmanager
-from prometheus_server import CONFIGURATION, DEPLOY, program, running_prometheus
+
+from support.alertmanager_server import PAGE_KEY, Alertmanager, running_alertmanager
+from support.prometheus_server import CONFIGURATION, DEPLOY, program, running_prometheus
 
 RULES = {
     rule["alert"]: rule
@@ -127,8 +128,8 @@ def test_what_is_told_of_several_names_each(manager: Alertmanager) -> None:
 
 def told(manager: Alertmanager) -> set[tuple[str, str]]:
     """Return which alerts anybody was told of, by name and service."""
-    said = str([manager.told.pages, manager.told.tickets])
-    return {(name, whose) for name, whose in re.findall(r"(Darks\w+) of (\w+)", said) if whose in SERVICES}
+    message = str([manager.told.pages, manager.told.tickets])
+    return {(name, whose) for name, whose in re.findall(r"(Darks\w+) of (\w+)", message) if whose in SERVICES}
 
 
 @pytest.mark.parametrize("cause", SILENCES)
@@ -158,7 +159,7 @@ def test_the_runbook_s_words_silence_an_alert_and_let_it_speak_again(manager: Al
     [expire] = [each for each in words if each[1:3] == ["silence", "expire"]]
 
     def amtool(*said: str) -> str:
-        asked = [f"--alertmanager.url={manager.url}" if "alertmanager.url" in one else one for one in said]
+        asked = [f"--alertmanager.url={manager.url}" if "alertmanager.url" in each else each for each in said]
         assert asked != list(said), "says which Alertmanager"
         done = subprocess.run(
             [program("amtool"), *asked[1:]], capture_output=True, text=True, timeout=60, check=False
@@ -177,7 +178,7 @@ def test_the_runbook_s_words_silence_an_alert_and_let_it_speak_again(manager: Al
     assert configuration not in str(ticket)
     assert identity in amtool(*query)
     # When it is taken away, Then it is told
-    amtool(*(identity if one == "ID" else one for one in expire))
+    amtool(*(identity if entry == "ID" else entry for entry in expire))
     manager.until(lambda: configuration in str(manager.told.tickets), "the ticket")
 
 

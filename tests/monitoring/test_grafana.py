@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from grafana_dashboards import DASHBOARDS, GRAFANA, all_queries, named_in, panels, variables
-from prometheus_server import CONFIGURATION, DEPLOY
 
-from shared.metric_names import METRICS
+from shared.runtime.metric_names import METRICS
+from support.grafana_dashboards import DASHBOARDS, GRAFANA, all_queries, named_in, panels, variables
+from support.prometheus_server import CONFIGURATION, DEPLOY
 
 #: Variables that Grafana has itself.
 BUILT_IN = {"__range"}
@@ -52,16 +52,16 @@ def test_a_panel_says_what_it_shows(panel: dict[str, Any]) -> None:
         assert fields["defaults"]["mappings"]
     elif panel["type"] == "table":
         with_unit = {
-            one["matcher"]["options"]
-            for one in fields["overrides"]
-            if any(set_to["id"] == "unit" for set_to in one["properties"])
+            each["matcher"]["options"]
+            for each in fields["overrides"]
+            if any(set_to["id"] == "unit" for set_to in each["properties"])
         }
         assert with_unit == {target["legendFormat"] for target in panel["targets"]}
     else:
         assert fields["defaults"]["unit"]
     # And the Prometheus that is asked is the reader's choice
-    for one in (panel, *panel["targets"]):
-        assert one["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+    for each in (panel, *panel["targets"]):
+        assert each["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -82,14 +82,14 @@ def test_panels_have_numbers_and_places_of_their_own(name: str) -> None:
 def test_every_variable_is_explained_and_used(name: str) -> None:
     board = DASHBOARDS[name]
     known = variables(board)
-    assert all(one["label"] and one["description"] for one in known.values())
+    assert all(each["label"] and each["description"] for each in known.values())
     assert named_in(str(board["panels"])) - BUILT_IN == set(known)
 
 
 def test_queries_use_only_metrics_that_there_are() -> None:
-    known = {one.name for one in METRICS} | {rule["record"] for rule in rules("recording.yml")}
-    said = " ".join(str(board) for board in DASHBOARDS.values())
-    named = set(re.findall(r"\bdarks[:_][a-z0-9_:]+", said))
+    known = {metric.name for metric in METRICS} | {rule["record"] for rule in rules("recording.yml")}
+    text = " ".join(str(board) for board in DASHBOARDS.values())
+    named = set(re.findall(r"\bdarks[:_][a-z0-9_:]+", text))
     assert named - known == set()
     # And every alert that a dashboard marks is one
     alerts = [rule["alert"] for rule in rules("alerts.yml")]
@@ -97,9 +97,9 @@ def test_queries_use_only_metrics_that_there_are() -> None:
         [marks] = board["annotations"]["list"]
         pattern = re.search('alertname=~"([^"]+)"', marks["expr"])
         assert pattern is not None
-        assert [one for one in alerts if re.fullmatch(pattern[1], one)]
-        told = re.findall(r"\bDarks[A-Z]\w+", "".join(panel["description"] for panel, _ in panels(board)))
-        assert set(told) <= set(alerts)
+        assert [alert for alert in alerts if re.fullmatch(pattern[1], alert)]
+        report = re.findall(r"\bDarks[A-Z]\w+", "".join(panel["description"] for panel, _ in panels(board)))
+        assert set(report) <= set(alerts)
 
 
 LIMITS = (
@@ -113,20 +113,20 @@ LIMITS = (
 @pytest.mark.parametrize("metric", LIMITS)
 def test_a_panel_turns_red_where_the_alert_is_told(metric: str) -> None:
     # Given the limit in the alert's expression
-    found = re.search(
+    result = re.search(
         metric + r" > ([\d.]+(?: \* [\d.]+)*)", "\n".join(r["expr"] for r in rules("alerts.yml"))
     )
-    assert found is not None
-    limit = math.prod(float(part) for part in found[1].split(" * "))
+    assert result is not None
+    limit = math.prod(float(part) for part in result[1].split(" * "))
     # Then it is the last threshold of the panel's field
-    [asked] = [one for one in all_queries() if metric in one.target["expr"]]
+    [asked] = [all_query for all_query in all_queries() if metric in all_query.target["expr"]]
     fields = asked.panel["fieldConfig"]
     steps = next(
         (
             set_to["value"]["steps"]
-            for one in fields["overrides"]
-            if one["matcher"]["options"] == asked.target["legendFormat"]
-            for set_to in one["properties"]
+            for override in fields["overrides"]
+            if override["matcher"]["options"] == asked.target["legendFormat"]
+            for set_to in override["properties"]
             if set_to["id"] == "thresholds"
         ),
         fields["defaults"].get("thresholds", {}).get("steps"),
@@ -140,7 +140,7 @@ def test_grafana_finds_the_files_where_compose_puts_them_and_the_prometheus_by_i
     [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
     # Given what compose mounts into Grafana
-    mounted = dict(one.split(":")[:2] for one in services["grafana"]["volumes"])
+    mounted = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
     # Then the provider looks there, and the datasource is that of Prometheus's service
     assert mounted["./grafana/dashboards"] == provider["options"]["path"]
     assert mounted["./grafana/provisioning"] == "/etc/grafana/provisioning"

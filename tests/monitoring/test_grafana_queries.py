@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grafana_dashboards import DASHBOARDS, Asked, all_queries, substituted, variables
 from PIL import Image
-from watched_services import Watched
 
-from shared.topology import BINDINGS
+from shared.contracts.routing import BINDINGS
+from support.grafana_dashboards import DASHBOARDS, Asked, all_queries, substituted, variables
+from support.watched_services import Watched
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -30,8 +30,8 @@ def offered(watched: Watched, variable: dict[str, Any]) -> list[str]:
     """Return the values that Grafana would offer: those of ``label_values(metric, label)``."""
     asked = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
     assert asked is not None
-    found = watched.prometheus.query(f"group by ({asked[2]}) ({asked[1]})")
-    return sorted(one["metric"][asked[2]] for one in found)
+    result = watched.prometheus.query(f"group by ({asked[2]}) ({asked[1]})")
+    return sorted(each["metric"][asked[2]] for each in result)
 
 
 def chosen(watched: Watched, dashboard: str, **only: str) -> dict[str, str]:
@@ -73,10 +73,10 @@ def test_a_query_has_an_answer_with_every_label_that_the_panel_names(watched: Wa
         # When it is asked as Grafana would
         expression = substituted(asked.target["expr"], chosen(watched, asked.dashboard, **only))
         # (What was recorded last may be a moment behind what the services show.)
-        found = watched.prometheus.until(partial(watched.prometheus.query, expression), expression, 15)
+        result = watched.prometheus.until(partial(watched.prometheus.query, expression), expression, 15)
         # Then there is an answer, of numbers, and every series can be called what its legend says
-        assert np.isfinite([float(one["value"][1]) for one in found]).all(), found
-        names = [one["metric"] for one in found]
+        assert np.isfinite([float(entry["value"][1]) for entry in result]).all(), result
+        names = [each["metric"] for each in result]
         for name in names:
             assert labels(asked.target["legendFormat"]) <= name.keys()
         if asked.panel["type"] == "table":
@@ -100,7 +100,11 @@ def test_the_alerts_marked_in_the_panels_can_be_asked_for(watched: Watched) -> N
 
 def test_the_science_is_that_of_the_products(watched: Watched) -> None:
     # Given how far from what is expected the dashboard puts a dark current
-    [distance] = [one for one in all_queries() if one.panel["title"] == "Dark current, from what is expected"]
+    [distance] = [
+        all_query
+        for all_query in all_queries()
+        if all_query.panel["title"] == "Dark current, from what is expected"
+    ]
     value = watched.prometheus.value
     shown = value(substituted(distance.target["expr"], chosen(watched, "science", detector=DETECTOR)))
     # Then it is that of the figure, its error and the band that the services show, in sigma of both
@@ -118,12 +122,12 @@ def test_the_science_is_that_of_the_products(watched: Watched) -> None:
     assert shown == pytest.approx((figure - (low + high) / 2) / sigma)
     # And a detector that nobody measured is said to be so
     [seen] = [
-        one
-        for one in all_queries()
-        if (one.panel["title"], one.target["legendFormat"]) == ("Last measured", "dark current")
+        each
+        for each in all_queries()
+        if (each.panel["title"], each.target["legendFormat"]) == ("Last measured", "dark current")
     ]
-    found = watched.prometheus.query(substituted(seen.target["expr"], chosen(watched, "science")))
-    ages = {one["metric"]["detector"]: float(one["value"][1]) for one in found}
+    result = watched.prometheus.query(substituted(seen.target["expr"], chosen(watched, "science")))
+    ages = {entry["metric"]["detector"]: float(entry["value"][1]) for entry in result}
     assert ages.pop(DETECTOR) >= 0
     assert set(ages.values()) == {-1.0}
     assert len(ages) == 9
@@ -134,10 +138,10 @@ def look(tmp_path: Path) -> Callable[..., str]:
     """Return what headless Chromium prints of a page whose requests were answered, given more words."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        said = "chromium is not installed: sh deploy/install-servers.sh chromium"
+        output = "chromium is not installed: sh deploy/install-servers.sh chromium"
         if os.environ.get("CI") == "true":
-            pytest.fail(said)
-        pytest.skip(said)
+            pytest.fail(output)
+        pytest.skip(output)
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
         "--disable-background-networking --disable-component-update --disable-sync "
@@ -163,7 +167,7 @@ def test_prometheus_own_pages_show_the_panels_queries_and_every_alert(
 ) -> None:
     # Given two queries of the dashboards
     wanted = {"Bytes read and written": "ingest", "Dark current, from what is expected": DETECTOR}
-    asked = [one for one in all_queries() if one.panel["title"] in wanted]
+    asked = [all_query for all_query in all_queries() if all_query.panel["title"] in wanted]
     assert len(asked) == 2
     parameters: dict[str, str] = {}
     for number, one in enumerate(asked):
@@ -181,8 +185,8 @@ def test_prometheus_own_pages_show_the_panels_queries_and_every_alert(
     pictures["alerts.png"] = urllib.parse.urljoin(address, menu[1])
     alerts = look(pictures["alerts.png"], "--dump-dom")
     # Then every alert is there
-    told = {rule["name"] for rule in watched.prometheus.rules() if rule["type"] == "alerting"}
-    assert {alert for alert in told if alert not in alerts} == set()
+    report = {rule["name"] for rule in watched.prometheus.rules() if rule["type"] == "alerting"}
+    assert {alert for alert in report if alert not in alerts} == set()
     # And both are drawn
     for name, address in pictures.items():
         look(address, "--window-size=1400,1700", f"--screenshot={tmp_path / name}")

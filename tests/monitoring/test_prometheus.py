@@ -1,7 +1,8 @@
 """A real Prometheus, with the project's rules, sees real services and a real RabbitMQ."""
 
 import pytest
-from watched_services import Watched, http_port, sample_names
+
+from support.watched_services import Watched, http_port, sample_names
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -15,8 +16,8 @@ def test_every_documented_metric_is_found(watched: Watched) -> None:
     assert missing == []
     queues = {"ingest", "darkref", "noise", "ingest.dead", "darkref.dead", "noise.dead", "ingest.held"}
     for what in QUEUES:
-        found = watched.prometheus.query(f"rabbitmq_detailed_queue_{what}")
-        assert queues <= {one["metric"]["queue"] for one in found}
+        result = watched.prometheus.query(f"rabbitmq_detailed_queue_{what}")
+        assert queues <= {each["metric"]["queue"] for each in result}
     assert watched.prometheus.query("rabbitmq_connections")
 
 
@@ -41,10 +42,10 @@ def test_every_rule_evaluates_and_every_recording_has_a_value(watched: Watched) 
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
     assert {name for name in recorded if not watched.prometheus.query(name)} == set()
     # And no series of ours is of an exposure, a set or a message
-    ids = [one.content.exposure_id for one in watched.here.announcements]
-    ids += [str(one.id) for one in watched.here.announcements]
+    ids = [announcement.content.exposure_id for announcement in watched.here.announcements]
+    ids += [str(each.id) for each in watched.here.announcements]
     shown = str(watched.prometheus.query('{__name__=~"darks.+"}'))
-    assert [one for one in ids if one in shown] == []
+    assert [entry for entry in ids if entry in shown] == []
 
 
 def test_alerts_are_told_when_it_breaks_and_end_when_it_is_mended(watched: Watched) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_server import CONFIGURATION, DEPLOY, program
 
 from shared.broker.rabbitmq.topology import queues
-from shared.metric_names import METRICS
-from shared.topology import BINDINGS, HELD_QUEUE
+from shared.contracts.routing import BINDINGS, HELD_QUEUE
+from shared.runtime.metric_names import METRICS
+from support.prometheus_server import CONFIGURATION, DEPLOY, program
 
 HERE = Path(__file__).parent
 ALERTMANAGER = DEPLOY / "alertmanager" / "alertmanager.yml"
@@ -70,30 +70,30 @@ def test_a_case_fails_where_its_rule_is_wrong(tmp_path: Path) -> None:
 
 def cases_of(alert: str) -> tuple[int, int]:
     """Return in how many cases an alert is told, and in how many it is not."""
-    told = quiet = 0
+    report = quiet = 0
     for test in (test for path in CASES for test in read(path)["tests"]):
-        for one in test.get("alert_rule_test", []):
-            if one["alertname"] == alert:
-                told, quiet = told + bool(one["exp_alerts"]), quiet + (not one["exp_alerts"])
-        told += sum(
-            f'alertname="{alert}"' in one["expr"] and bool(one["exp_samples"])
-            for one in test.get("promql_expr_test", [])
+        for each in test.get("alert_rule_test", []):
+            if each["alertname"] == alert:
+                report, quiet = report + bool(each["exp_alerts"]), quiet + (not each["exp_alerts"])
+        report += sum(
+            f'alertname="{alert}"' in each["expr"] and bool(each["exp_samples"])
+            for each in test.get("promql_expr_test", [])
         )
-    return told, quiet
+    return report, quiet
 
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_every_alert_has_a_case_that_tells_it_and_one_that_does_not(alert: str) -> None:
-    told, quiet = cases_of(alert)
-    assert told > 0
+    report, quiet = cases_of(alert)
+    assert report > 0
     assert quiet > 0
 
 
 def test_every_recording_has_a_case() -> None:
     # Directly, or through the alert or the recording that stands on it
-    said = "".join(path.read_text() for path in CASES)
+    text = "".join(path.read_text() for path in CASES)
     standing = {**{rule["record"]: rule["expr"] for rule in rules("record")}}
-    used = said + "".join(rule["expr"] for rule in ALERTS.values()) + "".join(standing.values())
+    used = text + "".join(rule["expr"] for rule in ALERTS.values()) + "".join(standing.values())
     assert {name for name in RECORDED if name not in used} == set()
 
 
@@ -113,7 +113,7 @@ def test_an_alert_says_to_somebody_new_what_is_wrong_and_where_to_read_on(alert:
 def test_the_runbook_says_of_an_alert_where_to_look_and_what_to_do(alert: str) -> None:
     # Given its section, under the heading that its runbook_url leads to
     sections = re.split(r"(?m)^#+ +", (DEPLOY.parent / RUNBOOK).read_text())
-    [section] = [one for one in sections if one.partition("\n")[0] == alert]
+    [section] = [each for each in sections if each.partition("\n")[0] == alert]
     # Then it says how urgent it is, as the rule does, where to look, and what to do
     assert re.match(rf"\w+\n\*{ALERTS[alert]['labels']['severity'].capitalize()}\b", section)
     assert "**Look**: " in section
@@ -121,24 +121,24 @@ def test_the_runbook_says_of_an_alert_where_to_look_and_what_to_do(alert: str) -
 
 
 def test_rules_and_cases_use_only_metrics_that_there_are() -> None:
-    known = {one.name for one in METRICS} | RECORDED
+    known = {each.name for each in METRICS} | RECORDED
     known |= {
-        f"{one.name}_{end}"
-        for one in METRICS
-        if one.kind == "histogram"
+        f"{metric.name}_{end}"
+        for metric in METRICS
+        if metric.kind == "histogram"
         for end in ("bucket", "sum", "count")
     }
-    said = [rule["expr"] for rule in (*rules("alert"), *rules("record"))]
-    said += [path.read_text() for path in CASES]
+    output = [rule["expr"] for rule in (*rules("alert"), *rules("record"))]
+    output += [path.read_text() for path in CASES]
     # A queue's name, such as darks.delay.5, has a dot behind it
-    named = set(re.findall(r"\bdarks[:_][a-z0-9_:]+", "\n".join(said)))
+    named = set(re.findall(r"\bdarks[:_][a-z0-9_:]+", "\n".join(output)))
     assert named - known == set()
 
 
 def test_the_queues_in_the_rules_are_those_of_the_topology() -> None:
     text = (CONFIGURATION / "rules" / "recording.yml").read_text()
     patterns = {pattern.replace("\\\\", "\\") for pattern in re.findall(r'queue=~?"([^"]+)"', text)}
-    matched = {queue for queue in queues() for one in patterns if re.fullmatch(one, queue)}
+    matched = {queue for queue in queues() for each in patterns if re.fullmatch(each, queue)}
     assert matched == set(queues())
     assert "|".join(BINDINGS) in patterns
     assert HELD_QUEUE in patterns
@@ -146,8 +146,8 @@ def test_the_queues_in_the_rules_are_those_of_the_topology() -> None:
 
 def test_every_service_is_looked_for_under_its_name() -> None:
     jobs = {job["job_name"]: job for job in read(CONFIGURATION / "prometheus.yml")["scrape_configs"]}
-    [found] = jobs["darks"]["dns_sd_configs"]
-    assert found["names"] == list(BINDINGS)
+    [result] = jobs["darks"]["dns_sd_configs"]
+    assert result["names"] == list(BINDINGS)
     [named] = jobs["darks"]["relabel_configs"]
     for service in BINDINGS:
         for name in (service, f"{service}.darks.svc.cluster.local."):

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ceph_server import _die_with_parent
-from prometheus_server import DEPLOY, START_SECONDS, program
-from rabbitmq_node import free_port
+
+from support.ceph_server import _die_with_parent
+from support.prometheus_server import DEPLOY, START_SECONDS, program
+from support.rabbitmq_node import free_port
 
 CONFIGURATION = DEPLOY / "alertmanager" / "alertmanager.yml"
 PAGE_KEY = "the-key-of-the-one-who-is-woken"
@@ -55,9 +56,9 @@ class Receivers:
             return 200
         if path != "/page":
             return 404
-        told = said["payload"]
+        report = said["payload"]
         # The Events API wants these of what is triggered, and refuses for good where one is empty.
-        whole = told["summary"] and told["source"] and told["severity"] in _SEVERITIES
+        whole = report["summary"] and report["source"] and report["severity"] in _SEVERITIES
         if said["event_action"] == "trigger" and not whole:
             self.refused.append(said)
             return 400
@@ -66,11 +67,11 @@ class Receivers:
 
     def events(self, action: str) -> list[dict[str, Any]]:
         """Return the pages of one ``event_action``: trigger or resolve."""
-        return [one for one in self.pages if one["event_action"] == action]
+        return [page for page in self.pages if page["event_action"] == action]
 
     def attachments(self) -> list[dict[str, Any]]:
         """Return the attachments of every ticket, in Slack's form."""
-        return [one for said in self.tickets for one in said["attachments"]]
+        return [attachment for said in self.tickets for attachment in said["attachments"]]
 
 
 @contextlib.contextmanager
@@ -171,11 +172,11 @@ class Alertmanager:
     def until(self, there: Callable[[], Any], what: str, within: float = TOLD_SECONDS) -> Any:
         """Return what `there` returns once that is anything."""
         deadline = time.monotonic() + within
-        while not (found := there()):
+        while not (result := there()):
             if time.monotonic() > deadline:
                 pytest.fail(f"waited {within:.0f} s for {what}; {self.told}; Alertmanager: {self._log()}")
             time.sleep(0.1)
-        return found
+        return result
 
     def _log(self) -> str:
         return (self._folder / "log").read_text(errors="replace")[-2000:]
@@ -197,9 +198,9 @@ class Alertmanager:
         }
         self._folder.mkdir(parents=True, exist_ok=True)
         for receiver in settings["receivers"]:
-            for one in (*receiver.get("pagerduty_configs", ()), *receiver.get("slack_configs", ())):
-                for key in secrets.keys() & one.keys():
-                    one[key] = str(self._folder / key)
+            for each in (*receiver.get("pagerduty_configs", ()), *receiver.get("slack_configs", ())):
+                for key in secrets.keys() & each.keys():
+                    each[key] = str(self._folder / key)
                     (self._folder / key).write_text(secrets[key])
         (self._folder / "alertmanager.yml").write_text(yaml.safe_dump(settings))
 

@@ -8,18 +8,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from configurations import configuration
 from pydantic import BaseModel
 
-from services.ingest import claims
-from services.ingest.plan import plan_for
-from services.ingest.products import RAMP, RampFacts, RejectionFacts, configuration_prefix, member_of
-from services.ingest.sets.handler import note_expected, sets_at_arrival, sets_at_check
-from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, SetCheck, SetMember, SetReady
-from shared.settings import StageSettings
-from shared.stage import Outgoing, StageContext
+from services.ingest.plan import ALGORITHM_VERSION, plan_for
+from services.ingest.sets import note_expected, sets_at_arrival, sets_at_check
+from shared.contracts.messages import (
+    Envelope,
+    ExposureAnnounced,
+    ExposureIngested,
+    SetCheck,
+    SetMember,
+    SetReady,
+)
+from shared.products.claim import Claim, exposure_claim
+from shared.products.ramp import RAMP, RampMetadata, RejectionMetadata, configuration_prefix, member_of
+from shared.runtime.handler import Outgoing, StageContext
+from shared.settings.stage import StageSettings
 from shared.store.base import ObjectInfo
 from shared.store.manifest import MANIFEST, Draft, InputDigest, Manifest, find, product_key
+from support.configurations import configuration
 
 KEY = configuration(detector="NRCA3")
 SLUG = KEY.slug
@@ -69,6 +76,7 @@ class DictStore:
 class Exposure:
     """One exposure: `count` is how many its announcement says there are.
 
+    Its ramp was made with the plan's CRDS context unless `context` is given.
     If it is rejected without being `dated`, its header did not say when it began.
     """
 
@@ -77,18 +85,20 @@ class Exposure:
     integrations: int = 1
     rejected: bool = False
     count: int | None = None
-    version: str = "1"
+    version: str = ALGORITHM_VERSION
     dated: bool = True
+    context: str | None = None
 
 
-class SetFacts(BaseModel):
+class SetResults(BaseModel):
     configuration: str = SLUG
     set_id: str
     exposures: list[str]
     verdict: str = "within"
+    comparison: dict[str, str] = {"state": "within"}
 
 
-class NoiseFacts(BaseModel):
+class NoiseResults(BaseModel):
     configuration: str = SLUG
     exposure_id: str
     jump_pixels_judged: dict[str, str] = {"verdict": "within"}
@@ -127,9 +137,11 @@ class Ingest:
     def ramp(self, exposure: Exposure) -> Manifest:
         plan = plan_for([], self.settings, persistence_done=True)
         versions = {**plan.versions, "algorithm": exposure.version}
+        if exposure.context is not None:
+            versions["crds_context"] = exposure.context
         inputs = [InputDigest(role="exposure", uri=_uri(exposure), sha256=_digest(exposure))]
         start = START_MJD + exposure.day
-        facts = RampFacts(
+        results = RampMetadata(
             exposure_id=exposure.name,
             uri=_uri(exposure),
             file=f"{exposure.name}_uncal.fits",
@@ -152,14 +164,14 @@ class Ingest:
         path = self._path(exposure, product_key(inputs, plan.parameters, versions))
         draft = Draft(self.store, "ramp", path, inputs, plan.parameters, versions)
         entry = draft.add(RAMP, b"")
-        member = member_of(facts, f"{path}/{MANIFEST}", entry.key, entry.size, entry.sha256)
+        member = member_of(results, f"{path}/{MANIFEST}", entry)
         ingested = ExposureIngested(
             configuration=SLUG, key=KEY, member=member, gain=1.8, simulated=True, versions=versions
         )
-        return draft.commit(facts, [Envelope.of(ingested, identity=path)])
+        return draft.commit(results, [Envelope.of(ingested, identity=path)])
 
     def reject(self, exposure: Exposure) -> Manifest:
-        facts = RejectionFacts(
+        results = RejectionMetadata(
             exposure_id=exposure.name,
             uri=_uri(exposure),
             file=f"{exposure.name}_uncal.fits",
@@ -168,15 +180,15 @@ class Ingest:
             reason=f"{exposure.name}_uncal.fits: 3-D data",
             start_mjd=START_MJD + exposure.day if exposure.dated else None,
         )
-        path = self._path(exposure, product_key([], {"uri": facts.uri}, {}))
-        return Draft(self.store, "rejection", path, [], {}, {}).commit(facts)
+        path = self._path(exposure, product_key([], {"uri": results.uri}, {}))
+        return Draft(self.store, "rejection", path, [], {}, {}).commit(results)
 
-    def claim(self, exposure: Exposure, claimed: datetime | None = None) -> claims.Claim:
+    def claim(self, exposure: Exposure, claimed: datetime | None = None) -> Claim:
         """Leave the claim of an exposure that ingest has begun with."""
-        claim = claims.Claim(
+        claim = Claim(
             exposure_id=exposure.name, uri=_uri(exposure), file="f", sha256=_digest(exposure), claimed=claimed
         )
-        self.store.put(claims.exposure_claim(exposure.name), claim.model_dump_json().encode())
+        self.store.put(exposure_claim(exposure.name, claim.sha256), claim.model_dump_json().encode())
         return claim
 
     def noise(self, exposure: Exposure) -> None:
@@ -185,7 +197,7 @@ class Ingest:
         inputs = [InputDigest(role="ramp", uri="u", sha256="00", product=member.product)]
         path = f"noise/{SLUG}/{exposure.name}/{product_key(inputs, {}, {})}"
         Draft(self.store, "exposure-noise", path, inputs, {}, {}).commit(
-            NoiseFacts(exposure_id=exposure.name)
+            NoiseResults(exposure_id=exposure.name)
         )
 
     def build(self, ready: SetReady, product: str = "reference", parameters: str = "") -> str:
@@ -193,8 +205,8 @@ class Ingest:
         stage = "darkref" if product == "reference" else "noise"
         names = [member.exposure_id for member in ready.members]
         path = f"{stage}/{SLUG}/{ready.set_id}/{product_key([], {'as': parameters}, {})}"
-        facts = SetFacts(set_id=ready.set_id, exposures=names)
-        Draft(self.store, product, path, [], {}, {}).commit(facts)
+        results = SetResults(set_id=ready.set_id, exposures=names)
+        Draft(self.store, product, path, [], {}, {}).commit(results)
         return path
 
     def redate(self, path: str, seconds_ago: float) -> None:
@@ -212,9 +224,11 @@ class Ingest:
         return f"{configuration_prefix(SLUG)}{exposure.name}/{key}"
 
     def _ready(self, outgoing: Sequence[Outgoing]) -> list[SetReady]:
-        found = [one.message.content for one in outgoing if one.message.schema_name == "set.ready"]
-        self.said += found
-        return found
+        results = [
+            message.message.content for message in outgoing if message.message.schema_name == "set.ready"
+        ]
+        self.said += results
+        return results
 
 
 def names(ready: SetReady) -> frozenset[str]:
@@ -231,5 +245,7 @@ def _digest(exposure: Exposure) -> str:
 
 
 def _announced(exposure: Exposure) -> Envelope:
-    said = ExposureAnnounced(exposure_id=exposure.name, uri=_uri(exposure), expected_exposures=exposure.count)
-    return Envelope.of(said, identity=exposure.name)
+    content = ExposureAnnounced(
+        exposure_id=exposure.name, uri=_uri(exposure), expected_exposures=exposure.count
+    )
+    return Envelope.of(content, identity=exposure.name)

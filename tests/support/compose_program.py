@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from doing_without import do_without
+from support.doing_without import do_without
+from support.paths import SERVERS
 
-_OWN = Path(__file__).parents[1] / ".servers"
 _FOLDERS = ("usr/libexec/docker/cli-plugins", "usr/lib/docker/cli-plugins")
 
 
@@ -16,9 +16,9 @@ def plugin(name: str) -> Path:
     else the machine's.
     """
     given = os.environ.get(f"DARKS_TEST_{name.upper()}")
-    roots = (_OWN / name, Path("/"))
+    roots = (SERVERS / name, Path("/"))
     places = [Path(given)] if given else [root / way / f"docker-{name}" for root in roots for way in _FOLDERS]
-    found = [place for place in places if place.is_file()]
-    if not found:
+    results = [place for place in places if place.is_file()]
+    if not results:
         do_without(f"no docker-{name}: sh deploy/install-servers.sh {name} (as root, with apt)")
-    return found[0]
+    return results[0]

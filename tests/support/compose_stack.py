@@ -12,14 +12,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from compose_program import plugin
-from docker_engine import CLIENT, Engine
+from support.compose_program import plugin
+from support.docker_engine import CLIENT, Engine
+from support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 #: There is no Grafana to be had where no image can be pulled: nothing is made of its name.
 WITHOUT = ("--scale", "grafana=0")
 PROMETHEUS, ALERTMANAGER = "http://127.0.0.1:9090", "http://127.0.0.1:9093"
-FILES = ("Dockerfile", ".dockerignore", "Makefile", "pyproject.toml", "README.md", "requirements.lock")
+FILES = (
+    "Dockerfile",
+    ".dockerignore",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    "requirements.lock",
+)
 
 
 class Stack:
@@ -41,7 +49,7 @@ class Stack:
         self.checkout.mkdir()
         for name in FILES:
             shutil.copy2(ROOT / name, self.checkout)
-        for name in ("deploy", "services", "shared"):
+        for name in ("deploy", "nircam_darks", "services", "shared"):
             leave = shutil.ignore_patterns("__pycache__", "secrets")
             shutil.copytree(ROOT / name, self.checkout / name, ignore=leave)
         plugins = Path(engine.environment["DOCKER_CONFIG"]) / "cli-plugins"
@@ -95,8 +103,8 @@ class Stack:
         return self.compose("ps", "--format", "{{.Name}}", service).split()
 
     def inspect(self, container: str) -> dict[str, Any]:
-        [found] = json.loads(self.run("docker", "inspect", container))
-        return found
+        [document] = json.loads(self.run("docker", "inspect", container))
+        return document
 
     def said(self, container: str) -> list[dict[str, Any]]:
         """A service's log; a line may have been cut off by a kill."""
@@ -113,12 +121,12 @@ class Stack:
 
     def value(self, expression: str) -> float:
         """The one value of an expression, 0 where there is none."""
-        found = self.query(expression)
-        return float(found[0]["value"][1]) if found else 0.0
+        result = self.query(expression)
+        return float(result[0]["value"][1]) if result else 0.0
 
     def alerts(self, name: str) -> set[str]:
         """The services for which an alert is pending or firing."""
-        return {one["metric"]["service"] for one in self.query(f'ALERTS{{alertname="{name}"}}')}
+        return {sample["metric"]["service"] for sample in self.query(f'ALERTS{{alertname="{name}"}}')}
 
     def get(self, address: str) -> Any:
         with self._engine.network(), urllib.request.urlopen(address, timeout=10) as answer:

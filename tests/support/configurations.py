@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.configuration import ConfigurationKey
+from shared.nircam.configuration import ConfigurationKey
 
 
 def configuration(

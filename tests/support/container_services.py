@@ -1,4 +1,4 @@
-"""The services as containers, as `deployed_services` has them as processes."""
+"""The services as containers, as `support.deployed_services` has them as processes."""
 
 import contextlib
 import itertools
@@ -11,12 +11,11 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from ceph_server import Ceph
-from deployed_services import Deployment, Service
-from docker_engine import CLIENT, CONFINED, Engine
-from rabbitmq_node import free_port
-
-from services.simulate import environment
+from nircam_darks.simulation.simulate import environment
+from support.ceph_server import Ceph
+from support.deployed_services import Deployment, Service
+from support.docker_engine import CLIENT, CONFINED, Engine
+from support.rabbitmq_node import free_port
 
 _numbers = itertools.count()
 

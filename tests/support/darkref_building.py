@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from darkref_sets import commit_set, dark, write_ramp
 from numpy.typing import NDArray
 
 from services.darkref.handler import handle
-from services.darkref.products import ReferenceFacts
-from shared.configuration import ConfigurationKey
-from shared.messages import Envelope
-from shared.stage import StageContext
+from shared.contracts.messages import Envelope
+from shared.nircam.configuration import ConfigurationKey
+from shared.products.reference import ReferenceResults
+from shared.runtime.handler import StageContext
 from shared.store.manifest import Manifest, find_all
+from support.darkref_sets import commit_set, dark, write_ramp
 
 Ramp = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
@@ -24,7 +24,7 @@ def with_settings(context: StageContext, **settings: Any) -> StageContext:
 
 
 def drawn_ramps(seed: int, count: int, key: ConfigurationKey, **how: Any) -> list[Ramp]:
-    """Draw the ramps of a set; `how` as `darkref_sets.dark` takes it."""
+    """Draw the ramps of a set; `how` as `support.darkref_sets.dark` takes it."""
     data, groupdq = dark(np.random.default_rng(seed), key, count, **how)
     return list(zip(data, groupdq, strict=True))
 
@@ -45,8 +45,8 @@ def drawn_set(
     return commit_set(context.store, files, [key] * count, [1] * count, **how)
 
 
-def built(context: StageContext, ready: Envelope) -> tuple[Manifest, ReferenceFacts]:
-    """Build the reference of a set; return its manifest and facts."""
+def built(context: StageContext, ready: Envelope) -> tuple[Manifest, ReferenceResults]:
+    """Build the reference of a set; return its manifest and results."""
     identity = handle(ready, context)[0].message.content.manifest.rpartition("/")[0]
-    (manifest,) = [one for one in find_all(context.store, "darkref/") if one.path == identity]
-    return manifest, ReferenceFacts.model_validate(manifest.facts)
+    (manifest,) = [each for each in find_all(context.store, "darkref/") if each.path == identity]
+    return manifest, ReferenceResults.model_validate(manifest.results)

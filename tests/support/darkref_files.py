@@ -3,13 +3,13 @@
 import dataclasses
 
 import numpy as np
-from darkref_sets import commit_set, dark, write_ramp
 
-from services.darkref import reference_file
 from services.darkref.handler import handle
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from services.darkref.reference_file import writer as reference_file
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
+from support.darkref_sets import commit_set, dark, write_ramp
 
 
 def build_dark(folder, key, simulated=False, counts=(2, 2, 2), mode="reference", **settings):
@@ -43,5 +43,5 @@ def write_dark(path, key, about, flight, spare_history=0, rate_map=False):
     for name, values in arrays.items():
         with places[name].cube(path, values.dtype) as file:
             file.write(0, 0, values.reshape(-1, *plane))
-    reference_file.describe(path, key, about)
+    reference_file.complete_header(path, key, about)
     return path, arrays

@@ -10,17 +10,18 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from shared.configuration import ConfigurationKey
-from shared.detectors import detectors
-from shared.messages import Envelope, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, ObjectRef, SetMember, SetReady
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.detectors import detectors
+from shared.nircam.dq import GroupFlag
 from shared.store.base import Store
 from shared.store.manifest import MANIFEST, Draft
 
-JUMP_DET = 4
+JUMP_DET = GroupFlag.JUMP_DET.mask
 START_MJD = 59680.25
 
 
-class KeyFacts(BaseModel):
+class KeyResults(BaseModel):
     key: ConfigurationKey
 
 
@@ -98,6 +99,7 @@ def commit_set(
     integrations: Sequence[int],
     gain: float = 1.84,
     simulated: bool = False,
+    start_mjd: float = START_MJD,
 ) -> Envelope:
     """Put the files into the store (copies; the originals stay) and return their ``set.ready``."""
     members = []
@@ -105,8 +107,8 @@ def commit_set(
         path = f"ingest/{key.slug}/{file.stem}/0123abcd{n}"
         draft = Draft(store, "ramp", path, [], {}, {})
         entry = draft.add("ramp.fits", file.read_bytes())
-        draft.commit(KeyFacts(key=key))
-        start = START_MJD + 0.02 * n
+        draft.commit(KeyResults(key=key))
+        start = start_mjd + 0.02 * n
         members.append(
             SetMember(
                 exposure_id=file.stem,

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from shared.broker.base import Delivery
-from shared.messages import parse
+from shared.contracts.messages import parse
 
 SOON = 20.0
 

@@ -16,18 +16,18 @@ from typing import Any
 
 import pika
 import pytest
-from ceph_server import Ceph
-from rabbitmq_node import RabbitNode
 
-from services.schedule import Candidate
-from services.simulate import environment
+from nircam_darks.operations.candidates import Candidate
+from nircam_darks.simulation.simulate import environment
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.connection import parameters
 from shared.broker.rabbitmq.topology import apply, queues
-from shared.messages import Envelope, ExposureAnnounced
+from shared.contracts.messages import Envelope, ExposureAnnounced
+from shared.contracts.routing import BINDINGS, dead_letter_queue
 from shared.store.manifest import Manifest, find_all
 from shared.store.s3 import S3Store
-from shared.topology import BINDINGS, dead_letter_queue
+from support.ceph_server import Ceph
+from support.rabbitmq_node import RabbitNode
 
 #: Seconds that anything may take to come about.
 WAIT = 150.0
@@ -62,12 +62,12 @@ class Service:
         with self.log.open("rb") as log:
             log.seek(self._begun)
             *whole, _ = log.read().split(b"\n")
-        said = [outcome for line in whole if (outcome := json.loads(line).get("outcome"))]
-        return bool(said) and said[-1] in ("received", "progress")
+        output = [outcome for line in whole if (outcome := json.loads(line).get("outcome"))]
+        return bool(output) and output[-1] in ("received", "progress")
 
     def outcomes(self) -> Counter[str]:
         """How often it logged what; a line may have been cut off by a kill."""
-        kinds = ("received", "finished", "retried", "dead-lettered", "put-back", "paused")
+        kinds = ("received", "finished", "retried", "dead-lettered", "requeued", "paused")
         log = self.log.read_text()
         return Counter({kind: log.count(f'"outcome": "{kind}"') for kind in kinds})
 
@@ -129,7 +129,11 @@ class Deployment:
         return Counter(manifest.product for manifest in self.manifests())
 
     def manifests(self) -> list[Manifest]:
-        return [one for stage in ("ingest/", "darkref/", "noise/") for one in find_all(self.store, stage)]
+        return [
+            manifest
+            for stage in ("ingest/", "darkref/", "noise/")
+            for manifest in find_all(self.store, stage)
+        ]
 
     def ready(self) -> dict[str, int]:
         """Messages of each queue that no consumer holds, as the queue itself counts them; no dead letters."""
@@ -191,14 +195,14 @@ def deployed(
     announcements = []
     for candidate in candidates:
         client.put_object(Bucket=bucket, Key=f"raw/{candidate.path.name}", Body=candidate.path.read_bytes())
-        said = ExposureAnnounced(
+        content = ExposureAnnounced(
             exposure_id=candidate.exposure_id,
             uri=f"s3://{bucket}/raw/{candidate.path.name}",
             size=candidate.path.stat().st_size,
             sha256=hashlib.sha256(candidate.path.read_bytes()).hexdigest(),
             expected_exposures=expected[candidate.configuration],
         )
-        announcements.append(Envelope.of(said, identity=said.uri))
+        announcements.append(Envelope.of(content, identity=content.uri))
     with contextlib.ExitStack() as stack:
         broker_settings = node.settings(stack.enter_context(node.new_vhost()))
         apply(broker_settings)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from doing_without import do_without
+from support.doing_without import do_without
 
 TARGETS = ("ingest", "darkref", "noise", "cli")
 PROGRAMS = ("dockerd", "containerd", "runc", "debootstrap", "unshare")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_server import DEPLOY
+from support.prometheus_server import DEPLOY
 
 GRAFANA = DEPLOY / "grafana"
 DASHBOARDS = {
@@ -53,7 +53,7 @@ def all_queries() -> list[Asked]:
 
 
 def variables(board: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in board["templating"]["list"]}
+    return {each["name"]: each for each in board["templating"]["list"]}
 
 
 def named_in(text: str) -> set[str]:

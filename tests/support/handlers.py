@@ -1,9 +1,10 @@
 """A stage small enough to see through, which misbehaves as the announced URI says.
 
-Job processes import it by name; it lies on their sys.path because pytest puts this folder on its own.
+Job processes import it by name: pytest has tests/ among its own paths, services get it by PYTHONPATH.
 """
 
 import ctypes
+import json
 import logging
 import os
 import signal
@@ -15,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from shared.configuration import ConfigurationKey
+from shared.contracts.messages import Envelope, ExposureAnnounced, ExposureIngested, ObjectRef, SetMember
 from shared.errors import BadInput, StoreUnavailable, TransientError
-from shared.messages import Envelope, ExposureAnnounced, ExposureIngested, ObjectRef, SetMember
-from shared.stage import Outgoing, StageContext
+from shared.nircam.configuration import ConfigurationKey
+from shared.runtime.handler import Outgoing, StageContext
 from shared.store.manifest import Draft, InputDigest, find, product_key
 
-HANDLERS = {"ingest": "handlers_for_tests:handle", "noise": "handlers_for_tests:none"}
+HANDLERS = {"ingest": "support.handlers:handle", "noise": "support.handlers:none"}
 
 KEY = ConfigurationKey(
     detector="NRCA1",
@@ -40,7 +41,7 @@ KEY = ConfigurationKey(
 )
 
 
-class Facts(BaseModel):
+class Results(BaseModel):
     exposure_id: str
 
 
@@ -66,33 +67,37 @@ def computations(folder: Path, exposure_id: str) -> int:
 
 
 def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
-    said = message.content
+    content = message.content
     folder = context.settings.store.parent
-    _, _, what = said.uri.partition(":")
+    _, _, what = content.uri.partition(":")
     does, _, argument = what.partition("=")
-    _mark(folder / f"{said.exposure_id}.attempts")
-    first = attempts(folder, said.exposure_id) == 1
+    _mark(folder / f"{content.exposure_id}.attempts")
+    first = attempts(folder, content.exposure_id) == 1
+    if does == "environment":
+        environment_of(folder, content.exposure_id).write_text(json.dumps(dict(os.environ)))
     if does == "wait":
-        _wait_for(released(folder, said.exposure_id))
+        _wait_for(released(folder, content.exposure_id))
+    if does == "turn":
+        context.wait_turn()
     if does == "ill" and not cure(folder).exists():
         context.progress(1, 2, "groups")
         ILLS[argument]()
-    _misbehave(does, argument, attempts(folder, said.exposure_id))
+    _misbehave(does, argument, attempts(folder, content.exposure_id))
 
-    inputs = [InputDigest(role="exposure", uri=said.uri, sha256=said.exposure_id)]
+    inputs = [InputDigest(role="exposure", uri=content.uri, sha256=content.exposure_id)]
     key = product_key(inputs, {}, {"algorithm": "1"})
-    path = f"ingest/{KEY.slug}/{said.exposure_id}/{key}"
+    path = f"ingest/{KEY.slug}/{content.exposure_id}/{key}"
     standing = find(context.store, path)
     if standing is not None:
         return [Outgoing(m) for m in standing.messages]
-    _mark(folder / f"{said.exposure_id}.computed")
+    _mark(folder / f"{content.exposure_id}.computed")
     context.progress(1, 2, "groups")
     draft = Draft(context.store, "ramp", path, inputs, {}, {"algorithm": "1"})
-    entry = draft.add("ramp.fits", said.exposure_id.encode())
+    entry = draft.add("ramp.fits", content.exposure_id.encode())
     if does == "die-before-commit" and first:
         os.kill(os.getpid(), signal.SIGKILL)
     member = SetMember(
-        exposure_id=said.exposure_id,
+        exposure_id=content.exposure_id,
         manifest=f"{path}/manifest.json",
         ramp=ObjectRef(key=entry.key, size=entry.size, sha256=entry.sha256),
         integrations=1,
@@ -103,7 +108,7 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
         configuration=KEY.slug, key=KEY, member=member, gain=2.0, simulated=True, versions={}
     )
     manifest = draft.commit(
-        Facts(exposure_id=said.exposure_id), [Envelope.of(outgoing, identity=key, cause=message)]
+        Results(exposure_id=content.exposure_id), [Envelope.of(outgoing, identity=key, cause=message)]
     )
     if does == "die-after-commit" and first:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -149,6 +154,11 @@ ILLS = {
 def released(folder: Path, exposure_id: str) -> Path:
     """The file that a job told to ``wait`` waits for."""
     return folder / f"{exposure_id}.released"
+
+
+def environment_of(folder: Path, exposure_id: str) -> Path:
+    """The file into which a job told to say its ``environment`` writes it, as JSON."""
+    return folder / f"{exposure_id}.environment.json"
 
 
 def _wait_for(file: Path) -> None:

@@ -1,6 +1,7 @@
 """Small NIRCam darks and reference files for the tests of ingest and inspect."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ from crds.core.utils import clear_function_caches
 from stdatamodels.jwst import datamodels as dm
 
 from services.ingest.handler import handle
-from services.ingest.products import RampFacts
 from services.ingest.steps import STEPS
-from shared.exposures import exposure_id
-from shared.messages import Envelope, ExposureAnnounced
-from shared.settings import StageSettings
-from shared.stage import Outgoing, StageContext
+from shared.contracts.messages import Envelope, ExposureAnnounced
+from shared.nircam.exposure_id import exposure_id
+from shared.products.ramp import RampMetadata
+from shared.runtime.handler import Outgoing, StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import Manifest, find, find_all
 
@@ -123,6 +124,42 @@ def write_exposure(
     return path
 
 
+def write_segments(whole: Path, folder: Path, lengths: Sequence[int]) -> list[Path]:
+    """Cut an exposure as the archive does, into segments of so many integrations; return their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths, first = [], 0
+    for number, length in enumerate(lengths, 1):
+        root, _, rest = whole.name.rpartition("_nrca")
+        path = folder / f"{root}-seg{number:03d}_nrca{rest}"
+        with fits.open(whole, memmap=False) as hdus:
+            header = hdus[0].header
+            header["FILENAME"] = path.name
+            header["EXSEGNUM"], header["EXSEGTOT"] = number, len(lengths)
+            header["INTSTART"], header["INTEND"] = first + 1, first + length
+            for name in ("SCI", "GROUPDQ", "ERR"):
+                if name in hdus:
+                    hdus[name].data = hdus[name].data[first : first + length]
+            if "ASDF" in hdus:
+                del hdus["ASDF"]
+            hdus.writeto(path, overwrite=True)
+        paths.append(path)
+        first += length
+    return paths
+
+
+#: The keywords that say which exposure it is.
+IDENTITY = {
+    "PROGRAM": "01062",
+    "OBSERVTN": "001",
+    "VISIT": "001",
+    "VISITGRP": "02",
+    "SEQ_ID": "1",
+    "ACT_ID": "01",
+    "EXPOSURE": "1",
+}
+ARCHIVE_ID = "jw01062001001_02101_00001_nrca3"
+
+
 def edit(path: Path, **keywords) -> Path:
     """Set keywords of a primary header; None takes one out. ``S_DARK`` and the like may be new."""
     with fits.open(path, mode="update", memmap=False) as hdus:
@@ -153,8 +190,8 @@ def end_mjd(ngroups=6, nints=2, start_mjd=START_MJD) -> float:
 
 
 def announce(path: Path, **other) -> Envelope:
-    said = ExposureAnnounced(exposure_id=exposure_id(path.name), uri=str(path), **other)
-    return Envelope.of(said, identity=str(path))
+    content = ExposureAnnounced(exposure_id=exposure_id(path.name), uri=str(path), **other)
+    return Envelope.of(content, identity=str(path))
 
 
 def write_server_config(cache: Path) -> None:
@@ -162,7 +199,7 @@ def write_server_config(cache: Path) -> None:
     folder = cache / "config" / "jwst"
     folder.mkdir(parents=True, exist_ok=True)
     context = "jwst_0000.pmap"
-    said = {
+    record = {
         "observatory": "jwst",
         "operational_context": context,
         "edit_context": context,
@@ -181,7 +218,7 @@ def write_server_config(cache: Path) -> None:
         "status": "cache",
         "connected": False,
     }
-    (folder / "server_config").write_text(repr(said))
+    (folder / "server_config").write_text(repr(record))
 
 
 def crds_environment(cache: Path) -> dict[str, str]:
@@ -210,8 +247,8 @@ class Bench:
         self.root = root
         self.inbox = root / "in"
         self.store = LocalStore(root / "store")
-        said = {"overrides": references, "persistence_time": 1000, **settings}
-        self.settings = StageSettings(store=root / "store", **{"allowed_sources": ["file:///"], **said})
+        record = {"overrides": references, "persistence_time": 1000, **settings}
+        self.settings = StageSettings(store=root / "store", **{"allowed_sources": ["file:///"], **record})
         self.progress: list[str] = []
 
     @property
@@ -229,8 +266,8 @@ class Bench:
         key = self.content(path).member.manifest
         return find(self.store, key.removesuffix("/manifest.json"))
 
-    def facts(self, path: Path) -> RampFacts:
-        return RampFacts.model_validate(self.manifest(path).facts)
+    def results(self, path: Path) -> RampMetadata:
+        return RampMetadata.model_validate(self.manifest(path).results)
 
     def open(self, path: Path) -> dm.RampModel:
         return dm.open(self.root / "store" / self.manifest(path).object("ramp.fits").key)

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from support.paths import ROOT
+
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("small", "production", "scaledjob")
 #: Those whose workers KEDA scales.
@@ -47,14 +48,14 @@ def environment(objects: list[Object], pod: Object) -> dict[str, str]:
     """Return what a pod's container finds in its environment; later ones win, as in Kubernetes."""
     (container,) = pod["spec"]["containers"]
     maps = named(objects, "ConfigMap")
-    found: dict[str, str] = {}
+    results: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        found |= maps[source["configMapRef"]["name"]]["data"]
-    return found | {each["name"]: each["value"] for each in container.get("env", [])}
+        results |= maps[source["configMapRef"]["name"]]["data"]
+    return results | {each["name"]: each["value"] for each in container.get("env", [])}
 
 
 def selects(policy: Object, pod: Object) -> bool:
     labels, selector = pod["metadata"]["labels"], policy["spec"]["podSelector"]
     return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])
+        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", [])
     )

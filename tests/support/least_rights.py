@@ -11,13 +11,13 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from ceph_server import Ceph
-from rabbitmq_node import RabbitNode
 
 from shared.broker.rabbitmq import BrokerSettings, topology
 from shared.broker.rabbitmq.management import Management
+from support.ceph_server import Ceph
+from support.paths import ROOT
+from support.rabbitmq_node import RabbitNode
 
-ROOT = Path(__file__).parents[2]
 USERS = ROOT / "deploy" / "rabbitmq" / "users.py"
 BUCKETS = ROOT / "deploy" / "s3" / "buckets.py"
 BROKER_USERS = ("ingest", "darkref", "noise", "trigger", "topology", "operator", "monitor")
@@ -128,8 +128,8 @@ class StoreUsers:
             self._admin("user", "rm", f"--uid={role}")
 
     def _keys(self, role: str) -> Iterable[str]:
-        said = self.variables(role)
-        return (f"--access-key={said['AWS_ACCESS_KEY_ID']}", f"--secret={said['AWS_SECRET_ACCESS_KEY']}")
+        output = self.variables(role)
+        return (f"--access-key={output['AWS_ACCESS_KEY_ID']}", f"--secret={output['AWS_SECRET_ACCESS_KEY']}")
 
     def _admin(self, *words: str) -> None:
         command = ("radosgw-admin", "-c", str(self.ceph.folder / "ceph.conf"), "-n", "client.rgw.a", *words)

@@ -27,11 +27,11 @@ class Listed:
     program: str = "1062"
 
     def products(self) -> list[dict]:
-        found = []
+        results = []
         for detector, content in self.files.items():
             for suffix, level, size in (("_uncal", "1b", len(content)), ("_dark", "2a", 7)):
                 name = f"{self.name}_{detector}{suffix}.fits"
-                found.append(
+                results.append(
                     {
                         "product_key": f"{self.name}_{name}",
                         "access": self.access,
@@ -47,7 +47,7 @@ class Listed:
                         "type": "science",
                     }
                 )
-        return found
+        return results
 
 
 @dataclass
@@ -67,19 +67,19 @@ class MastStub:
         return [body for path, body in self.asked if path == "search"]
 
     def search(self, body: dict) -> dict:
-        conditions = {name: value for one in body["conditions"] for name, value in one.items()}
+        conditions = {name: value for condition in body["conditions"] for name, value in condition.items()}
         assert set(conditions) == {"program", "instrume", "exp_type", "date_obs"}
         assert conditions["instrume"] == "NIRCAM"
-        found = [
-            one
-            for one in self.exposures
-            if one.program == conditions["program"]
-            and one.exp_type == conditions["exp_type"]
-            and _fits(one.observed, conditions["date_obs"])
+        results = [
+            exposure
+            for exposure in self.exposures
+            if exposure.program == conditions["program"]
+            and exposure.exp_type == conditions["exp_type"]
+            and _fits(exposure.observed, conditions["date_obs"])
         ]
         assert body["sort_by"] == ["date_obs", "fileSetName"]
-        found.sort(key=lambda one: (one.observed, one.name))
-        page = found[body["offset"] : body["offset"] + body["limit"]]
+        results.sort(key=lambda each: (each.observed, each.name))
+        page = results[body["offset"] : body["offset"] + body["limit"]]
         return {
             "info": [{"name": "fileSetName", "type": "VARCHAR"}, {"name": "date_obs", "type": "DATETIME"}],
             "search_params": body,
@@ -91,7 +91,11 @@ class MastStub:
 
     def list_products(self, body: dict) -> dict:
         wanted = set(body["dataset_ids"])
-        return {"products": [p for one in self.exposures if one.name in wanted for p in one.products()]}
+        return {
+            "products": [
+                p for exposure in self.exposures if exposure.name in wanted for p in exposure.products()
+            ]
+        }
 
     def content(self, product: str) -> bytes | None:
         name = product.partition("/")[2]
@@ -101,9 +105,9 @@ class MastStub:
             given = None
         if given is not None:
             return given
-        for one in self.exposures:
-            for detector, content in one.files.items():
-                if product == f"{one.name}/{one.name}_{detector}_uncal.fits":
+        for exposure in self.exposures:
+            for detector, content in exposure.files.items():
+                if product == f"{exposure.name}/{exposure.name}_{detector}_uncal.fits":
                     return content
         return None
 

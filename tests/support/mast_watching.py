@@ -1,11 +1,12 @@
 """What the tests of `nircam-darks watch-mast` share: exposures in the archive, and the command."""
 
+import re
 import sys
 
 import pytest
-from mast_stub import Listed
 
-from services.cli import main
+from nircam_darks.cli.main import main
+from support.mast_stub import Listed
 
 WATCH = ("watch-mast", "--program", "1062", "--since", "2024-01-01")
 
@@ -18,6 +19,12 @@ def exposure(number: int, day: int, detectors=("nrca1", "nrcblong"), **said) -> 
 
 def names(messages) -> list[str]:
     return [message.content.exposure_id for message in messages]
+
+
+def counts(line: str) -> dict[str, int]:
+    """The numbers of the line that ends a round, by what they count."""
+    pairs = re.findall(r"(\d+) ([a-z ]+)", line)
+    return {what.strip().removesuffix("s"): int(number) for number, what in pairs}
 
 
 def run(monkeypatch, *arguments) -> int:

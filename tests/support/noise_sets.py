@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from shared.messages import Envelope, ExposureIngested, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, ExposureIngested, ObjectRef, SetMember, SetReady
+from shared.nircam.dq import GroupFlag
 
 START_MJD = 59680.25
 GAIN = 1.84
-JUMP_DET = 4
+JUMP_DET = GroupFlag.JUMP_DET.mask
 
 
 def white_ramps(key, nints=1, sigma=5.0, rate=0.1, seed=0, pedestal=20.0):
@@ -48,14 +49,14 @@ def put_ramp(store, scratch, key, sci, groupdq=None, pixeldq=None, number=1):
 
 
 def ingested(key, member):
-    said = ExposureIngested(
+    content = ExposureIngested(
         configuration=key.slug, key=key, member=member, gain=GAIN, simulated=True, versions={}
     )
-    return Envelope.of(said, identity=member.exposure_id)
+    return Envelope.of(content, identity=member.exposure_id)
 
 
 def set_ready(key, members):
-    said = SetReady(
+    content = SetReady(
         configuration=key.slug, key=key, set_id="set1", members=members, gain=GAIN, simulated=True
     )
-    return Envelope.of(said, identity="set1")
+    return Envelope.of(content, identity="set1")

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ceph_server import _die_with_parent
-from doing_without import do_without
-from rabbitmq_node import free_port
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+from support.ceph_server import _die_with_parent
+from support.doing_without import do_without
+from support.paths import DEPLOY
+from support.rabbitmq_node import free_port
+
 CONFIGURATION = DEPLOY / "prometheus"
 #: Seconds that Prometheus and Alertmanager themselves may take to start.
 START_SECONDS = 30.0
@@ -27,10 +28,10 @@ START_SECONDS = 30.0
 
 def program(name: str) -> str:
     """Return the path of one of the monitoring programs; without it skip, or fail where CI=true."""
-    found = shutil.which(name)
-    if found is None:
+    result = shutil.which(name)
+    if result is None:
         do_without(f"{name} is not installed: sh deploy/install-servers.sh monitoring")
-    return found
+    return result
 
 
 class Prometheus:
@@ -95,9 +96,9 @@ class Prometheus:
 
     def value(self, expression: str) -> float | None:
         """Return the one value that a query has; None if it has none."""
-        found = self.query(expression)
-        assert len(found) <= 1, f"{expression} has {len(found)} values"
-        return float(found[0]["value"][1]) if found else None
+        result = self.query(expression)
+        assert len(result) <= 1, f"{expression} has {len(result)} values"
+        return float(result[0]["value"][1]) if result else None
 
     def rules(self) -> list[dict[str, Any]]:
         """Return every rule as Prometheus sees it, with its ``health`` and ``lastError``."""
@@ -114,12 +115,12 @@ class Prometheus:
     def until(self, there: Callable[[], Any], what: str, within: float = 60.0) -> Any:
         """Return what `there` returns once that is anything."""
         deadline = time.monotonic() + within
-        while not (found := there()):
+        while not (result := there()):
             if time.monotonic() > deadline:
                 log = (self._folder / "log").read_text(errors="replace")[-2000:]
                 pytest.fail(f"waited {within:.0f} s for {what}; Prometheus said: {log}")
             time.sleep(0.5)
-        return found
+        return result
 
     def _ready(self) -> bool:
         assert self._process is not None
@@ -131,9 +132,9 @@ class Prometheus:
     def _get(self, what: str, **parameters: str) -> dict[str, Any]:
         asked = f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
         with urllib.request.urlopen(asked, timeout=30) as answer:
-            said = json.load(answer)
-        assert said["status"] == "success", said
-        return said["data"]
+            document = json.load(answer)
+        assert document["status"] == "success", document
+        return document["data"]
 
     def _configure(self, alertmanager: str) -> None:
         settings = yaml.safe_load((CONFIGURATION / "prometheus.yml").read_text())

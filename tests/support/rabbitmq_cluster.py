@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rabbitmq_node import RabbitNode, free_port
-
 from shared.broker.rabbitmq import BrokerSettings
 from shared.broker.rabbitmq.management import Management
+from support.rabbitmq_node import RabbitNode, free_port
 
 
 class RabbitCluster:

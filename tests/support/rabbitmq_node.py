@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from doing_without import do_without
 
 from shared.broker.rabbitmq import BrokerSettings
 from shared.broker.rabbitmq.management import Management
 from shared.errors import DarksError
+from support.doing_without import do_without
+from support.paths import SERVERS
 
 START_SECONDS = 90.0
 # Debian's program in sbin insists on being its own service user; the one beside it does not.
 # DARKS_TEST_RABBITMQ_BIN names the folder of another version's programs.
 FOLDERS = (os.environ.get("DARKS_TEST_RABBITMQ_BIN", "/usr/lib/rabbitmq/bin"), os.environ.get("PATH", ""))
 #: Where deploy/install-servers.sh puts the systems that hold other versions.
-SYSTEMS = Path(__file__).parents[1] / ".servers"
 #: Parameters of a fixture: this machine's RabbitMQ, and the newer ones. The tests of one server share a
 #: worker of pytest-xdist, and so the server.
 VERSIONS = [
@@ -46,18 +46,40 @@ _IN_SYSTEM = (
     'root=$1 && shift 2 && exec chroot "$root" "$@"'
 )
 
+# A dead-letter worker whose queue is deleted while the worker starts is started again, and fails again, a
+# hundred times in a second. Then RabbitMQ's supervisor of all such workers gives up, and from there on no
+# queue that dead-letters at least once can be declared on it (rabbitmq-server issue 16652). So leaders,
+# with which workers start, are awaited before a virtual host is deleted; a queue may stay without one.
+_AWAIT_LEADERS = """
+Late = fun() ->
+  [Q || Q <- rabbit_amqqueue:list(<<"%s">>),
+        is_tuple(amqqueue:get_pid(Q)),
+        ra_leaderboard:lookup_leader(element(1, amqqueue:get_pid(Q))) =:= undefined]
+end,
+Wait = fun Wait(0) -> late; Wait(N) ->
+  case Late() of [] -> ok; _ -> timer:sleep(100), Wait(N - 1) end
+end,
+Wait(50), timer:sleep(500).
+"""
+_KEEP_SUPERVISOR = """
+case whereis(rabbit_fifo_dlx_sup) of
+  undefined -> supervisor:restart_child(rabbit_sup, rabbit_fifo_dlx_sup);
+  _ -> ok
+end.
+"""
+
 
 def rabbitmq_program(name: str) -> str:
     """Return the path of one of RabbitMQ's programs; without it skip, or fail where CI=true."""
-    found = shutil.which(name, path=os.pathsep.join(FOLDERS))
-    if found is None or shutil.which("epmd") is None:
+    program = shutil.which(name, path=os.pathsep.join(FOLDERS))
+    if program is None or shutil.which("epmd") is None:
         do_without(f"{name} is not installed: sh deploy/install-servers.sh rabbitmq")
-    return found
+    return program
 
 
 def rabbitmq_system(version: str) -> Path:
     """Return the root of the system that holds a version; without it skip, or fail where CI=true."""
-    root = SYSTEMS / f"rabbitmq-{version}"
+    root = SERVERS / f"rabbitmq-{version}"
     if not root.is_dir():
         do_without(
             f"RabbitMQ {version} is not installed: sh deploy/install-servers.sh rabbitmq-{version} (as root)"
@@ -152,6 +174,7 @@ class RabbitNode:
     metrics_port: int = field(default_factory=free_port)
     _epmd: _Group | None = None
     _server: _Group | None = None
+    _starts: int = 0
 
     def __post_init__(self) -> None:
         self.name = f"darks-{uuid.uuid4().hex[:8]}@localhost"
@@ -236,12 +259,13 @@ class RabbitNode:
         if self._epmd is None and self.beside is None:
             self._epmd = self._popen(["epmd", "-port", self.epmd_port, "-address", "127.0.0.1"], "epmd")
         self._server = self._popen([self._program], "server")
+        self._starts += 1
         deadline = time.monotonic() + START_SECONDS
         while not self._serves():
             if self._server.poll() is not None or time.monotonic() > deadline:
-                said = (self.folder / "server.log").read_text(errors="replace")[-2000:]
+                output = (self.folder / "server.log").read_text(errors="replace")[-2000:]
                 self.stop()
-                raise RuntimeError(f"RabbitMQ did not start:\n{said}")
+                raise RuntimeError(f"RabbitMQ did not start:\n{output}")
             time.sleep(0.1)
 
     def stop_server(self, with_signal: int = signal.SIGTERM) -> None:
@@ -289,10 +313,16 @@ class RabbitNode:
         api, name = Management(self.settings()), uuid.uuid4().hex[:8]
         api.put("vhosts", name, body={})
         api.put("permissions", name, "guest", body={"configure": ".*", "write": ".*", "read": ".*"})
+        starts = self._starts
         try:
             yield name
         finally:
+            if self._starts != starts:
+                # Queues of a node that was restarted elect their leaders anew.
+                self.ctl("eval", _AWAIT_LEADERS % name)
             api.delete("vhosts", name)
+            if self._starts != starts:
+                self.ctl("eval", _KEEP_SUPERVISOR)
 
     def cut(self, vhost: str) -> None:
         """Close every connection to a virtual host."""

@@ -1,12 +1,12 @@
-"""Facts of a flight-mode set as later versions give them, drawn here and called simulated."""
+"""Results of a flight-mode set as later versions give them, drawn here and called simulated."""
 
 import numpy as np
-from report_store import FilledStore, fits_bytes
 
-from services.darkref.pixel_flags import DEAD, HOT, RC, UNRELIABLE_DARK, WARM
-from services.noise.jump_products import ChargeHistogram, JumpEvents
-from services.noise.products import NOISE_SPECTRUM, Measured
-from services.noise.set_products import NoiseSpectrum, TheoryFit, Transient
+from shared.nircam.dq import PixelFlag
+from shared.products.jumps import ChargeHistogram, JumpEvents
+from shared.products.noise import NOISE_SPECTRUM, NoiseSpectrum, TheoryFit, Transient
+from shared.statistics.verdicts import Value, measured_against, not_compared
+from support.report_store import FilledStore, fits_bytes
 
 
 def quality_plane(key, random):
@@ -14,11 +14,11 @@ def quality_plane(key, random):
     dq = np.zeros((key.subsize2, key.subsize1), np.uint32)
     counts = {}
     for name, bit, number in (
-        ("unreliable", UNRELIABLE_DARK, 40),
-        ("warm", WARM, 12),
-        ("rc", RC, 5),
-        ("hot", HOT, 8),
-        ("dead", DEAD, 2),
+        ("unreliable", PixelFlag.UNRELIABLE_DARK.mask, 40),
+        ("warm", PixelFlag.WARM.mask, 12),
+        ("rc", PixelFlag.RC.mask, 5),
+        ("hot", PixelFlag.HOT.mask, 8),
+        ("dead", PixelFlag.DEAD.mask, 2),
     ):
         at = random.choice(dq.size, number, replace=False)
         dq.flat[at] |= bit
@@ -28,7 +28,7 @@ def quality_plane(key, random):
 
 def flight_reference(filled: FilledStore, key, names, **changes):
     dq, counts = quality_plane(key, filled.random)
-    facts = {
+    results = {
         "mode": "flight",
         "clip": "median/MAD, 1 round, 3.9 sigma at 10 integrations",
         "err_is": "standard error of the mean",
@@ -52,22 +52,22 @@ def flight_reference(filled: FilledStore, key, names, **changes):
             "Rate +0.31 +- 0.52 e- per 1000 s.",
         ],
     }
-    return filled.reference(key, names, dark=fits_bytes("DQ", dq), **(facts | changes))
+    return filled.reference(key, names, dark=fits_bytes("DQ", dq), **(results | changes))
 
 
 def events(n: int, random) -> JumpEvents:
     edges = np.geomspace(20, 2e5, 31)
     centres = np.sqrt(edges[1:] * edges[:-1])
     shape = np.exp(-0.5 * (np.log(centres / 900) / 1.3) ** 2)
-    found = random.poisson(14 * shape)
+    result = random.poisson(14 * shape)
     noise = random.poisson(6 * np.exp(-0.5 * (np.log(centres / 45) / 0.3) ** 2))
-    hits = float(found.sum() - noise.sum())
+    hits = float(result.sum() - noise.sum())
     exposure = 0.5 * 200.0
     return JumpEvents(
         start_mjd=59698.5 + n * 0.003,
         mid_mjd=59698.501 + n * 0.003,
         end_mjd=59698.502 + n * 0.003,
-        events=int(found.sum()),
+        events=int(result.sum()),
         negative_events=int(noise.sum()),
         unmeasured_events=2,
         expected_false_events=11.0,
@@ -91,7 +91,7 @@ def events(n: int, random) -> JumpEvents:
         median_charge_error_e=61.0,
         saturated_events=1,
         charge=ChargeHistogram(
-            edges_e=list(edges), events=[int(v) for v in found], mirrored=[int(v) for v in noise]
+            edges_e=list(edges), events=[int(v) for v in result], mirrored=[int(v) for v in noise]
         ),
         large_events=1,
         large_events_per_cm2_s=0.01,
@@ -151,16 +151,14 @@ def flight_noise(filled: FilledStore, key, names, **changes):
             ]
         }
     )
-    facts = {
-        "ktc_noise": Measured(
-            value=37.2, error=0.3, expected=37.0, expected_sigma=3.0, verdict="within (37.2 +- 0.3)"
-        ),
+    results = {
+        "ktc_noise": measured_against(Value(37.2, 0.3), Value(37.0, 3.0)),
         "ktc_noise_by_amplifier_e": [36.8, 37.1, 37.4, 37.5],
-        "correlated_noise": Measured(value=3.1, error=0.2, verdict="not compared"),
-        "uncorrelated_noise": Measured(value=4.4, error=0.2, verdict="not compared"),
+        "correlated_noise": not_compared(Value(3.1, 0.2), "no table"),
+        "uncorrelated_noise": not_compared(Value(4.4, 0.2), "no table"),
         "uncorrelated_noise_by_amplifier_e": [4.1, 4.3, 4.5, 4.7],
-        "white_noise": Measured(value=8.9, error=0.02, verdict="not compared"),
-        "reference_cds_noise": Measured(value=9.9, error=0.1, verdict="not compared"),
+        "white_noise": not_compared(Value(8.9, 0.02), "no table"),
+        "reference_cds_noise": not_compared(Value(9.9, 0.1), "no table"),
         "theory_fit": TheoryFit(
             p0_squared=2.1,
             p0_squared_error=0.2,
@@ -178,7 +176,7 @@ def flight_noise(filled: FilledStore, key, names, **changes):
         ),
         "stability": stability,
     }
-    return filled.set_noise(key, names, objects=[(NOISE_SPECTRUM, spectrum())], **(facts | changes))
+    return filled.set_noise(key, names, objects=[(NOISE_SPECTRUM, spectrum())], **(results | changes))
 
 
 def flight_set(filled: FilledStore, key, exposures=10, stem="jw01062001001_02101"):

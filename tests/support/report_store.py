@@ -10,23 +10,24 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from services.darkref.products import CONTRIBUTIONS, DARK_CURRENT_MAP, ReferenceFacts
-from services.ingest.products import RAMP, RampFacts, RejectionFacts, StepRecord
-from services.noise.products import (
+from nircam_darks.report.exposure_entries import Failure
+from nircam_darks.report.summary import RunResult
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.geometry import amplifiers, science_pixels
+from shared.products.noise import (
     CDS_MAP,
     PIXEL_RAMPS,
     EffectiveNoiseCurve,
-    ExposureNoiseFacts,
-    Measured,
+    ExposureNoiseResults,
     PixelRamp,
-    SetNoiseFacts,
+    SetNoiseResults,
     Stability,
     Trend,
 )
-from services.summary import Failure, RunResult
-from shared.configuration import ConfigurationKey
-from shared.geometry import amplifiers, science_pixels
-from shared.settings import StageSettings
+from shared.products.ramp import RAMP, RampMetadata, RejectionMetadata, StepRecord
+from shared.products.reference import CONTRIBUTIONS, DARK_CURRENT_MAP, ReferenceResults
+from shared.settings.stage import StageSettings
+from shared.statistics.verdicts import Measured, Value, compare, measured_against, not_compared, not_measured
 from shared.store.manifest import MANIFEST, Draft
 
 STEPS = ("dq_init", "saturation", "superbias", "refpix", "linearity", "jump", "persistence")
@@ -86,18 +87,18 @@ class FilledStore:
             finished=started + timedelta(seconds=154),
         )
 
-    def _commit(self, product, path, facts, objects=(), listed=True, **timings):
+    def _commit(self, product, path, results, objects=(), listed=True, **timings):
         draft = Draft(self.store, product, path, [], {}, {product: "1"})
         for name, data in objects:
             draft.add(name, data)
-        draft.commit(facts, timings=timings)
+        draft.commit(results, timings=timings)
         if listed:
             self.manifests.append(f"{path}/{MANIFEST}")
 
     def ramp(self, key, exposure, n=0, integrations=1, file=None, **changes):
         path = self.folder / (file or f"{exposure}_uncal.fits")
         self.files.append((path, exposure))
-        facts = RampFacts(
+        results = RampMetadata(
             exposure_id=exposure,
             uri=path.as_uri(),
             file=path.name,
@@ -120,15 +121,15 @@ class FilledStore:
             jwst_version="3.0.0",
             crds_context="jwst_9999.pmap",
         )
-        facts = facts.model_copy(update=changes)
-        self._commit("ramp", f"ingest/{key.slug}/{exposure}/aa", facts, [(RAMP, b"")])
-        return facts
+        results = results.model_copy(update=changes)
+        self._commit("ramp", f"ingest/{key.slug}/{exposure}/aa", results, [(RAMP, b"")])
+        return results
 
     def reject(self, file, exposure, check, reason, configuration=None):
         path = self.folder / file
         self.files.append((path, exposure))
         self.rejected[path.as_uri()] = reason
-        facts = RejectionFacts(
+        results = RejectionMetadata(
             exposure_id=exposure,
             uri=path.as_uri(),
             file=file,
@@ -136,7 +137,7 @@ class FilledStore:
             check=check,
             reason=reason,
         )
-        self._commit("rejection", f"ingest/rejected/{exposure}/{check}", facts, listed=False)
+        self._commit("rejection", f"ingest/rejected/{exposure}/{check}", results, listed=False)
 
     def fail(self, service, reason, **about):
         self.failures.append(Failure(service=service, reason=reason, **about))
@@ -155,7 +156,7 @@ class FilledStore:
         yy, xx = np.ogrid[: shape[0], : shape[1]]
         left[2, (yy - shape[0] * 0.7) ** 2 + (xx - shape[1] * 0.3) ** 2 < (min(shape) * 0.06) ** 2] -= 1
         slope = rate / 1000 / 1.82 * key.group_time
-        facts = ReferenceFacts(
+        results = ReferenceResults(
             configuration=key.slug,
             key=key,
             set_id=set_id,
@@ -170,7 +171,8 @@ class FilledStore:
             dark_current_error_e_per_ks=error,
             expected_e_per_ks=27.0,
             expected_sigma_e_per_ks=5.0,
-            verdict="within (expected 27 +- 5, measured to +- 0.41 e- per 1000 s)",
+            verdict=str(compare(Value(26.83, 0.41), Value(27.0, 5.0))),
+            comparison=compare(Value(26.83, 0.41), Value(27.0, 5.0)),
             dark_current_by_integration=list(self.random.normal(rate, 1.4, len(exposures))),
             integration_mjd=[START + n * 0.003 for n in range(len(exposures))],
             amplifier_dark_current_e_per_ks=[26.4, 27.1, None, 26.9],
@@ -184,14 +186,14 @@ class FilledStore:
             rows_per_window=64,
             ramps=[],
         )
-        facts = facts.model_copy(update=changes)
+        results = results.model_copy(update=changes)
         objects = [
-            (facts.file, dark),
+            (results.file, dark),
             (CONTRIBUTIONS, fits_bytes("NMEAS", left)),
             (DARK_CURRENT_MAP, fits_bytes("DARKCURR", image)),
         ]
-        self._commit("reference", f"darkref/{key.slug}/{set_id}/bb", facts, objects, combine=8.2, write=1.1)
-        return facts
+        self._commit("reference", f"darkref/{key.slug}/{set_id}/bb", results, objects, combine=8.2, write=1.1)
+        return results
 
     def exposure_noise(self, key, exposure, n=0, **changes):
         groups = key.ngroups
@@ -200,7 +202,7 @@ class FilledStore:
         per_group = 26.8 / 1000 / 1.82 * key.group_time
         pedestal = self.random.normal(0, 20)
         medians = pedestal + per_group * np.arange(groups) - 1.1 * np.exp(-np.arange(groups) / 1.5)
-        facts = ExposureNoiseFacts(
+        results = ExposureNoiseResults(
             configuration=key.slug,
             exposure_id=exposure,
             jump_flags=int(flags.sum()) + 31,
@@ -212,9 +214,7 @@ class FilledStore:
             science_flags_per_group=[int(f) for f in flags],
             expected_false_positive_flags=3.4,
             live_seconds=(groups - 1) * key.group_time,
-            jump_pixels_judged=Measured(
-                value=3.35, error=0.32, expected=1.5, expected_sigma=0.5, verdict="3.1 sigma above expected"
-            ),
+            jump_pixels_judged=measured_against(Value(3.35, 0.32), Value(1.5, 0.5)),
             amplifier_median_dn=[[[level + a for a in range(key.noutputs)] for level in medians]],
             jump_pixels=int(flags.sum()),
             jump_pixel_percent=3.21,
@@ -229,7 +229,7 @@ class FilledStore:
             seconds_per_integration=(groups - 1) * key.group_time,
             simulated=self.simulated,
         )
-        facts = facts.model_copy(update=changes)
+        results = results.model_copy(update=changes)
         ramps = [
             self._pixel_ramp(groups, x, y, per_group, jump=(x == 31))
             for y in (30, 31, 32)
@@ -237,8 +237,8 @@ class FilledStore:
         ]
         ramps.append(ramps[4])
         body = json.dumps([ramp.model_dump() for ramp in ramps]).encode()
-        self._commit("exposure-noise", f"noise/{key.slug}/{exposure}/cc", facts, [(PIXEL_RAMPS, body)])
-        return facts
+        self._commit("exposure-noise", f"noise/{key.slug}/{exposure}/cc", results, [(PIXEL_RAMPS, body)])
+        return results
 
     def _pixel_ramp(self, groups, x, y, per_group, jump):
         signal = 14650 + per_group * np.arange(groups) + self.random.normal(0, 5.1, groups)
@@ -271,7 +271,7 @@ class FilledStore:
             image[:, columns] *= factor
         image[5, 7] = math.nan
         refusal = f"refused: {len(exposures)} ramps, at least 10 are needed"
-        facts = SetNoiseFacts(
+        results = SetNoiseResults(
             configuration=key.slug,
             key=key,
             set_id=set_id,
@@ -279,40 +279,26 @@ class FilledStore:
             ramps=len(exposures),
             gain=1.82,
             simulated=self.simulated,
-            cds_noise=Measured(
-                value=13.31, error=0.021, expected=13.25, expected_sigma=0.08, verdict="within"
-            ),
+            cds_noise=measured_against(Value(13.31, 0.021), Value(13.25, 0.08)),
             cds_noise_by_amplifier_e=[13.0 * w for w in wobble],
-            cds_noise_median_removed=Measured(value=12.92, error=0.02, verdict="not compared"),
+            cds_noise_median_removed=not_compared(Value(12.92, 0.02), "no table"),
             cds_noise_median_removed_by_amplifier_e=[12.9 * w for w in wobble],
             science_jump_flags=1190,
             science_jump_flags_error=34.5,
-            science_jump_pixel_percent=Measured(
-                value=3.4, error=0.09, expected=1.5, expected_sigma=0.5, verdict="3.7 sigma above expected"
-            ),
+            science_jump_pixel_percent=measured_against(Value(3.4, 0.09), Value(1.5, 0.5)),
             expected_false_positive_percent=0.12,
             expected_false_positive_flags=41.0,
             notes=["Groups after a jump are left out", "The ddof=0 bias of 10 ramps is corrected."],
             stability=self._stability(key, exposures),
-            spatial_effective_noise=Measured(
-                value=float(spatial[-1]),
-                error=0.04,
-                expected=9.28,
-                expected_sigma=0.12,
-                verdict="3.4 sigma below expected",
+            spatial_effective_noise=Measured.of(
+                Value(float(spatial[-1]), 0.04), compare(Value(8.85, 0.04), Value(9.28, 0.12))
             ),
-            temporal_effective_noise=Measured(
-                value=float(steady[-1]) if temporal else None,
-                error=0.05 if temporal else None,
-                expected=9.28 if temporal else None,
-                expected_sigma=0.12 if temporal else None,
-                verdict="within" if temporal else f"not enough data ({refusal})",
-            ),
+            temporal_effective_noise=measured_against(Value(float(steady[-1]), 0.05), Value(9.28, 0.12))
+            if temporal
+            else not_measured(refusal),
             jump_flags=1204,
             jump_flags_error=34.7,
-            jump_pixel_percent=Measured(
-                value=3.31, error=0.08, verdict="not enough data (nothing is expected of it)"
-            ),
+            jump_pixel_percent=not_compared(Value(3.31, 0.08), "nothing is expected of it"),
             curve=EffectiveNoiseCurve(
                 groups=list(n),
                 seconds=list(seconds),
@@ -326,15 +312,15 @@ class FilledStore:
             ),
             verdict="3.4 sigma below expected (spatial effective noise)",
         )
-        facts = facts.model_copy(update=changes)
+        results = results.model_copy(update=changes)
         self._commit(
             "set-noise",
             f"noise/{key.slug}/{set_id}/dd",
-            facts,
+            results,
             [(CDS_MAP, fits_bytes("CDSNOISE", image)), *objects],
             noise=3.9,
         )
-        return facts
+        return results
 
     def _stability(self, key, exposures):
         count, groups = len(exposures), key.ngroups

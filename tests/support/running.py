@@ -30,7 +30,7 @@ class Run:
 
 def command(*arguments) -> list[str]:
     """The command line as a user has it, in this environment's Python."""
-    return [sys.executable, "-c", "from services.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-c", "from nircam_darks.cli.main import main; main()", *map(str, arguments)]
 
 
 def run_darks(*arguments, out: Path, environment: dict[str, str] | None = None) -> Run:

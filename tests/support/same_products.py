@@ -14,14 +14,14 @@ from shared.store.manifest import Manifest, ObjectEntry, find_all
 
 STAGES = ("ingest/", "persistence/", "darkref/", "noise/")
 # jwst stamps the time into its files, and into their ASDF extension a hash of the stamped file and its log,
-# which says how long each step took.
-_STAMPS = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?|_fits_hash: [0-9a-f]+")
+# which says how long each step took. YAML breaks long lines at a space.
+_STAMPS = re.compile(rb"\d{4}-\d\d-\d\d(?:T| |\n +)\d\d:\d\d:\d\d(\.\d+)?|_fits_hash: [0-9a-f]+")
 _LOG = re.compile(rb"^cal_logs:\n(?: .*\n)+", re.M)
 _DRAFT = re.compile(r"(/[0-9a-f]{32})/[0-9a-f]{8}/")
 
 
 def essence(store: Store) -> dict[str, Any]:
-    """What each product is, by its path: facts, messages, versions, and every byte of its objects.
+    """What each product is, by its path: results, messages, versions, and every byte of its objects.
 
     Left out are times, where the store and the exposures lie, and the ids of one attempt.
     """
@@ -31,16 +31,16 @@ def essence(store: Store) -> dict[str, Any]:
 
 
 def _product(store: Store, manifest: Manifest) -> dict[str, Any]:
-    said = json.loads(
+    document = json.loads(
         manifest.model_dump_json(exclude={"created", "timings", "objects", "inputs", "messages"})
     )
-    for step in said["facts"].get("steps", ()):
+    for step in document["results"].get("steps", ()):
         step["seconds"] = None
     return {
-        "said": _placeless(said),
+        "said": _placeless(document),
         # A ramp's own bytes hold when it was made; its product key says what it was made from.
-        "inputs": [(one.role, one.product or one.sha256) for one in manifest.inputs],
-        "messages": [(one.schema_name, one.id) for one in manifest.messages],
+        "inputs": [(each.role, each.product or each.sha256) for each in manifest.inputs],
+        "messages": [(message.schema_name, message.id) for message in manifest.messages],
         "objects": {entry.name: _bytes(store, entry) for entry in manifest.objects},
     }
 

@@ -1,21 +1,19 @@
 """What the tests of the metrics share: messages, a worker's events, and what a scrape gives."""
 
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.messages import Envelope, parse
-from shared.metrics import Metrics
-from shared.stage import Outgoing
-from shared.worker_events import WorkerEvent
-
-ROOT = Path(__file__).parents[2]
+from shared.contracts.messages import Envelope, parse
+from shared.runtime.events import WorkerEvent
+from shared.runtime.handler import Outgoing
+from shared.runtime.metrics import Metrics
+from support.paths import GOLDEN
 
 
 def golden(name: str, **changes: Any) -> Envelope:
-    message = parse((ROOT / "tests" / "contract" / "golden" / f"{name}-1.0.json").read_bytes())
+    message = parse((GOLDEN / f"{name}-1.2.json").read_bytes())
     return message.model_copy(update={"data": {**message.data, **changes}})
 
 

@@ -13,27 +13,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from handlers_for_tests import KEY, announcement, computations
-
 from shared.broker.rabbitmq import BrokerSettings, RabbitBroker
+from shared.contracts.messages import Envelope
 from shared.errors import PublishFailed
-from shared.messages import Envelope
-from shared.stage import Outgoing, StageContext
+from shared.runtime.handler import Outgoing, StageContext
 from shared.store.local import LocalStore
 from shared.store.manifest import find_all
+from support.handlers import KEY, announcement, computations
+from support.paths import TESTS
 
-HERE = Path(__file__).parent
 #: Seconds that anything may take to come about.
 WAIT = 120.0
-INGEST, NOISE = "handlers_for_tests:handle", "steady_services:hear"
+INGEST, NOISE = "support.handlers:handle", "support.steady_services:hear"
 
 
 def until(condition: Callable[[], Any], what: str, within: float = WAIT) -> Any:
     deadline = time.monotonic() + within
-    while not (found := condition()):
+    while not (result := condition()):
         assert time.monotonic() < deadline, f"waited {within:.0f} s for {what}"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def hear(message: Envelope, context: StageContext) -> list[Outgoing]:
@@ -56,7 +55,7 @@ class Service:
         self._handler = handler
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("DARKS_")},
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "contract")]),
+            "PYTHONPATH": str(TESTS),
             "DARKS_BROKER_URL": broker.url.get_secret_value(),
             "DARKS_BROKER_NODES": json.dumps(broker.nodes),
             "DARKS_BROKER_HEARTBEAT": str(broker.heartbeat),
@@ -71,7 +70,7 @@ class Service:
 
     def start(self) -> None:
         """Start it; return when it says that it is ready."""
-        program = "from shared.service import main; raise SystemExit(main({!r}, {!r}))"
+        program = "from shared.runtime.service import main; raise SystemExit(main({!r}, {!r}))"
         with self.log.open("ab") as out, self._errors.open("ab") as errors:
             self._begun = out.tell()
             self._process = subprocess.Popen(
@@ -170,8 +169,8 @@ class Effect:
 
     def products(self) -> list[str]:
         """The exposure of each product."""
-        found = find_all(LocalStore(self._folder / "store"), f"ingest/{KEY.slug}/")
-        return sorted(manifest.facts["exposure_id"] for manifest in found)
+        manifests = find_all(LocalStore(self._folder / "store"), f"ingest/{KEY.slug}/")
+        return sorted(manifest.results["exposure_id"] for manifest in manifests)
 
     def computed_again(self, names: list[str]) -> list[str]:
         return [name for name in names if computations(self._folder, name) != 1]

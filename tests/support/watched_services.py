@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 
 import pika
-from deployed_services import Deployment, Service
-from prometheus_server import Prometheus
 
 from shared.broker.rabbitmq.connection import parameters
-from shared.messages import Envelope
-from shared.metric_names import METRICS
-from shared.topology import EXCHANGE, dead_letter_queue
+from shared.contracts.messages import Envelope
+from shared.contracts.routing import EXCHANGE, dead_letter_queue
+from shared.runtime.metric_names import METRICS
+from support.deployed_services import Deployment, Service
+from support.prometheus_server import Prometheus
 
 
 @dataclass
@@ -28,11 +28,13 @@ class Watched:
     to_come: Envelope
 
     def service(self, name: str) -> Service:
-        return next(one for one in self.here.services if one.name == name)
+        return next(service for service in self.here.services if service.name == name)
 
     def look_at_services(self) -> None:
         """Tell Prometheus where the services listen now: after each start at another port."""
-        targets = [(f"127.0.0.1:{http_port(one)}", {"service": one.name}) for one in self.here.services]
+        targets = [
+            (f"127.0.0.1:{http_port(service)}", {"service": service.name}) for service in self.here.services
+        ]
         self.prometheus.watch("darks", *targets)
 
     def announce_nonsense(self) -> None:
@@ -48,10 +50,10 @@ class Watched:
 def http_port(service: Service) -> int:
     """Return the port that a service said it listens on when it was last started; 0 if it has not yet."""
     *lines, _ = service.log.read_text().split("\n")
-    said = [json.loads(line) for line in lines]
-    return next((line["port"] for line in reversed(said) if line["event"].startswith("serving /live")), 0)
+    output = [json.loads(line) for line in lines]
+    return next((line["port"] for line in reversed(output) if line["event"].startswith("serving /live")), 0)
 
 
 def sample_names() -> list[str]:
     """Return the name of one sample of every metric that is documented."""
-    return [f"{one.name}_bucket" if one.kind == "histogram" else one.name for one in METRICS]
+    return [f"{metric.name}_bucket" if metric.kind == "histogram" else metric.name for metric in METRICS]

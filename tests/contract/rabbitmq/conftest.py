@@ -4,12 +4,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
-from rabbitmq_node import VERSIONS, RabbitNode
 from typer.testing import CliRunner, Result
 
-from services.cli import app
+from nircam_darks.cli.main import app
 from shared.broker.rabbitmq import BrokerSettings, RabbitBroker
 from shared.broker.rabbitmq.topology import apply
+from support.rabbitmq_node import VERSIONS, RabbitNode
 
 
 @pytest.fixture(params=VERSIONS)

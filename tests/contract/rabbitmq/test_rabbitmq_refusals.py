@@ -6,25 +6,25 @@ import time
 from pathlib import Path
 
 import pytest
-from deliveries import name, take
-from handlers_for_tests import announcement
-from rabbitmq_node import RabbitNode
 
 from shared.broker.rabbitmq import RabbitBroker
 from shared.broker.rabbitmq.management import Management
 from shared.broker.rabbitmq.topology import apply
+from shared.contracts.routing import EXCHANGE
 from shared.errors import DarksError, EnvironmentFault, PublishFailed
-from shared.topology import EXCHANGE
+from support.deliveries import name, take
+from support.handlers import announcement
+from support.rabbitmq_node import RabbitNode
 
 
 @pytest.mark.parametrize("how", ["consume", "publish"])
 @pytest.mark.parametrize(
-    ("change", "words"),
+    "change",
     [
-        ({"url": "amqp://guest:s3cr3t-pass@127.0.0.1:{port}/{vhost}"}, "refuses user 'guest'"),
-        ({"url": "amqp://guest:guest@127.0.0.1:{port}/no-such"}, "no virtual host 'no-such'"),
-        ({"url": "amqp://guest:guest@127.0.0.1:{port}/{empty}"}, "nircam-darks topology apply"),
-        ({"url": "amqps://guest:guest@127.0.0.1:{tls}/{vhost}"}, "no TLS.*DARKS_BROKER_CA_FILE"),
+        {"url": "amqp://guest:s3cr3t-pass@127.0.0.1:{port}/{vhost}"},
+        {"url": "amqp://guest:guest@127.0.0.1:{port}/no-such"},
+        {"url": "amqp://guest:guest@127.0.0.1:{port}/{empty}"},
+        {"url": "amqps://guest:guest@127.0.0.1:{tls}/{vhost}"},
     ],
     ids=["password", "vhost", "queues", "certificate"],
 )
@@ -33,7 +33,6 @@ def test_a_refusal_is_one_line_without_the_password(
     vhost: str,
     how: str,
     change: dict[str, str],
-    words: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -46,12 +45,13 @@ def test_a_refusal_is_one_line_without_the_password(
                 "consume": lambda: broker.consume("ingest"),
                 "publish": lambda: broker.publish(announcement("e")),
             }[how]
-            with pytest.raises(DarksError, match=words) as raised:
+            with pytest.raises(DarksError) as raised:
                 act()
             assert isinstance(raised.value, EnvironmentFault if how == "consume" else PublishFailed)
             # At once: nobody waits for an owner to act.
             assert time.monotonic() - started < 8
     text = str(raised.value) + caplog.text + repr(settings) + str(settings.model_dump())
+    assert raised.value.where == settings.where
     assert "\n" not in str(raised.value)
     assert "s3cr3t-pass" not in text
 
@@ -63,8 +63,9 @@ def test_a_broker_that_is_away_is_waited_for_by_a_consumer_and_named_to_a_publis
     with contextlib.closing(RabbitBroker(settings)) as broker:
         consumer = broker.consume("ingest")
         assert consumer.poll(0.2) is None
-        with pytest.raises(PublishFailed, match=r"127\.0\.0\.1:9 cannot be reached: Connection refused"):
+        with pytest.raises(PublishFailed) as raised:
             broker.publish(announcement("e"))
+        assert raised.value.where == "amqp://127.0.0.1:9"
     assert "Connection refused" in caplog.text
     assert "s3cr3t-pass" not in caplog.text
 
@@ -77,11 +78,13 @@ def test_the_password_comes_from_its_file_anew_at_each_connection(
         vhost, url=f"amqp://127.0.0.1:{rabbit_node.port}/{vhost}", user="guest", password_file=file
     )
     with contextlib.closing(RabbitBroker(settings)) as broker:
-        with pytest.raises(EnvironmentFault, match=f"cannot be read from {file}"):
+        with pytest.raises(EnvironmentFault) as unreadable:
             broker.consume("ingest")
+        assert unreadable.value.where == str(file)
         file.write_text("wrong\n")
-        with pytest.raises(EnvironmentFault, match="refuses user 'guest'"):
+        with pytest.raises(EnvironmentFault) as refused:
             broker.consume("ingest")
+        assert refused.value.where == settings.where
         file.write_text("guest\n")
         broker.publish(announcement("e"))
         assert name(take(broker.consume("ingest"))) == "e"
@@ -101,8 +104,9 @@ def test_what_no_queue_takes_is_not_published(
 ) -> None:
     api = Management(rabbit_node.settings(vhost))
     api.delete("bindings", vhost, "e", EXCHANGE, "q", "ingest", "exposure.announced")
-    with pytest.raises(PublishFailed, match=r"exposure\.announced.*no queue is bound.*topology apply"):
+    with pytest.raises(PublishFailed) as caught:
         broker.publish(announcement("e"))
+    assert caught.value.keyword == "exposure.announced"
     # A refusal costs no later message its confirm.
     apply(rabbit_node.settings(vhost))
     broker.publish(announcement("e"))
@@ -121,10 +125,10 @@ def test_a_queue_that_is_full_is_tried_until_there_is_room(rabbit_node: RabbitNo
             try:
                 broker.publish_body("exposure.ingested", b"x")
             except PublishFailed as error:
-                said = str(error)
+                message = str(error)
                 break
         # When more is published, Then that fails in time and says why
-        assert "refused it (a full queue" in said
+        assert "refused it (a full queue" in message
         # And with room it is taken
         while (delivery := consumer.poll(0.5)) is not None:
             consumer.ack(delivery)

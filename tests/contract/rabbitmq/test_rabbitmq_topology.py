@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rabbitmq_node import RabbitNode
 
 from shared.broker.rabbitmq import BrokerSettings
-from shared.broker.rabbitmq.holding import Hold
 from shared.broker.rabbitmq.management import Management
-from shared.broker.rabbitmq.topology import apply, policies, queues
+from shared.broker.rabbitmq.topology import Hold, apply, policies, queues
+from shared.contracts.routing import BINDINGS, DELIVERY_LIMIT, EXCHANGE, HELD_QUEUE
 from shared.errors import DarksError, EnvironmentFault, TransientError
-from shared.topology import BINDINGS, DELIVERY_LIMIT, EXCHANGE, HELD_QUEUE
+from support.rabbitmq_node import RabbitNode
 
 
 @pytest.fixture
@@ -86,14 +85,14 @@ def test_what_drifted_is_mended(settings: BrokerSettings, api: Management) -> No
     api.put("queues", vhost, "archive", body={"durable": True})
     api.post("bindings", vhost, "e", EXCHANGE, "q", "archive", body={"routing_key": "reference.built"})
     # When it is applied, Then each is named and mended, and the listener is left alone
-    said = [str(each) for each in apply(settings)]
-    assert [line.split(":")[0] for line in said if line.startswith("change")] == [
+    output = [str(each) for each in apply(settings)]
+    assert [line.split(":")[0] for line in output if line.startswith("change")] == [
         "change policy darks-noise of ^noise$"
     ]
-    assert "delivery-limit=99" in said[0]
-    assert "create queue darkref (quorum)" in said
-    assert "create binding darks --set.ready--> noise" in said
-    assert "remove binding darks --set.#--> noise" in said
+    assert "delivery-limit=99" in output[0]
+    assert "create queue darkref (quorum)" in output
+    assert "create binding darks --set.ready--> noise" in output
+    assert "remove binding darks --set.#--> noise" in output
     after = state(api, settings.vhost)
     assert (EXCHANGE, "reference.built", "archive") in after["bindings"]
     api.delete("queues", vhost, "archive")
@@ -109,9 +108,9 @@ def test_a_hold_of_announcements_is_left_alone_and_said(settings: BrokerSettings
     api.delete("queues", settings.vhost, "darkref")
     api.post("bindings", settings.vhost, "e", EXCHANGE, "q", HELD_QUEUE, body={"routing_key": "set.check"})
     # When the topology is applied, Then the rest is mended, and announcements stay held
-    said = [str(each) for each in apply(settings)]
-    assert "remove binding darks --set.check--> ingest.held" in said
-    assert [line for line in said if line.startswith("leave")] == [
+    output = [str(each) for each in apply(settings)]
+    assert "remove binding darks --set.check--> ingest.held" in output
+    assert [line for line in output if line.startswith("leave")] == [
         "leave binding darks --exposure.announced--> ingest.held: announcements are held, "
         "`nircam-darks drain --resume` lets them in"
     ]
@@ -123,27 +122,28 @@ def test_a_hold_of_announcements_is_left_alone_and_said(settings: BrokerSettings
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "words"),
+    ("path", "body"),
     [
-        (("queues", "ingest"), {"durable": True}, "queue ingest is there.*delete it"),
-        (("exchanges", "darks"), {"type": "fanout", "durable": True}, "exchange darks is there as fanout"),
+        (("queues", "ingest"), {"durable": True}),
+        (("exchanges", "darks"), {"type": "fanout", "durable": True}),
         (
             ("policies", "all"),
             {"pattern": "", "definition": {"max-length": 5}, "priority": 50, "apply-to": "all"},
-            "policy all .priority 50. would hide ours on ingest",
         ),
     ],
     ids=["classic queue", "fanout", "policy"],
 )
 def test_what_only_its_owner_can_decide_is_a_conflict_and_nothing_is_changed(
-    settings: BrokerSettings, api: Management, path: tuple[str, str], body: dict[str, Any], words: str
+    settings: BrokerSettings, api: Management, path: tuple[str, str], body: dict[str, Any]
 ) -> None:
     kind, name = path
     api.put(kind, settings.vhost, name, body=body)
     before = state(api, settings.vhost)
-    assert [each.action for each in apply(settings, dry_run=True)].count("conflict") == 1
-    with pytest.raises(EnvironmentFault, match=words):
+    [conflict] = [each for each in apply(settings, dry_run=True) if each.action == "conflict"]
+    assert name in conflict.what.split()
+    with pytest.raises(EnvironmentFault) as caught:
         apply(settings)
+    assert str(conflict) in str(caught.value)
     assert state(api, settings.vhost) == before
 
 
@@ -161,12 +161,12 @@ def test_without_the_api_the_host_or_the_rights_it_says_so_in_one_line(
 
     away = refusal(management_url="http://x:s3cr3t-pass@127.0.0.1:9")
     assert isinstance(away, TransientError)
-    assert "Connection refused; enable the plugin rabbitmq_management" in str(away)
+    assert (away.where, away.setting) == ("http://127.0.0.1:9", "DARKS_BROKER_MANAGEMENT_URL")
     wrong = refusal(management_url=f"http://guest:s3cr3t-pass@127.0.0.1:{rabbit_node.management_port}")
     assert isinstance(wrong, EnvironmentFault)
-    assert "refuses user 'guest'" in str(wrong)
+    assert wrong.where == f"http://127.0.0.1:{rabbit_node.management_port}"
     not_http = refusal(management_url=f"http://127.0.0.1:{rabbit_node.port}")
     assert isinstance(not_http, TransientError)
     missing = refusal(url=f"amqp://guest:guest@127.0.0.1:{rabbit_node.port}/none")
     assert isinstance(missing, EnvironmentFault)
-    assert "has no virtual host 'none'; create it" in str(missing)
+    assert (missing.where, missing.setting) == (settings.where, "DARKS_BROKER_URL")

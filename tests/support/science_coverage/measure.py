@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
-from science_coverage_sets import draw_set, pipeline_plan, plan_of
-from science_coverage_truth import NO_CLOSED_FORM, truths
 
-from services.darkref.flag_thresholds import Thresholds
+from nircam_darks.simulation.detector import SimulatedPixels
+from nircam_darks.simulation.simulate import SimulationPlan, simulate, simulated_pixels
 from services.darkref.handler import handle as build_reference
-from services.darkref.pixel_flags import HOT
+from services.darkref.measure.bad_pixels import Thresholds
 from services.noise.handler import handle as measure_noise
-from services.simulate import SimulationPlan, pixels_of, simulate
-from services.simulation.detector import Pixels
-from shared.settings import StageSettings
-from shared.stage import StageContext
+from shared.nircam.dq import PixelFlag
+from shared.runtime.handler import StageContext
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import Manifest
+from support.science_coverage.sets import draw_set, pipeline_plan, plan_of
+from support.science_coverage.truth import NO_CLOSED_FORM, truths
 
-#: Figure -> field of the facts of set-noise.
+#: Figure -> field of the results of set-noise.
 SET_NOISE = {
     "CDS noise": "cds_noise",
     "CDS noise, medians removed": "cds_noise_median_removed",
@@ -71,7 +71,7 @@ def measure_pipeline(detector: str, subarray: str, draw: int, scratch: Path) -> 
         simulated = simulate([plan], folder / "simulated")
         done = subprocess.run(
             [
-                *(sys.executable, "-c", "from services.cli import main; main()", "run"),
+                *(sys.executable, "-c", "from nircam_darks.cli.main import main; main()", "run"),
                 *("--jobs", "1", "--mode", "flight", "--out", str(folder / "results")),
                 str(simulated.files[0].parent),
             ],
@@ -81,28 +81,28 @@ def measure_pipeline(detector: str, subarray: str, draw: int, scratch: Path) -> 
         # A reference that its verification rejects is a result as well.
         if done.returncode not in (0, REJECTED):
             raise RuntimeError(f"seed {draw}: {done.stderr.decode()}")
-        pixels = pixels_of(plan)
-        found = _compared(folder / "results", plan, pixels)
+        pixels = simulated_pixels(plan)
+        result = _compared(folder / "results", plan, pixels)
     if not pixels.science.all():
         # What the reference pixel correction leaves of 1/f noise has no closed form.
         for figure in NO_CLOSED_FORM:
-            found["figures"].pop(figure, None)
-    return found | {"rejected": done.returncode == REJECTED}
+            result["figures"].pop(figure, None)
+    return result | {"rejected": done.returncode == REJECTED}
 
 
-def _compared(results: Path, plan: SimulationPlan, pixels: Pixels) -> dict[str, Any]:
+def _compared(results: Path, plan: SimulationPlan, pixels: SimulatedPixels) -> dict[str, Any]:
     """Return what the products under a folder say, beside the truth."""
     products: dict[str, list[Manifest]] = {}
     for path in sorted(results.rglob("manifest.json")):
         manifest = Manifest.model_validate_json(path.read_bytes())
         products.setdefault(manifest.product, []).append(manifest)
     [reference], [noise] = products["reference"], products["set-noise"]
-    exposures = [manifest.facts for manifest in products["exposure-noise"]]
+    exposures = [manifest.results for manifest in products["exposure-noise"]]
     # `run` moves the file to where people look for it.
-    [file] = results.rglob(reference.facts["file"])
+    [file] = results.rglob(reference.results["file"])
     quality = fits.getdata(file, "DQ")
     true = truths(plan, pixels)
-    measured = figures(reference.facts, noise.facts, exposures)
+    measured = figures(reference.results, noise.results, exposures)
     return {
         "figures": {
             name: [value, error, true[name]]
@@ -118,14 +118,14 @@ def figures(
     noise: dict[str, Any],
     exposures: Iterable[dict[str, Any]],
 ) -> dict[str, Measured]:
-    """Return each figure as the facts have it; hits are those of the first exposure."""
+    """Return each figure as the results have it; hits are those of the first exposure."""
     measured: dict[str, Measured] = {
         "dark current": (reference["dark_current_e_per_ks"], reference["dark_current_error_e_per_ks"])
     }
     for figure, field in SET_NOISE.items():
         if noise[field] is not None:
             measured[figure] = (noise[field]["value"], noise[field]["error"])
-    events = min(exposures, key=lambda facts: str(facts["exposure_id"]))["events"]
+    events = min(exposures, key=lambda results: str(results["exposure_id"]))["events"]
     if events is not None:
         measured["hit rate"] = (events["hits_per_cm2_s"], events["hits_per_cm2_s_error"])
         measured["charge per event"] = (events["median_charge_e"], events["median_charge_error_e"])
@@ -133,10 +133,10 @@ def figures(
 
 
 def hot_pixels(
-    plan: SimulationPlan, pixels: Pixels, quality: NDArray[np.uint32], noise: float
+    plan: SimulationPlan, pixels: SimulatedPixels, quality: NDArray[np.uint32], noise: float
 ) -> dict[str, int]:
     """Count the hot pixels that were found, missed and made up; `noise` is the spatial one, e-."""
-    flagged = (quality & HOT != 0) & pixels.science
+    flagged = (quality & PixelFlag.HOT.mask != 0) & pixels.science
     seconds = plan.tgroup * (plan.ngroups - 1)
     above = (pixels.rate - pixels.bulk_rate) * seconds / noise
     evident = pixels.science & (pixels.rate >= _EVIDENT_RATE) & (above >= _EVIDENT_SIGMA)

@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 from astropy.time import Time
-from darkref_sets import commit_set, write_ramp
 from numpy.typing import NDArray
 from stcal.jump.jump import detect_jumps_data
 from stcal.jump.jump_class import JumpData
 from stdatamodels.jwst.datamodels import RampModel, dqflags
 
-from services.simulate import SimulationPlan, pixels_of
-from services.simulation.detector import Pixels
-from services.simulation.exposure import clocking_of, expose
-from services.simulation.headers import exposure_headers
-from services.simulation.noise import PINK, cds_pink_variance
-from services.simulation.references import cds_noise_dn
-from shared.configuration import ConfigurationKey
-from shared.messages import Envelope, ExposureIngested
+from nircam_darks.simulation.detector import SimulatedPixels
+from nircam_darks.simulation.exposure import clocking_of, expose
+from nircam_darks.simulation.headers import exposure_headers
+from nircam_darks.simulation.noise import ONE_OVER_F, one_over_f_cds_variance
+from nircam_darks.simulation.references import cds_noise_dn
+from nircam_darks.simulation.simulate import SimulationPlan, simulated_pixels
+from shared.contracts.messages import Envelope, ExposureIngested
+from shared.nircam.configuration import ConfigurationKey
 from shared.store.local import LocalStore
+from support.darkref_sets import commit_set, write_ramp
 
 _START = Time("2022-04-18T00:00:00", scale="utc", format="isot", precision=3)
 #: The full frame's frame time, s.
@@ -108,14 +108,14 @@ class DrawnSet:
     """A set in a store: its plan and pixels, and the messages that announce it and its first exposure."""
 
     plan: SimulationPlan
-    pixels: Pixels
+    pixels: SimulatedPixels
     ready: Envelope
     first_exposure: Envelope
 
 
 def draw_set(plan: SimulationPlan, store: LocalStore, folder: Path) -> DrawnSet:
     """Draw the exposures of a plan and commit them as ingest would; `folder` is for files in the making."""
-    pixels = pixels_of(plan)
+    pixels = simulated_pixels(plan)
     primary, _ = exposure_headers(plan, 1, 1, _START)
     key = ConfigurationKey.from_header(primary, "simulated")
     files = []
@@ -126,20 +126,20 @@ def draw_set(plan: SimulationPlan, store: LocalStore, folder: Path) -> DrawnSet:
     ready = commit_set(store, files, many, [plan.nints] * plan.exposures, gain=pixels.gain, simulated=True)
     for file in files:
         file.unlink()
-    said = ready.content
+    content = ready.content
     ingested = ExposureIngested(
-        member=said.members[0],
+        member=content.members[0],
         versions={},
-        configuration=said.configuration,
+        configuration=content.configuration,
         key=key,
         gain=pixels.gain,
         simulated=True,
     )
-    return DrawnSet(plan, pixels, ready, Envelope.of(ingested, identity=said.set_id))
+    return DrawnSet(plan, pixels, ready, Envelope.of(ingested, identity=content.set_id))
 
 
 def calibrated(
-    plan: SimulationPlan, pixels: Pixels, rng: np.random.Generator
+    plan: SimulationPlan, pixels: SimulatedPixels, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return SCI (DN) and GROUPDQ of one exposure, both 4-D (integrations, groups, y, x)."""
     shape = (plan.nints, plan.ngroups, *plan.shape)
@@ -149,13 +149,13 @@ def calibrated(
         measured = group.data - pixels.superbias
         data[group.integration, group.group] = measured + pixels.nonlinearity * measured**2
         groupdq[group.integration, group.group].ravel()[group.saturated] |= _SATURATED
-    pink = PINK[plan.device.channel]
-    noise = cds_noise_dn(pixels, cds_pink_variance(clocking_of(plan), pink.common + pink.each))
+    pink = ONE_OVER_F[plan.device.channel]
+    noise = cds_noise_dn(pixels, one_over_f_cds_variance(clocking_of(plan), pink.common + pink.each))
     return data, groupdq | _jumps(data, groupdq, noise, pixels)
 
 
 def _jumps(
-    data: NDArray[np.float32], groupdq: NDArray[np.uint8], noise: NDArray[np.float32], pixels: Pixels
+    data: NDArray[np.float32], groupdq: NDArray[np.uint8], noise: NDArray[np.float32], pixels: SimulatedPixels
 ) -> NDArray[np.uint8]:
     model: Any = RampModel(data.shape)
     model.data = data.copy()
@@ -163,9 +163,9 @@ def _jumps(
     model.pixeldq = np.where(pixels.science, 0, dqflags.pixel["REFERENCE_PIXEL"]).astype(np.uint32)
     model.meta.exposure.nframes = 1
     with _hushed():
-        found = JumpData(model, np.full(data.shape[2:], pixels.gain, np.float32), noise, dqflags.pixel)
-        found.max_cores = "1"
-        flags = detect_jumps_data(found)[0]
+        result = JumpData(model, np.full(data.shape[2:], pixels.gain, np.float32), noise, dqflags.pixel)
+        result.max_cores = "1"
+        flags = detect_jumps_data(result)[0]
     jumps: NDArray[np.uint8] = (flags & dqflags.pixel["JUMP_DET"]).astype(np.uint8)
     return jumps
 

@@ -11,11 +11,11 @@ Result = dict[str, Any]
 
 def tables(results: list[Result]) -> str:
     """Return all tables of docs/science-validation.md."""
-    figures = list(dict.fromkeys(name for one in results for name in one["figures"]))
+    figures = list(dict.fromkeys(name for result in results for name in result["figures"]))
     parts = [_figures(results, figures)]
     for title, group in (
-        ("layout", lambda one: one["layout"]),
-        ("ramps", lambda one: f"{one['ramps']} ramps"),
+        ("layout", lambda each: each["layout"]),
+        ("ramps", lambda entry: f"{entry['ramps']} ramps"),
         ("detector", lambda one: one["detector"]),
     ):
         parts.append(_by(results, figures, title, group))
@@ -24,8 +24,8 @@ def tables(results: list[Result]) -> str:
 
 def pulls(results: Iterable[Result], figure: str) -> np.ndarray:
     """Return (measured - truth) / stated error of a figure."""
-    found = [one["figures"][figure] for one in results if figure in one["figures"]]
-    return np.array([(value - truth) / error for value, error, truth in found])
+    match = [result["figures"][figure] for result in results if figure in result["figures"]]
+    return np.array([(value - truth) / error for value, error, truth in match])
 
 
 def within(found: np.ndarray, sigmas: float) -> tuple[float, float]:
@@ -43,28 +43,28 @@ def _figures(results: list[Result], figures: list[str]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for figure in figures:
-        found = pulls(results, figure)
-        (one, one_error), (three, three_error) = within(found, 1), within(found, 3)
+        result = pulls(results, figure)
+        (one, one_error), (three, three_error) = within(result, 1), within(result, 3)
         values = np.array([row["figures"][figure] for row in results if figure in row["figures"]])
         relative = float(np.median(values[:, 1] / values[:, 2]))
         rows.append(
-            f"| {figure} | {len(found)} | {one:.1%} ± {one_error:.1%} | {three:.1%} ± {three_error:.1%} | "
-            f"{found.mean():+.2f} ± {found.std(ddof=1) / math.sqrt(len(found)):.2f} | "
-            f"{found.std(ddof=1):.2f} | {found[np.abs(found).argmax()]:+.1f} | {relative:.2%} |"
+            f"| {figure} | {len(result)} | {one:.1%} ± {one_error:.1%} | {three:.1%} ± {three_error:.1%} | "
+            f"{result.mean():+.2f} ± {result.std(ddof=1) / math.sqrt(len(result)):.2f} | "
+            f"{result.std(ddof=1):.2f} | {result[np.abs(result).argmax()]:+.1f} | {relative:.2%} |"
         )
     return "\n".join(rows)
 
 
 def _by(results: list[Result], figures: list[str], title: str, group: Callable[[Result], str]) -> str:
-    groups = list(dict.fromkeys(group(one) for one in results))
+    groups = list(dict.fromkeys(group(result) for result in results))
     rows = [f"| figure, by {title} | " + " | ".join(groups) + " |", "|---" * (len(groups) + 1) + "|"]
     for figure in figures:
         cells = []
         for name in groups:
-            found = pulls([one for one in results if group(one) == name], figure)
+            match = pulls([each for each in results if group(each) == name], figure)
             cells.append(
-                f"{within(found, 1)[0]:.0%}, {within(found, 3)[0]:.0%}, {found.mean():+.2f} (n {len(found)})"
-                if len(found)
+                f"{within(match, 1)[0]:.0%}, {within(match, 3)[0]:.0%}, {match.mean():+.2f} (n {len(match)})"
+                if len(match)
                 else "-"
             )
         rows.append(f"| {figure} | " + " | ".join(cells) + " |")
@@ -76,10 +76,10 @@ def _hot(results: list[Result]) -> str:
         "| hot pixels | sets | evidently hot | found | innocent | falsely flagged |",
         "|---|---|---|---|---|---|",
     ]
-    names = sorted({(one["layout"], one["ramps"]) for one in results})
+    names = sorted({(result["layout"], result["ramps"]) for result in results})
     for layout, ramps in names:
-        mine = [one["hot"] for one in results if (one["layout"], one["ramps"]) == (layout, ramps)]
-        total = {key: sum(one[key] for one in mine) for key in mine[0]}
+        mine = [each["hot"] for each in results if (each["layout"], each["ramps"]) == (layout, ramps)]
+        total = {key: sum(entry[key] for entry in mine) for key in mine[0]}
         part = f"{total['found'] / total['evident']:.1%}" if total["evident"] else "-"
         rows.append(
             f"| {layout}, {ramps} ramps | {len(mine)} | {total['evident']} | {total['found']} ({part}) | "

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, optimize, special
 
-from services.simulate import SimulationPlan
-from services.simulation.cosmic_rays import charge_library
-from services.simulation.detector import Pixels
-from services.simulation.exposure import clocking_of, frames_per_integration
-from services.simulation.noise import PINK, Clocking, band_power
+from nircam_darks.simulation.cosmic_rays import charge_library
+from nircam_darks.simulation.detector import SimulatedPixels
+from nircam_darks.simulation.exposure import clocking_of, frames_per_integration
+from nircam_darks.simulation.noise import ONE_OVER_F, Clocking, band_power
+from nircam_darks.simulation.simulate import SimulationPlan
 
 #: Figures with 1/f noise in them: these truths hold where no reference pixel correction runs.
 NO_CLOSED_FORM = (
@@ -26,13 +26,13 @@ NO_CLOSED_FORM = (
     "correlated 1/f noise",
     "uncorrelated 1/f noise",
 )
-#: Pixels that a median is solved on; more would change nothing.
+#: SimulatedPixels that a median is solved on; more would change nothing.
 _ENOUGH = 200_000
 
 
-def truths(plan: SimulationPlan, pixels: Pixels) -> dict[str, float]:
+def truths(plan: SimulationPlan, pixels: SimulatedPixels) -> dict[str, float]:
     """Return the true value of every figure that is compared, by its name."""
-    clocking, pink = clocking_of(plan), PINK[plan.device.channel]
+    clocking, pink = clocking_of(plan), ONE_OVER_F[plan.device.channel]
     outputs = clocking.noutputs
     power = pink.common + pink.each
     whole, within = band_power(clocking.samples), variance_within_a_frame(clocking)
@@ -64,7 +64,7 @@ def truths(plan: SimulationPlan, pixels: Pixels) -> dict[str, float]:
     # Power is per e-fold: from one period in the time of all lines to half the pixel clock.
     band = math.log(clocking.rows * clocking.line / 2)
     library = charge_library()
-    found = {
+    results = {
         "dark current": 1000 * pixels.bulk_rate,
         "CDS noise": math.sqrt(float(np.median(cds))),
         "CDS noise, medians removed": math.sqrt(float(np.median(cds_removed))),
@@ -79,8 +79,8 @@ def truths(plan: SimulationPlan, pixels: Pixels) -> dict[str, float]:
         ),
     }
     if outputs > 1:
-        found["correlated 1/f noise"] = math.sqrt(pink.common * band)
-    return found
+        results["correlated 1/f noise"] = math.sqrt(pink.common * band)
+    return results
 
 
 def variance_within_a_frame(clocking: Clocking) -> float:

@@ -2,21 +2,24 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from ingest_exposures import edit, put_nan, write_exposure
 from rich.console import Console
 
-from services.inspect import inspect_file, render
+from nircam_darks.cli.inspect import inspect_file, print_inspection
+from support.ingest_exposures import edit, put_nan, write_exposure
 
 FGS = "jw01019001001_gs-acq1_2022117003102_uncal.fits"
 
 
 def printed(inspection) -> str:
     out = io.StringIO()
-    Console(file=out, width=200).print(render(inspection))
+    print_inspection(inspection, Console(file=out, width=200))
     return out.getvalue()
 
 
@@ -26,8 +29,8 @@ def failures(inspection) -> list[str]:
 
 def test_the_real_fgs_ramp_gives_the_independently_measured_numbers(shared_data):
     # When a real ramp of another instrument is inspected
-    found = inspect_file(shared_data / FGS)
-    look = found.quick_look
+    result = inspect_file(shared_data / FGS)
+    look = result.quick_look
     # Then its numbers are those measured independently
     first = [medians[0] for medians in look.group_medians]
     assert (min(first), max(first)) == (14661, 14737)
@@ -35,22 +38,22 @@ def test_the_real_fgs_ramp_gives_the_independently_measured_numbers(shared_data)
     assert look.cds.temporal_std_dn == pytest.approx(10.44, abs=0.005)
     assert look.cds.temporal_std_median_removed_dn == pytest.approx(9.07, abs=0.005)
     # And it would not be ingested
-    assert not found.passed
-    assert failures(found)[0] == "EXP_TYPE"
-    text = printed(found)
+    assert not result.passed
+    assert failures(result)[0] == "EXP_TYPE"
+    text = printed(result)
     for said in ("GUIDER2", "10.44", "9.07", "+11.00", "FAILED"):
         assert said in text
 
 
 def test_a_good_dark_passes_every_check_and_names_its_configuration(tmp_path):
     path = write_exposure(tmp_path / "jw1_nrca3_uncal.fits")
-    found = inspect_file(path)
-    assert found.passed, failures(found)
-    assert found.slug.startswith("nrca3_sub64p_rapid_g6_")
+    result = inspect_file(path)
+    assert result.passed, failures(result)
+    assert result.slug.startswith("nrca3_sub64p_rapid_g6_")
     with fits.open(path) as hdus:
         data = hdus["SCI"].data.astype(float)
-    np.testing.assert_allclose(found.quick_look.group_medians, np.median(data, axis=(2, 3)))
-    assert "none done" in printed(found)
+    np.testing.assert_allclose(result.quick_look.group_medians, np.median(data, axis=(2, 3)))
+    assert "none done" in printed(result)
 
 
 def test_flags_are_counted_by_name(tmp_path):
@@ -110,11 +113,86 @@ def broken(tmp_path, kind):
     ],
 )
 def test_a_broken_file_is_printed_as_far_as_it_goes(tmp_path, kind, check):
-    found = inspect_file(broken(tmp_path, kind))
-    assert check in failures(found)
-    assert "FAILED" in printed(found)
-    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["passed"] is False
+    result = inspect_file(broken(tmp_path, kind))
+    assert check in failures(result)
+    assert "FAILED" in printed(result)
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["passed"] is False
     if kind == "truncated":
-        assert found.identity["DETECTOR"] == "NRCA3"
+        assert result.identity["DETECTOR"] == "NRCA3"
     if kind == "NaN":
-        assert "integration 2, group 3, x 5, y 4" in printed(found)
+        assert "integration 2, group 3, x 5, y 4" in printed(result)
+
+
+def write_huge(small, path, nints, ngroups) -> None:
+    """Blow a small dark up to a full-frame one of 20 GB, whose pixels are a hole in the file."""
+    with fits.open(small) as hdus:
+        primary, science = hdus[0].header.copy(), hdus["SCI"].header.copy()
+    primary.update(NINTS=nints, NGROUPS=ngroups, SUBARRAY="FULL", SUBSIZE1=2048, SUBSIZE2=2048, NOUTPUTS=4)
+    science.update(NAXIS1=2048, NAXIS2=2048, NAXIS3=ngroups, NAXIS4=nints)
+    headers = (primary.tostring() + science.tostring()).encode("ascii")
+    size = 2048 * 2048 * 2 * nints * ngroups
+    with path.open("wb") as file:
+        file.write(headers)
+        file.truncate(len(headers) + size + -size % 2880)
+
+
+def test_a_file_of_20_gb_is_inspected_within_seconds_and_little_memory(tmp_path):
+    # Given a file of 20 GB, every frame of which holds one constant
+    small = write_exposure(tmp_path / "jw1_nrca3_uncal.fits")
+    huge = tmp_path / "huge_uncal.fits"
+    write_huge(small, huge, nints=10, ngroups=240)
+    assert huge.stat().st_size > 20e9
+    # When the program inspects it
+    with (tmp_path / "out.json").open("w") as out:
+        command = "from nircam_darks.cli.main import main; main()"
+        child = subprocess.Popen([sys.executable, "-c", command, "inspect", str(huge), "--json"], stdout=out)
+        _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    # Then it says from which groups its numbers are
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["kind"] == "level 1b NIRCam dark, NRCA3 FULL RAPID, 10 integrations x 240 groups"
+    look = result["quick_look"]
+    assert look["integrations"] == [0, 1, 3, 4, 5, 6, 8, 9]
+    assert look["groups"][:2] == [0, 1]
+    assert look["groups"][-1] == 239
+    assert (look["groups_read"], look["groups_of_file"]) == (8 * len(look["groups"]), 2400)
+    assert {value for medians in look["group_medians"] for value in medians} == {32768}
+    # And finds what is wrong in them, in the numbers of the file, without a verdict on what it did not read
+    telemetry = next(check for check in result["checks"] if check["name"] == "telemetry")
+    assert "integration 1, group 1: 32768 DN" in telemetry["detail"]
+    assert telemetry["passed"]
+    # And it takes less than ten seconds of processor time and 1 GiB
+    assert usage.ru_utime + usage.ru_stime < 10
+    assert usage.ru_maxrss < 1 << 20
+
+
+def test_a_sample_says_so_and_full_reads_everything(tmp_path, monkeypatch):
+    monkeypatch.setattr("nircam_darks.cli.inspect._SAMPLE", 8 * 64 * 64)
+    path = write_exposure(tmp_path / "jw1_nrca3_uncal.fits", ngroups=12)
+    edit_plane(path, 1, 11, 0)
+    edit_plane(path, 1, 4, 0)
+    # When a sample is inspected that has the last group, and not the fifth
+    sample = inspect_file(path)
+    look = sample.quick_look
+    assert (look.groups_read, look.groups_of_file) == (8, 24)
+    assert 4 not in look.groups
+    with fits.open(path) as hdus:
+        data = hdus["SCI"].data.astype(float)[np.ix_(look.integrations, look.groups)]
+    np.testing.assert_allclose(look.group_medians, np.median(data, axis=(2, 3)))
+    telemetry = {check.name: check for check in sample.checks}["telemetry"]
+    assert telemetry.passed
+    assert "8 of 24 groups" in telemetry.detail
+    assert "integration 2, group 12" in telemetry.detail
+    assert "group 5" not in telemetry.detail
+    assert "from 8 of 24 groups" in printed(sample)
+    # Then --full finds both
+    whole = inspect_file(path, full=True)
+    telemetry = {check.name: check for check in whole.checks}["telemetry"]
+    assert "integration 2, group 5" in telemetry.detail
+    assert (whole.quick_look.groups_read, len(whole.quick_look.group_medians[0])) == (24, 12)
+    assert "--full" not in printed(whole)
+
+
+def edit_plane(path, integration, group, value) -> None:
+    with fits.open(path, mode="update") as hdus:
+        hdus["SCI"].data[integration, group] = value

@@ -3,12 +3,13 @@
 import io
 
 import pytest
-from report_store import FilledStore, a_key
 from rich.console import Console
 
-from services.summary import build_summary
-from services.terminal import terminal_table
+from nircam_darks.cli.tables import terminal_table
+from nircam_darks.report.summary import build_summary
+from shared.statistics.verdicts import Value, measured_against
 from shared.store.local import LocalStore
+from support.report_store import FilledStore, a_key
 
 
 @pytest.fixture
@@ -61,9 +62,8 @@ def test_names_of_configurations_are_short_where_that_tells_them_apart(filled):
 def test_only_what_is_off_is_said_of_the_noise(filled):
     key = a_key()
     names = [filled.ramp(key, "jw1").exposure_id]
-    filled.set_noise(
-        key, names, temporal=False, verdict="CDS noise within; jumps 2.3 sigma above expected (1 ± 2)"
-    )
+    jumps = measured_against(Value(3.3, 0.1), Value(1.0, 1.0))
+    filled.set_noise(key, names, temporal=False, jump_pixel_percent=jumps)
     text = " ".join(" ".join(shown(filled, 160)).split())
     assert "jumps 2.3 sigma above expected" in text
     assert "CDS noise within" not in text

@@ -5,12 +5,12 @@ import hashlib
 import pytest
 from typer.testing import CliRunner
 
-from services.cli import app
-from services.operations.announce import announce
-from services.schedule import Candidate
+from nircam_darks.cli.main import app
+from nircam_darks.operations.announce import announce
+from nircam_darks.operations.candidates import Candidate
 from shared.broker.memory import MemoryBroker
-from shared.errors import BadInput
-from shared.messages import parse
+from shared.contracts.messages import parse
+from shared.errors import BadInput, EnvironmentFault
 
 GAP = 10.0
 
@@ -30,18 +30,18 @@ def dark(folder, name: str, day: float | None = 0.0, configuration: str | None =
 
 def announced(broker) -> list:
     consumer = broker.consume("ingest", prefetch=10)
-    found = []
+    results = []
     while delivery := consumer.poll(0.01):
-        found.append(parse(delivery.body))
+        results.append(parse(delivery.body))
         consumer.ack(delivery)
-    return found
+    return results
 
 
 def test_an_announcement_holds_size_digest_and_the_number_of_its_set(exposures):
     broker = MemoryBroker()
-    said = list(announce(exposures, broker, True, GAP))
+    output = list(announce(exposures, broker, True, GAP))
     heard = [message.content for message in announced(broker)]
-    assert [one.exposure_id for one in said] == [one.exposure_id for one in heard] == ["a", "b", "x"]
+    assert [each.exposure_id for each in output] == [entry.exposure_id for entry in heard] == ["a", "b", "x"]
     assert heard[0].size == 10
     assert heard[0].sha256 == hashlib.sha256(b"a" * 10).hexdigest()
     assert [one.expected_exposures for one in heard] == [2, 2, None]
@@ -60,18 +60,23 @@ def test_each_campaign_of_a_configuration_has_a_number_of_its_own(tmp_path):
     # When
     list(announce(candidates, broker, True, GAP))
     # Then the one that ingest will refuse, and take as missing in each, is one of each
-    said = {message.content.exposure_id: message.content.expected_exposures for message in announced(broker)}
-    assert said == {"a": 4, "b": 4, "c": 4, "d": 3, "e": 3, "undated": None, "other": 1}
+    names = {message.content.exposure_id: message.content.expected_exposures for message in announced(broker)}
+    assert names == {"a": 4, "b": 4, "c": 4, "d": 3, "e": 3, "undated": None, "other": 1}
 
 
 def test_the_command_takes_the_gap_of_the_services(tmp_path, monkeypatch):
     # Given two exposures that lie 20 days apart
-    found = {dark(tmp_path, "a").path: dark(tmp_path, "a"), dark(tmp_path, "b").path: dark(tmp_path, "b", 20)}
+    results = {
+        dark(tmp_path, "a").path: dark(tmp_path, "a"),
+        dark(tmp_path, "b").path: dark(tmp_path, "b", 20),
+    }
     broker = MemoryBroker()
-    monkeypatch.setattr("services.schedule.peek", found.__getitem__)
+    monkeypatch.setattr(
+        "nircam_darks.operations.find_exposures.candidate_of", lambda probe, settings, path: results[path]
+    )
     monkeypatch.setattr(broker, "close", lambda: None)
     monkeypatch.setattr("shared.broker.opening.open_broker", lambda: broker)
-    words = ["announce", "--complete", *map(str, found)]
+    words = ["announce", "--complete", *map(str, results)]
     for environment, number in (({}, 1), ({"DARKS_EPOCH_GAP_DAYS": "30"}, 2)):
         # When
         assert CliRunner().invoke(app, words, env=environment).exit_code == 0
@@ -97,7 +102,7 @@ def test_an_address_is_announced_as_it_is_beside_files(tmp_path, monkeypatch):
     # Given a file, and the address of an exposure that this machine does not see
     here = dark(tmp_path, "a")
     broker = MemoryBroker()
-    monkeypatch.setattr("services.schedule.peek", {here.path: here}.__getitem__)
+    monkeypatch.setattr("nircam_darks.operations.candidates.peek", {here.path: here}.__getitem__)
     monkeypatch.setattr(broker, "close", lambda: None)
     monkeypatch.setattr("shared.broker.opening.open_broker", lambda: broker)
     address = "s3://darks/raw/jw01062001001_02101_00001_nrca1_uncal.fits"
@@ -106,7 +111,7 @@ def test_an_address_is_announced_as_it_is_beside_files(tmp_path, monkeypatch):
     # Then each is announced once, the exposure called what its object is called
     assert done.exit_code == 0, done.output
     heard = [message.content for message in announced(broker)]
-    assert [(one.exposure_id, one.uri) for one in heard] == [
+    assert [(each.exposure_id, each.uri) for each in heard] == [
         ("a", here.path.as_uri()),
         ("jw01062001001_02101_00001_nrca1", address),
     ]
@@ -122,6 +127,21 @@ def test_what_only_a_file_can_say_is_refused_for_an_address(option):
 
 def test_a_file_that_is_not_there_is_not_announced(exposures, tmp_path):
     broker = MemoryBroker()
-    with pytest.raises(BadInput, match="no such file"):
+    with pytest.raises(BadInput) as caught:
         list(announce([Candidate(tmp_path / "gone.fits", "gone")], broker, True, GAP))
+    assert (caught.value.check, caught.value.where) == ("file", str(tmp_path / "gone.fits"))
     assert announced(broker) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["announce", "s3://darks/raw/x_uncal.fits"], ["backfill", "s3://darks/raw/"]],
+    ids=lambda c: c[0],
+)
+def test_nothing_is_announced_to_a_broker_that_nobody_else_can_reach(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("DARKS_BROKER_URL", "memory://")
+    monkeypatch.setenv("DARKS_STORE", str(tmp_path))
+    monkeypatch.setenv("DARKS_ALLOWED_SOURCES", '["s3://darks/raw/"]')
+    with pytest.raises(EnvironmentFault) as caught:
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert caught.value.setting == "DARKS_BROKER_URL"

@@ -3,25 +3,29 @@
 import io
 import json
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from report_store import START, FilledStore, a_key
 from rich.console import Console
 from typer.testing import CliRunner
 
-from services.cli import app
-from services.noise.products import Measured
-from services.operations.coverage import Coverage, coverage, coverage_matrix
-from services.operations.coverage_tables import coverage_tables
-from services.operations.trends import StabilityAnswer, stability, store_stability
-from services.operations.trends_points import of_exposure_noise
-from services.operations.trends_tables import stability_tables
+from nircam_darks.cli.commands.coverage import coverage_tables
+from nircam_darks.cli.commands.stability import stability_tables
+from nircam_darks.cli.main import app
+from nircam_darks.operations.coverage import Coverage, ask_coverage, coverage_matrix
+from nircam_darks.operations.stability import (
+    StabilityAnswer,
+    ask_stability,
+    of_exposure_noise,
+    store_stability,
+)
 from shared.errors import StoreUnavailable
-from shared.settings import StageSettings
+from shared.settings.stage import StageSettings
+from shared.statistics.verdicts import Measured
 from shared.store.local import LocalStore
 from shared.store.manifest import MANIFEST, find
+from support.report_facts import events
+from support.report_store import START, FilledStore, a_key
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SUB160 = {"detector": "NRCB1", "subarray": "SUB160", "subsize1": 160, "subsize2": 160, "noutputs": 1}
@@ -43,10 +47,10 @@ def place(found, detector="NRCB1", subarray="SUB160", noutputs=1):
     return cell
 
 
-def tell(filled, path, created=None, **facts):
+def tell(filled, path, created=None, **results):
     """Change what a committed product says."""
     manifest = find(filled.store, path)
-    manifest.facts.update(facts)
+    manifest.results.update(results)
     manifest.created = created or manifest.created
     filled.store.put(f"{path}/{MANIFEST}", manifest.model_dump_json(by_alias=True).encode())
 
@@ -59,9 +63,9 @@ def shown(tables) -> str:
 
 
 def test_an_empty_store_lacks_everything(filled):
-    found = matrix(filled)
-    assert (found.complete, found.asked, found.simulated) == (0, len(found.cells), False)
-    assert {cell.status for cell in found.cells} == {"missing"}
+    result = matrix(filled)
+    assert (result.complete, result.asked, result.simulated) == (0, len(result.cells), False)
+    assert {cell.status for cell in result.cells} == {"missing"}
 
 
 def test_what_is_in_hand_and_what_is_missing(filled):
@@ -74,15 +78,15 @@ def test_what_is_in_hand_and_what_is_missing(filled):
     for n in range(3):
         filled.ramp(few, f"jw3{n}", n)
     # When
-    found = matrix(filled)
+    result = matrix(filled)
     # Then
-    assert (found.complete, found.simulated) == (1, True)
-    cell = place(found)
+    assert (result.complete, result.simulated) == (1, True)
+    cell = place(result)
     assert (cell.status, cell.ramps, cell.asked, cell.groups) == ("complete", 5, 5, 20)
     assert (cell.reference.accepted, cell.reference.exposures) == (None, 1)
     assert cell.configurations == [whole.slug]
-    assert place(found, "NRCB2").status == "no reference"
-    cell = place(found, "NRCA2", "SUB640A210R")
+    assert place(result, "NRCB2").status == "no reference"
+    cell = place(result, "NRCA2", "SUB640A210R")
     assert (cell.status, cell.words, cell.coronmsk) == ("partial", "3 of 5 ramps", ["MASKA210R"])
 
 
@@ -96,7 +100,7 @@ def test_only_ramps_that_can_be_combined_count_together(filled):
     # Then the largest RAPID set counts, and the rest stands beside it
     assert (cell.ramps, cell.groups, cell.ramps_in_all) == (4, 10, 18)
     assert (cell.words, len(cell.configurations)) == ("4 of 5 ramps", 3)
-    assert "4 (+14 apart)" in " ".join(shown(coverage_tables(answer(filled))).split())
+    assert "4 (+14 other)" in " ".join(shown(coverage_tables(answer(filled))).split())
 
 
 def test_a_rejected_reference_is_no_reference_and_hides_none(filled):
@@ -110,12 +114,12 @@ def test_a_rejected_reference_is_no_reference_and_hides_none(filled):
     tell(filled, first, verification={"accepted": True})
     cell = place(matrix(filled))
     assert (cell.status, cell.reference.path, cell.reference.accepted) == ("complete", first, True)
-    assert [one.path for one in cell.rejected_references] == [second]
+    assert [reference.path for reference in cell.rejected_references] == [second]
     # When the first fails as well
     tell(filled, first, verification={"accepted": False, "verdict": "rejected: noise"}, created=NOW)
     cell = place(matrix(filled))
     assert (cell.status, cell.reference) == ("reference rejected", None)
-    assert {one.path for one in cell.rejected_references} == {first, second}
+    assert {each.path for each in cell.rejected_references} == {first, second}
 
 
 def test_a_superseded_reference_is_not_the_current_one_however_new(filled):
@@ -138,14 +142,14 @@ def test_a_reference_of_another_pattern_serves_nobody(filled):
 def test_what_nobody_asked_for_is_shown_and_does_not_count(filled):
     key = a_key(detector="NRCA1", subarray="SUB96DHSPILA", noutputs=1)
     filled.ramp(key, "jw1", integrations=7)
-    found = matrix(filled)
-    cell = place(found, "NRCA1", "SUB96DHSPILA")
-    assert (cell.status, cell.ramps, cell.words) == ("beyond", 7, "not asked for")
-    assert len(found.cells) == found.asked + 1
+    result = matrix(filled)
+    cell = place(result, "NRCA1", "SUB96DHSPILA")
+    assert (cell.status, cell.ramps, cell.words) == ("beyond", 7, "not requested")
+    assert len(result.cells) == result.asked + 1
 
 
 def answer(filled) -> Coverage:
-    return coverage(lambda: LocalStore(filled.folder), StageSettings(store=filled.folder), NOW)
+    return ask_coverage(lambda: LocalStore(filled.folder), StageSettings(store=filled.folder), NOW)
 
 
 def test_the_coverage_is_told_in_eighty_columns(filled):
@@ -153,17 +157,16 @@ def test_the_coverage_is_told_in_eighty_columns(filled):
     filled.reference(a_key(**SUB160), ["jw1"])
     text = shown(coverage_tables(answer(filled)))
     assert max(map(len, text.splitlines())) <= 80
-    said = " ".join(text.split())
+    output = " ".join(text.split())
     for words in (
-        f"1 of {matrix(filled).asked} configurations that NRC-09 asks for are complete",
-        "0 with too few ramps, 0 without a reference, 0 with a rejected one, "
+        f"1 of {matrix(filled).asked} configurations",
         f"{matrix(filled).asked - 1} missing",
         "SIMULATED DATA",
         "NRCBLONG",
         "SUB160 1 – 5 20 unverified complete",
         "SUB640A210R 1 A210R 0 – – missing",
     ):
-        assert words in said
+        assert words in output
 
 
 def test_both_commands_print_json_and_end_with_three_where_the_store_is_away(filled, monkeypatch):
@@ -198,7 +201,7 @@ def campaign(filled, key, sets=12, drift=0.5, outlier=None):
             set_id=f"set{day}",
             cds_noise=Measured(value=cds, error=0.02, verdict="within"),
         )
-        stable = find(filled.store, f"noise/{key.slug}/set{day}/dd").facts["stability"]
+        stable = find(filled.store, f"noise/{key.slug}/set{day}/dd").results["stability"]
         stable |= {"integration_mjd": mjd, "exposure_ids": names}
         stable |= {"dark_rate_e_per_ks": [rate, rate], "dark_rate_error_e_per_ks": [0.3, 0.3]}
         tell(filled, f"noise/{key.slug}/set{day}/dd", stability=stable)
@@ -208,7 +211,7 @@ def campaign(filled, key, sets=12, drift=0.5, outlier=None):
 
 
 def of(found, quantity, by):
-    [series] = [one for one in found.series if (one.quantity, one.of) == (quantity, by)]
+    [series] = [each for each in found.series if (each.quantity, each.of) == (quantity, by)]
     return series
 
 
@@ -217,20 +220,20 @@ def test_drift_and_outlier_of_a_campaign_are_found_and_named(filled):
     key = a_key()
     campaign(filled, key, outlier=5)
     # When
-    found = store_stability(filled.store)
+    result = store_stability(filled.store)
     # Then
-    rate = of(found, "dark rate", "set")
+    rate = of(result, "dark rate", "set")
     assert (rate.detector, rate.configuration, rate.unit) == ("NRCALONG", key.slug, "e-/1000 s")
     assert rate.test.state == "drifts"
     assert rate.test.drift.per_day == pytest.approx(0.5, abs=3 * rate.test.drift.per_day_error)
     assert [point.name for point in rate.points] == [f"set{day}" for day in range(12)]
-    by_exposure = of(found, "dark rate", "exposure")
+    by_exposure = of(result, "dark rate", "exposure")
     assert (len(by_exposure.points), by_exposure.test.state) == (24, "drifts")
-    noise = of(found, "CDS noise", "set")
-    assert [one.name for one in noise.test.outliers] == ["set5"]
+    noise = of(result, "CDS noise", "set")
+    assert [outlier.name for outlier in noise.test.outliers] == ["set5"]
     assert noise.test.state == "steady"
-    assert (found.drifting, found.simulated, found.damaged) == (2, True, [])
-    text = shown(stability_tables(StabilityAnswer(time=NOW, stability=found, store_problem=None)))
+    assert (result.drifting, result.simulated, result.damaged) == (2, True, [])
+    text = shown(stability_tables(StabilityAnswer(time=NOW, stability=result, store_problem=None)))
     assert max(map(len, text.splitlines())) <= 80
     assert "drifts by +0." in text
     assert "set5" in text
@@ -238,10 +241,10 @@ def test_drift_and_outlier_of_a_campaign_are_found_and_named(filled):
 
 def test_figures_without_a_value_give_no_series(filled):
     campaign(filled, a_key(), sets=2)
-    found = store_stability(filled.store)
-    assert "temporal effective noise" not in {one.quantity for one in found.series}
-    assert of(found, "dark rate", "set").test.verdict == "not enough data (2 points)"
-    assert found.tested == sum(one.test.drift is not None for one in found.series)
+    result = store_stability(filled.store)
+    assert "temporal effective noise" not in {series.quantity for series in result.series}
+    assert of(result, "dark rate", "set").test.verdict == "not enough data (2 points)"
+    assert result.tested == sum(each.test.drift is not None for each in result.series)
 
 
 def test_the_jump_rate_does_not_depend_on_how_long_an_exposure_is(filled):
@@ -256,12 +259,11 @@ def test_the_jump_rate_does_not_depend_on_how_long_an_exposure_is(filled):
 
 
 def test_the_rate_of_cosmic_ray_hits_is_a_series_where_an_exposure_says_it(filled):
-    facts = filled.exposure_noise(a_key(), "jw1")
-    said = SimpleNamespace(
-        **{**dict(facts), "events": SimpleNamespace(hits_per_cm2_s=5.1, hits_per_cm2_s_error=0.2)}
-    )
-    [hits] = [point for quantity, _, point in of_exposure_noise(said) if quantity == "hits"]
-    assert (hits.name, hits.value, hits.error) == ("jw1", 5.1, 0.2)
+    measured = events(400, filled.random)
+    results = filled.exposure_noise(a_key(), "jw1", events=measured)
+    [hits] = [point for quantity, _, point in of_exposure_noise(results) if quantity == "hits"]
+    assert (hits.name, hits.value) == ("jw1", measured.hits_per_cm2_s)
+    assert hits.error == measured.hits_per_cm2_s_error
 
 
 def test_what_was_measured_again_counts_once_and_a_superseded_set_not_at_all(filled):
@@ -271,27 +273,28 @@ def test_what_was_measured_again_counts_once_and_a_superseded_set_not_at_all(fil
     filled.exposure_noise(key, "a", cds_noise_e=[13.0])
     again = find(filled.store, f"noise/{key.slug}/a/cc")
     again.path, again.created = f"noise/{key.slug}/a/dd", again.created + timedelta(hours=1)
-    again.facts["cds_noise_e"] = [14.0]
+    again.results["cds_noise_e"] = [14.0]
     filled.store.put(f"{again.path}/{MANIFEST}", again.model_dump_json(by_alias=True).encode())
-    found = store_stability(filled.store)
-    assert [point.value for point in of(found, "dark rate", "set").points] == [27.0]
-    assert [point.value for point in of(found, "CDS noise", "exposure").points] == [14.0]
+    result = store_stability(filled.store)
+    assert [point.value for point in of(result, "dark rate", "set").points] == [27.0]
+    assert [point.value for point in of(result, "CDS noise", "exposure").points] == [14.0]
 
 
 def test_a_damaged_manifest_is_named_and_hides_nothing_else(filled):
     filled.exposure_noise(a_key(), "a")
     filled.store.put("noise/x/y/zz/manifest.json", b"{")
-    found = store_stability(filled.store)
-    assert [address.endswith("noise/x/y/zz/manifest.json") for address in found.damaged] == [True]
-    assert found.series
-    asked = stability(lambda: LocalStore(filled.folder))
-    assert "damaged" in shown(stability_tables(asked))
+    result = store_stability(filled.store)
+    assert [address.endswith("noise/x/y/zz/manifest.json") for address in result.damaged] == [True]
+    assert result.series
+    asked = ask_stability(lambda: LocalStore(filled.folder))
+    [address] = result.damaged
+    assert address in shown(stability_tables(asked)).replace("\n", "")
 
 
 def test_a_store_that_does_not_answer_is_told_of():
     def away() -> LocalStore:
         raise StoreUnavailable("no answer from\nthe store")
 
-    found = stability(away)
-    assert (found.stability, found.store_problem) == (None, "no answer from the store")
-    assert "no answer from the store" in shown(stability_tables(found))
+    result = ask_stability(away)
+    assert (result.stability, result.store_problem) == (None, "no answer from the store")
+    assert "no answer from the store" in shown(stability_tables(result))

@@ -1,21 +1,24 @@
 """`nircam-darks reconcile` finds what led to nothing, says it again, and leaves the rest alone."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from arrivals import SLUG, DictStore, Exposure, Ingest
 from typer.testing import CliRunner
 
-from services.cli import app
-from services.operations.reconcile import Gap, gaps, say_again, sweep_leftovers
-from services.operations.stored import read_stored
+from nircam_darks.cli.main import app
+from nircam_darks.operations.reconcile import Gap, gaps, republish, sweep_leftovers
 from shared.broker.memory import MemoryBroker
-from shared.broker.rabbitmq.queues import QueueState
+from shared.broker.rabbitmq.management import QueueState
+from shared.catalog.sets import StoredConfiguration, stored_sets
+from shared.catalog.store_contents import read_stored
+from shared.contracts.messages import Envelope, SetReady, parse
 from shared.errors import EnvironmentFault
-from shared.messages import Envelope, SetReady, parse
-from shared.settings import StageSettings
+from shared.products.claim import Segment, exposure_claim
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
+from support.arrivals import SLUG, DictStore, Exposure, Ingest
 
 LATER = timedelta(hours=1)
 
@@ -64,9 +67,9 @@ def test_a_ramp_without_its_noise_is_announced_as_it_was_the_first_time(bench: I
     # When
     gap_found = found(bench)
     broker = MemoryBroker()
-    assert [(gap.kind, gap.subject) for gap in say_again(gap_found, bench.store, broker)] == [("noise", "a")]
+    assert [(gap.kind, gap.subject) for gap in republish(gap_found, bench.store, broker)] == [("noise", "a")]
     # Then the very message is said, also a second time
-    list(say_again(found(bench), bench.store, broker))
+    list(republish(found(bench), bench.store, broker))
     assert [message.id for message in heard(broker, "noise")] == [first[0].id] * 2
 
 
@@ -92,7 +95,7 @@ def test_a_complete_set_without_its_products_has_ingest_say_so_again(
     # Then ingest is asked for it, and answers with the same set
     assert (gap.kind, gap.subject, gap.missing) == ("set", SLUG, f"{missing} of set {ready.set_id}")
     broker = MemoryBroker()
-    list(say_again([gap], bench.store, broker))
+    list(republish([gap], bench.store, broker))
     [check] = heard(broker, "ingest")
     assert bench.answer(check) == [ready]
     # And once it is made there is no gap
@@ -161,9 +164,9 @@ def test_an_exposure_that_was_begun_with_and_lost_is_announced_from_its_claim(be
     lost = found(bench)
     # Then both are announced, the file and its bytes as claimed
     assert [(gap.kind, gap.subject) for gap in lost] == [("exposure", "lost"), ("exposure", "old")]
-    said = lost[0].message.content
-    assert said.uri == "s3://archive/darks/lost_uncal.fits"
-    assert len(said.sha256) == 64
+    content = lost[0].message.content
+    assert content.uri == "s3://archive/darks/lost_uncal.fits"
+    assert len(content.sha256) == 64
 
 
 def test_a_second_file_that_was_refused_does_not_hide_that_the_first_was_lost(bench: Ingest) -> None:
@@ -173,6 +176,20 @@ def test_a_second_file_that_was_refused_does_not_hide_that_the_first_was_lost(be
     )
     bench.reject(Exposure("a"))
     assert [gap.kind for gap in found(bench)] == ["exposure"]
+
+
+def test_segments_are_announced_again_only_where_all_arrived_and_then_once(bench: Ingest) -> None:
+    # Given an exposure of which a segment is missing, and one that was lost when all had arrived
+    now = datetime.now(UTC)
+    for name, numbers in (("waits", (1,)), ("lost", (1, 2))):
+        for number in numbers:
+            claim = bench.claim(Exposure(name), now)
+            part = Segment(number=number, total=2, first=number, last=number)
+            changed = claim.model_copy(update={"segment": part, "sha256": f"{number}"})
+            bench.store.put(exposure_claim(name, f"{number}"), changed.model_dump_json().encode())
+            bench.store.delete(exposure_claim(name, claim.sha256))
+    # When, then
+    assert [(gap.kind, gap.subject) for gap in found(bench)] == [("exposure", "lost")]
 
 
 def test_work_within_the_grace_period_is_left_alone(bench: Ingest) -> None:
@@ -191,12 +208,14 @@ def test_leftovers_are_swept_only_where_nobody_consumes(tmp_path) -> None:
     left = f"darkref/{SLUG}/s/{'0' * 32}/12345678/x.fits"
     store.put(left, b"half")
     before = set(store.list(""))
-    with pytest.raises(EnvironmentFault, match=r"noise: 2.*stop the services first"):
+    with pytest.raises(EnvironmentFault) as caught:
         sweep_leftovers(
             store, [QueueState("ingest", "service", 0, 0, 0), QueueState("noise", "service", 0, 0, 2)]
         )
+    assert caught.value.where == "noise: 2"
     assert set(store.list("")) == before
     assert sweep_leftovers(store, [QueueState("ingest", "service", 9, 0, 0)]) == 1
+    assert caught.value.where == "noise: 2"
     assert set(store.list("")) == before - {left}
 
 
@@ -205,7 +224,7 @@ def test_the_command_only_shows_with_dry_run(tmp_path, monkeypatch) -> None:
     bench = Ingest(store, StageSettings(store=tmp_path))
     bench.redate(bench.ramp(Exposure("a")).path, 700)
     monkeypatch.setenv("DARKS_STORE", str(tmp_path))
-    monkeypatch.setenv("DARKS_BROKER_URL", "memory://")
+    monkeypatch.setattr("shared.broker.opening.open_services_broker", MemoryBroker)
     before = set(store.list(""))
 
     def run(*words: str) -> list[dict]:
@@ -215,9 +234,43 @@ def test_the_command_only_shows_with_dry_run(tmp_path, monkeypatch) -> None:
 
     gap = {"kind": "noise", "subject": "a", "missing": "noise of the exposure"}
     for words, announced in ((("--dry-run",), 0), ((), 1)):
-        told, last = run(*words)
-        assert told == gap
+        report, last = run(*words)
+        assert report == gap
         assert last["summary"] == {"missing": 1, "announced": announced, "swept": None, "damaged": []}
     assert run("--older-than", "900")[0]["summary"]["missing"] == 0
     assert set(store.list("")) == before
     assert CliRunner().invoke(app, ["reconcile", "--dry-run", "--sweep"]).exit_code == 2
+
+
+def test_exposures_of_an_earlier_context_are_named_and_announced_again_when_asked(bench: Ingest) -> None:
+    # Given a campaign of four, after half of which the CRDS context changed
+    early = [Exposure(name, count=4, context="jwst_1303.pmap") for name in "ab"]
+    for exposure in [*early, *(Exposure(name, count=4, context="jwst_1322.pmap") for name in "cd")]:
+        bench.noise(exposure)
+        bench.arrive(exposure)
+    now = datetime.now(UTC) + LATER
+
+    def configuration() -> StoredConfiguration:
+        (only,) = stored_sets(read_stored(bench.store), bench.settings, now)
+        return only
+
+    def outdated() -> list[Gap]:
+        missing = gaps(read_stored(bench.store), bench.settings, 600.0, now, outdated=True)
+        return [gap for gap in missing if gap.kind == "exposure"]
+
+    # Then the set holds those of the new context only, is not complete, and says why
+    before = configuration()
+    assert [(each.exposures, each.complete) for each in before.sets] == [(("c", "d"), False)]
+    assert [ramp.subject for ramp in before.outdated] == ["a", "b"]
+    assert before.waits_for is not None
+    assert "2 made with jwst_1303.pmap, 2 made with jwst_1322.pmap" in before.waits_for
+    # and the older ones are announced again only when that is asked for
+    assert [gap for gap in found(bench) if gap.kind == "exposure"] == []
+    assert [(gap.subject, type(gap.message)) for gap in outdated()] == [("a", Envelope), ("b", Envelope)]
+    # When they are made again, Then the set is complete
+    for exposure in early:
+        bench.arrive(replace(exposure, context="jwst_1322.pmap"))
+    after = configuration()
+    assert [(each.exposures, each.complete) for each in after.sets] == [(("a", "b", "c", "d"), True)]
+    assert (after.waits_for, after.outdated) == (None, ())
+    assert outdated() == []

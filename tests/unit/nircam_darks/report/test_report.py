@@ -3,92 +3,21 @@
 import base64
 import math
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from report_store import FilledStore, a_key
 
-from services.report import page as page_module
-from services.report.page import write_report
-from services.report.record import kept, of_run
-from services.summary import build_summary
+from nircam_darks.report import html as page_module
+from nircam_darks.report.html import write_report
+from nircam_darks.report.record import kept
 from shared.store.local import LocalStore
-
-VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
-
-
-class Page(HTMLParser):
-    """What a browser would make of the page, as far as the tests ask."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.text, self.images, self.addresses, self.open, self.ids, self.anchors = "", [], [], [], [], []
-        self.tags = set()
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        named = dict(attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "img":
-            self.images.append(named)
-        if "id" in named:
-            self.ids.append(named["id"])
-        for name in ("src", "href", "srcset", "data", "action"):
-            if name in named:
-                (self.anchors if named[name].startswith("#") else self.addresses).append(named[name])
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
-            self.text += " " + data
-
-    @property
-    def words(self) -> str:
-        return " ".join(self.text.split())
+from support.report_store import FilledStore, a_key
+from support.written_report import Report, record_of
 
 
 @pytest.fixture
 def filled(tmp_path):
     return FilledStore(LocalStore(tmp_path / "store"), tmp_path)
-
-
-def record_of(filled, **settings):
-    run = filled.run(**settings)
-    return of_run(filled.store, build_summary(filled.store, run), run)
-
-
-class Report:
-    """A report that was written, its index and its pages parsed, and each held to be well formed."""
-
-    def __init__(self, filled, **settings):
-        self.path = filled.folder / "report.html"
-        write_report(filled.store, record_of(filled, **settings), self.path)
-        self.html = {self.path.name: self.path.read_text()}
-        self.html |= {
-            f"report/{one.name}": one.read_text() for one in self.path.with_suffix("").glob("*.html")
-        }
-        self.parsed = {name: Page(text) for name, text in self.html.items()}
-        for page in self.parsed.values():
-            assert not page.open, f"never closed: {page.open}"
-        self.index = self.parsed.pop(self.path.name)
-        self.pages = [page for name, page in self.parsed.items() if name != "report/stability.html"]
-
-    @property
-    def page(self) -> Page:
-        """The page of the one set there is."""
-        (page,) = self.pages
-        return page
-
-    @property
-    def images(self):
-        return [image for page in self.pages for image in page.images]
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +74,11 @@ def test_every_picture_has_a_title_and_named_units(full):
     titles = set()
     for image in full.images:
         svg = ElementTree.fromstring(base64.b64decode(image["src"].partition(",")[2]))
-        said = {"".join(e.itertext()) for e in svg.iter("{http://www.w3.org/2000/svg}text")}
-        titles |= said
+        names = {"".join(e.itertext()) for e in svg.iter("{http://www.w3.org/2000/svg}text")}
+        titles |= names
         assert any(
-            re.search(r"\((e⁻|DN|pixel|s|min|h)\b|^(Group|Groups|Pixels|Flags|Amplifier)$", s) for s in said
-        ), said
+            re.search(r"\((e⁻|DN|pixel|s|min|h)\b|^(Group|Groups|Pixels|Flags|Amplifier)$", s) for s in names
+        ), names
     for wanted in (
         "Signal (DN)",
         "Groups",
@@ -196,6 +125,7 @@ def test_simulated_data_is_called_so_in_banner_and_title_of_every_page(full):
     assert full.index.words.count("simulated") >= 5
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_flight_data_has_no_banner_and_a_mixed_run_says_which_is_which(filled):
     filled.simulated = False
     filled.ramp(a_key(), "jw1")
@@ -208,6 +138,7 @@ def test_flight_data_has_no_banner_and_a_mixed_run_says_which_is_which(filled):
     assert sorted("SIMULATED" in page.words for page in mixed.pages) == [False, True]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_hostile_file_name_is_only_text(filled):
     evil = "<img src=x onerror=alert(1)>\"'&.fits"
     filled.ramp(a_key(), "jw1", file=evil.replace("/", ""))
@@ -232,13 +163,15 @@ def test_no_exposure_was_ingested_at_all(filled):
     assert not report.pages
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_ingested_exposure_of_which_nothing_else_was_made(filled):
     filled.ramp(a_key(), "jw1")
     words = Report(filled).page.words
-    assert "not built: 1 integration(s) where --min-integrations asks for 2" in words
-    assert "not measured: 1 integration(s)" in words
+    assert "not built: 1 integration, " in words
+    assert "not measured: 1 integration, " in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_reference_without_its_set_noise_still_shows_rates_and_jumps(filled):
     key = a_key()
     names = ["jw1", "jw2", "jw3"]
@@ -301,6 +234,7 @@ def test_the_same_products_give_the_same_pages(filled):
     assert Report(filled).html == Report(filled).html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pages_of_sets_that_are_no_more_go_and_what_others_put_there_stays(filled):
     # Given a report of one set, a page that somebody else put beside it, and a file
     filled.ramp(a_key(), "jw1")
@@ -319,6 +253,7 @@ def test_pages_of_sets_that_are_no_more_go_and_what_others_put_there_stays(fille
     assert len(list((filled.folder / "report").glob("*.html"))) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_that_cannot_be_written_leaves_the_old_index(filled, monkeypatch):
     # Given a report of one set, and a second set whose page fails
     filled.ramp(a_key(), "jw1")
@@ -330,7 +265,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_index(filled, monkeypatch)
 
     monkeypatch.setattr(page_module, "set_as_html", fails)
     # When
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError):
         write_report(filled.store, record_of(filled), before.path)
     # Then the reader finds what was there
     assert before.path.read_text() == before.html["report.html"]
@@ -338,6 +273,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_index(filled, monkeypatch)
     assert not [*filled.folder.glob(".report*"), *filled.folder.glob("report/.*")]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_sets_of_one_configuration_have_a_page_each(filled):
     for exposure, set_id in (("jw1", "aa11"), ("jw2", "bb22")):
         filled.ramp(a_key(), exposure)
@@ -347,6 +283,7 @@ def test_two_sets_of_one_configuration_have_a_page_each(filled):
     assert set(report.index.addresses) == set(report.parsed)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_record_beside_the_pages_gives_the_same_report_again(filled, tmp_path):
     # Given a run's report, and products of another run in the same store
     filled.ramp(a_key(), "jw1")

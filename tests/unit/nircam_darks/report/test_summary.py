@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from report_store import FilledStore, a_key
+from pydantic import ValidationError
 
-from services.report.collect import RunProducts, read_facts
-from services.summary import RunResult, Summary, build_summary, write_summary
-from services.summary_model import ExposureEntry, NoiseEntry, ReferenceEntry
+from nircam_darks.report.exposure_entries import ExposureEntry
+from nircam_darks.report.summary import (
+    NoiseEntry,
+    ReferenceEntry,
+    RunResult,
+    Summary,
+    build_summary,
+    write_summary,
+)
+from shared.catalog.products import RunProducts, read_results
 from shared.store.local import LocalStore
+from support.report_store import FilledStore, a_key
 
 #: The names that the issue fixes, and what JSON may hold under each.
 NUMBER = (int, float, type(None))
@@ -60,24 +68,24 @@ def test_has_exactly_the_names_and_types_that_the_issue_asks_for(filled, tmp_pat
     filled.reject("bad.fits", "bad", "EXP_TYPE", "bad.fits: EXP_TYPE = 'FGS_ACQ1', not 'NRC_DARK'")
     # When its summary is written
     write_summary(build_summary(filled.store, filled.run()), tmp_path / "summary.json")
-    said = json.loads((tmp_path / "summary.json").read_text())
+    document = json.loads((tmp_path / "summary.json").read_text())
     # Then every entry has every name, of its type
     for part, names in (("exposures", EXPOSURE), ("references", REFERENCE), ("noise", NOISE)):
-        assert said[part]
-        for entry in said[part]:
+        assert document[part]
+        for entry in document[part]:
             for name, kinds in names.items():
                 assert isinstance(entry[name], kinds), (part, name, entry[name])
-    assert {entry["status"] for entry in said["exposures"]} == {"ingested", "rejected"}
-    assert said["simulated"] is True
-    assert set(get_args(ExposureEntry.model_fields["status"].annotation)) == {"ingested", "rejected"}
+    assert {entry["status"] for entry in document["exposures"]} == {"ingested", "rejected"}
+    assert document["simulated"] is True
+    assert {"ingested", "rejected"} < set(get_args(ExposureEntry.model_fields["status"].annotation))
     # And nothing else is left beside the file
     assert not list(tmp_path.glob(".summary*"))
 
 
 def test_numbers_are_those_of_the_products(filled):
     names = filled.whole_set(a_key(), 10)
-    said = as_json(filled)
-    (reference,) = said["references"]
+    output = as_json(filled)
+    (reference,) = output["references"]
     assert (reference["dark_current_e_per_ks"], reference["dark_current_error_e_per_ks"]) == (26.83, 0.41)
     assert (reference["exposures"], reference["integrations"], reference["expected_e_per_ks"]) == (
         10,
@@ -86,7 +94,7 @@ def test_numbers_are_those_of_the_products(filled):
     )
     assert reference["exposure_ids"] == names
     assert Path(reference["path"]).read_bytes() == b"a dark"
-    (noise,) = said["noise"]
+    (noise,) = output["noise"]
     assert (noise["ramps"], noise["cds_noise_e"], noise["cds_noise_error_e"]) == (10, 13.31, 0.021)
     assert (noise["jump_flags"], noise["jump_flags_error"]) == (1204, 34.7)
     assert (noise["jump_pixel_percent"], noise["jump_pixel_percent_error"]) == (3.31, 0.08)
@@ -119,18 +127,18 @@ def test_every_file_has_one_entry_also_two_of_one_exposure(filled):
     assert [entry["status"] for entry in entries] == ["ingested", "rejected", "rejected"]
     assert entries[1]["reason"] == "jw1_jump.fits: a second file of exposure jw1"
     assert (entries[1]["configuration"], entries[1]["check"]) == (key.slug, "duplicate")
-    assert "run it again" in entries[2]["reason"]
+    assert "run the command again" in entries[2]["reason"]
 
 
 def test_an_exposure_that_was_dead_lettered_is_rejected_with_the_reason(filled):
     path = filled.folder / "a b#1.fits"
     filled.files.append((path, "ab1"))
     filled.fail("ingest", "no CRDS cache: set CRDS_PATH", uri=path.as_uri())
-    said = as_json(filled)
-    assert [(e["status"], e["reason"]) for e in said["exposures"]] == [
+    output = as_json(filled)
+    assert [(e["status"], e["reason"]) for e in output["exposures"]] == [
         ("rejected", "no CRDS cache: set CRDS_PATH")
     ]
-    assert said["failures"][0]["service"] == "ingest"
+    assert output["failures"][0]["service"] == "ingest"
 
 
 def test_files_that_were_moved_since_an_earlier_run_are_still_found(filled):
@@ -163,7 +171,7 @@ def test_a_reference_that_was_not_built_is_there_with_the_reason(filled):
 
 
 @pytest.mark.parametrize(
-    ("least", "said"), [(2, "1 integration(s) where --min-integrations asks for 2"), (1, "run it again")]
+    ("least", "said"), [(2, "--min-integrations requires 2"), (1, "run the command again")]
 )
 def test_a_set_that_never_came_about_says_why(filled, least, said):
     filled.ramp(a_key(), "jw1")
@@ -179,9 +187,9 @@ def test_products_of_other_runs_in_the_same_store_do_not_count(filled):
     filled.files, filled.manifests = [], []
     # When this run has a set of its own
     filled.whole_set(a_key(), 10)
-    said = as_json(filled)
+    output = as_json(filled)
     # Then only that is told
-    assert {entry["configuration"] for entry in said["references"] + said["noise"]} == {a_key().slug}
+    assert {entry["configuration"] for entry in output["references"] + output["noise"]} == {a_key().slug}
 
 
 def test_a_set_that_a_larger_one_holds_is_superseded(filled):
@@ -189,8 +197,8 @@ def test_a_set_that_a_larger_one_holds_is_superseded(filled):
     names = filled.whole_set(key, 10)
     filled.reference(key, names[:4], set_id="small")
     filled.set_noise(key, names[:4], temporal=False, set_id="small")
-    said = as_json(filled)
-    assert [entry["set_id"] for entry in said["references"] + said["noise"]] == ["5e7", "5e7"]
+    output = as_json(filled)
+    assert [entry["set_id"] for entry in output["references"] + output["noise"]] == ["5e7", "5e7"]
 
 
 def test_nan_never_gets_into_the_json(filled):
@@ -207,13 +215,14 @@ def test_nan_never_gets_into_the_json(filled):
 
 
 def test_facts_with_a_null_for_a_number_are_read_as_nan_and_other_faults_are_not_hidden(filled):
-    facts = filled.reference(a_key(), ["jw1"]).model_dump(mode="json")
-    facts["mean_ramp_dn"][2] = None
-    read = read_facts(type(filled.reference(a_key(), ["jw1"], set_id="2")), facts)
+    results = filled.reference(a_key(), ["jw1"]).model_dump(mode="json")
+    results["mean_ramp_dn"][2] = None
+    read = read_results(type(filled.reference(a_key(), ["jw1"], set_id="2")), results)
     assert math.isnan(read.mean_ramp_dn[2])
-    facts["integrations"] = "many"
-    with pytest.raises(ValueError, match="integrations"):
-        read_facts(type(read), facts)
+    results["integrations"] = "many"
+    with pytest.raises(ValidationError) as caught:
+        read_results(type(read), results)
+    assert caught.value.errors()[0]["loc"] == ("integrations",)
 
 
 def test_a_manifest_that_is_gone_is_passed_over(filled):
@@ -235,12 +244,17 @@ def test_models_give_every_number_an_error():
     values = {n for n in numbers if "error" not in n and "expected" not in n}
     assert values == {
         "dark_current_e_per_ks",
+        "amplifier_dark_current_e_per_ks",
         "cds_noise_e",
         "spatial_effective_noise_e",
         "temporal_effective_noise_e",
         "jump_pixel_percent",
     }
-    for name in values - {"dark_current_e_per_ks"}:
+    rates = {name for name in values if name.endswith("_per_ks")}
+    assert {
+        name.replace("_e_per_ks", "_error_e_per_ks") for name in rates
+    } <= ReferenceEntry.model_fields.keys()
+    for name in values - rates:
         stem = name.removesuffix("_e")
         assert {f"{stem}_error_e", f"{stem}_error"} & NoiseEntry.model_fields.keys()
 
@@ -250,7 +264,16 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(filled, tmp_pat
     target.parent.mkdir()
     target.write_text("old")
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError("no space")))
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError):
         write_summary(build_summary(filled.store, filled.run()), target)
     assert [p.name for p in target.parent.iterdir()] == ["summary.json"]
     assert target.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("status", "well"), [("ingested", True), ("not needed", True), ("waiting", False), ("rejected", False)]
+)
+def test_a_run_went_well_unless_a_file_is_rejected_or_waits_for_segments(filled, status, well):
+    summary = build_summary(filled.store, filled.run())
+    entry = ExposureEntry(id="jw1", file="a.fits", configuration=None, status=status, reason=None)
+    assert summary.model_copy(update={"exposures": [entry]}).all_well is well

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +13,22 @@ from astropy.time import Time
 from scipy.stats import chi2
 from stdatamodels.jwst import datamodels
 
-from services.simulate import SimulationPlan, environment, pixels_of, simulate
-from services.simulation.files import read_real_maps
-from services.simulation.headers import exposure_headers
-from services.simulation.truth import Truth
-from shared.configuration import ConfigurationKey
-from shared.detectors import detectors
+from nircam_darks.simulation.files import read_real_maps
+from nircam_darks.simulation.headers import exposure_headers
+from nircam_darks.simulation.simulate import (
+    SimulationPlan,
+    environment,
+    holds_simulation,
+    simulate,
+    simulated_pixels,
+)
+from nircam_darks.simulation.truth import Truth
 from shared.errors import BadInput
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.detectors import detectors
+from support.paths import SHARED_DATA
 
-REAL = Path(__file__).parents[3] / "shared/data/crds_refs"
+REAL = SHARED_DATA / "crds_refs"
 #: On LW detectors SUB160 lies off the reference pixels, SUB64P of NRCB1 has two edges of them.
 OPEN = SimulationPlan("NRCALONG", "SUB160", ngroups=12, exposures=5, nints=1, cosmic_ray_rate=60.0)
 EDGED = SimulationPlan("NRCB1", "SUB64P", ngroups=5, exposures=2, nints=2, cosmic_ray_rate=200.0, snowballs=1)
@@ -67,15 +73,15 @@ def simulated(tmp_path_factory):
     """Two detectors in one call, through all steps by themselves: their cache is all they have."""
     out = tmp_path_factory.mktemp("simulated")
     result = simulate([OPEN, EDGED], out)
-    told = out / "steps.json"
+    report = out / "steps.json"
     subprocess.run(
-        [sys.executable, "-c", STEPS, str(told), *map(str, result.files)],
+        [sys.executable, "-c", STEPS, str(report), *map(str, result.files)],
         check=True,
         env=os.environ | environment(result.crds_path),
         timeout=300,
         capture_output=True,
     )
-    return result, json.loads(told.read_text())
+    return result, json.loads(report.read_text())
 
 
 def calibrated(result, configuration):
@@ -88,8 +94,8 @@ def calibrated(result, configuration):
 
 
 def test_every_step_finds_its_references_and_completes(simulated):
-    result, told = simulated
-    for step_records in told:
+    result, report = simulated
+    for step_records in report:
         assert set(step_records["steps"].values()) == {"COMPLETE"}
         assert {"jump", "persistence", "refpix", "dark_sub"} <= step_records["steps"].keys()
         assert len(step_records["references"]) >= 6
@@ -104,11 +110,11 @@ def test_jumps_agree_with_the_truth(simulated):
     for configuration in result.truth.configurations:
         _, jumps, _, science = calibrated(result, configuration)
         flags = (jumps & science).sum() / configuration.ramps
-        said = configuration.jump_flags_per_ramp
-        assert abs(flags - said.value) < 3.5 * said.sigma, configuration.configuration
+        output = configuration.jump_flags_per_ramp
+        assert abs(flags - output.value) < 3.5 * output.sigma, configuration.configuration
         hit = 100 * (jumps & science).any(axis=1).sum() / (configuration.ramps * science.sum())
-        said = configuration.jump_pixel_percent
-        assert abs(hit - said.value) < 3.5 * said.sigma, configuration.configuration
+        output = configuration.jump_pixel_percent
+        assert abs(hit - output.value) < 3.5 * output.sigma, configuration.configuration
         assert science.sum() == configuration.science_pixels
 
 
@@ -130,13 +136,15 @@ def test_noise_agrees_with_the_truth(simulated):
     differences = np.diff(electrons, axis=1)
     usable = science & (np.isfinite(differences).sum(axis=(0, 1)) > 40)
     scatter = np.nanvar(differences[:, :, usable], axis=(0, 1), ddof=1)
-    said = configuration.cds_noise_e
-    error = said.value / np.sqrt(2 * np.isfinite(differences[:, :, usable]).sum())
+    output = configuration.cds_noise_e
+    error = output.value / np.sqrt(2 * np.isfinite(differences[:, :, usable]).sum())
     # Charge below the threshold moves a mean, not the median, which lies below that of a variance of so
     # many differences; neighbouring ones share a group, so they count for two thirds
     degrees = np.isfinite(differences[:, :, usable]).sum(axis=(0, 1)).mean() / 1.5
     measured = np.sqrt(np.median(scatter) / (chi2.median(degrees) / degrees))
-    assert measured == pytest.approx(said.value, abs=4 * np.hypot(said.sigma, error) + 0.002 * said.value)
+    assert measured == pytest.approx(
+        output.value, abs=4 * np.hypot(output.sigma, error) + 0.002 * output.value
+    )
     n = electrons.shape[1]
     at = np.arange(n) - (n - 1) / 2
     slopes = np.einsum("g,rgyx->ryx", at / np.sum(at**2) * (n - 1), electrons)
@@ -144,9 +152,9 @@ def test_noise_agrees_with_the_truth(simulated):
     for slope in slopes:
         values = slope[science & np.isfinite(slope)]
         spread.append(np.diff(np.quantile(values, [0.1587, 0.8413]))[0] / 2)
-    said = configuration.spatial_effective_noise_e
-    error = said.value / np.sqrt(science.sum() * len(spread))
-    assert np.median(spread) == pytest.approx(said.value, abs=4 * np.hypot(said.sigma, error))
+    output = configuration.spatial_effective_noise_e
+    error = output.value / np.sqrt(science.sum() * len(spread))
+    assert np.median(spread) == pytest.approx(output.value, abs=4 * np.hypot(output.sigma, error))
 
 
 def test_reset_noise_and_hits_are_as_asked(simulated):
@@ -245,28 +253,47 @@ def test_an_exposure_depends_on_its_seed_and_on_no_other_exposure(tmp_path):
 def test_a_folder_that_holds_a_simulation_is_left_alone(tmp_path):
     (tmp_path / "darks").mkdir()
     (tmp_path / "darks" / "mine.fits").write_bytes(b"")
-    with pytest.raises(BadInput, match="holds exposures already"):
+    with pytest.raises(BadInput) as caught:
         simulate([OPEN], tmp_path)
+    assert caught.value.check == "out"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} is absent: it comes with the shared data")
+def test_a_folder_says_which_plans_it_holds(tmp_path):
+    # Given a simulation
+    plan = SimulationPlan("NRCALONG", "SUB64P", ngroups=2)
+    (exposure,) = simulate([plan], tmp_path).files
+    # Then it is that of its plans, and of no others
+    assert holds_simulation([plan], tmp_path)
+    assert not holds_simulation([replace(plan, nints=2)], tmp_path)
+    # and not that of an earlier version, which did not record its plans
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    (tmp_path / "truth.json").write_text(json.dumps({**truth, "version": "", "plans": []}))
+    assert not holds_simulation([plan], tmp_path)
+    # and not if an exposure is gone
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    exposure.unlink()
+    assert not holds_simulation([plan], tmp_path)
+
+
 def test_real_references_decide_where_there_are_some():
     # Given the real mask of NRCA1 and the real read noise of NRCBLONG
     dead = read_real_maps(REAL, "NRCA1").dead
     assert dead is not None
     assert 100 < dead.sum() < 50_000
     plan = SimulationPlan("NRCA1", "SUB640")
-    pixels = pixels_of(plan, REAL)
+    pixels = simulated_pixels(plan, REAL)
     rows = slice(plan.geometry.substrt2 - 1, plan.geometry.substrt2 + 639)
     columns = slice(plan.geometry.substrt1 - 1, plan.geometry.substrt1 + 639)
     np.testing.assert_array_equal(pixels.dead, dead[rows, columns] & pixels.science)
     # Then read noise has the real pattern about the expected level
     plan = SimulationPlan("NRCBLONG", "SUB320")
-    drawn, real = pixels_of(plan), pixels_of(plan, REAL)
+    drawn, real = simulated_pixels(plan), simulated_pixels(plan, REAL)
     assert real.white_noise.std() > drawn.white_noise.std()
     assert np.median(real.white_noise) == pytest.approx(np.median(drawn.white_noise), rel=0.1)
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(BadInput, match="no such folder"):
+    with pytest.raises(BadInput) as caught:
         read_real_maps(tmp_path / "nowhere", "NRCA1")
+    assert caught.value.check == "real_references"

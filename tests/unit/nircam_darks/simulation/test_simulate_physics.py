@@ -6,24 +6,31 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import ndimage, stats
 
-from services.simulation.cosmic_rays import COUPLING, Deposit, charge_library, draw_deposit, merge, snowball
-from services.simulation.detector import SATURATION, draw_pixels
-from services.simulation.exposure import clocking_of, expose
-from services.simulation.jumps import FalsePositives, JumpTally, false_positives
-from services.simulation.noise import (
-    PINK,
+from nircam_darks.simulation.cosmic_rays import (
+    COUPLING,
+    Deposit,
+    charge_library,
+    draw_deposit,
+    merge,
+    snowball,
+)
+from nircam_darks.simulation.detector import SATURATION, draw_pixels
+from nircam_darks.simulation.exposure import _saturation_flags, clocking_of, expose
+from nircam_darks.simulation.jumps import FalsePositives, JumpTally, false_positives
+from nircam_darks.simulation.noise import (
+    ONE_OVER_F,
     Clocking,
-    PinkNoise,
+    OneOverFNoise,
     ReadNoise,
     band_power,
-    cds_pink_variance,
     expected_white_noise,
-    pink_noise,
+    one_over_f_cds_variance,
+    one_over_f_noise,
 )
-from services.simulation.plan import SimulationPlan
-from shared.detectors import detectors
+from nircam_darks.simulation.plan import SimulationPlan
+from shared.nircam.detectors import detectors
 
 WINDOW = slice(1000, 1064)
 
@@ -51,12 +58,12 @@ def ramp(plan, pixels, seed=0):
 
 
 @pytest.fixture
-def no_pink(monkeypatch):
-    silent = {"SW": PinkNoise(0.0, 0.0), "LW": PinkNoise(0.0, 0.0)}
-    monkeypatch.setattr("services.simulation.exposure.PINK", silent)
+def no_one_over_f(monkeypatch):
+    silent = {"SW": OneOverFNoise(0.0, 0.0), "LW": OneOverFNoise(0.0, 0.0)}
+    monkeypatch.setattr("nircam_darks.simulation.exposure.ONE_OVER_F", silent)
 
 
-@pytest.mark.usefixtures("no_pink")
+@pytest.mark.usefixtures("no_one_over_f")
 def test_dark_current_is_poisson_and_accumulates_from_the_reset():
     # Given a detector without read noise, 40 e- a frame
     plan = SimulationPlan("NRCB1", "SUB64P", ngroups=6, nints=4, cosmic_ray_rate=0)
@@ -71,7 +78,7 @@ def test_dark_current_is_poisson_and_accumulates_from_the_reset():
         assert values.var() == pytest.approx(expected + rounding, rel=5 * math.sqrt(2 / values.size))
 
 
-@pytest.mark.usefixtures("no_pink")
+@pytest.mark.usefixtures("no_one_over_f")
 @pytest.mark.parametrize("readpatt", ["RAPID", "SHALLOW4"])
 def test_read_noise_averages_over_frames_and_reset_noise_stays(readpatt):
     plan = SimulationPlan("NRCALONG", "SUB64P", readpatt, ngroups=8, nints=3, cosmic_ray_rate=0)
@@ -88,7 +95,7 @@ def test_read_noise_averages_over_frames_and_reset_noise_stays(readpatt):
     assert abs(between) < 5 / math.sqrt(64 * 64)
 
 
-@pytest.mark.usefixtures("no_pink")
+@pytest.mark.usefixtures("no_one_over_f")
 def test_frames_averaged_and_dropped_take_their_time():
     # Given MEDIUM8: 8 frames averaged, 2 dropped
     plan = SimulationPlan("NRCALONG", "SUB64P", "MEDIUM8", ngroups=4, cosmic_ray_rate=0)
@@ -98,10 +105,10 @@ def test_frames_averaged_and_dropped_take_their_time():
     np.testing.assert_allclose(means, 450 + 1000 * np.arange(4), rtol=0.002)
 
 
-def test_pink_noise_has_the_spectrum_that_its_closed_forms_say():
+def test_one_over_f_noise_has_the_spectrum_that_its_closed_forms_say():
     samples, power = 4096, 3.0
     rng = np.random.default_rng(1)
-    draws = np.array([pink_noise(samples, power, rng) for _ in range(400)])
+    draws = np.array([one_over_f_noise(samples, power, rng) for _ in range(400)])
     assert draws.var() == pytest.approx(power * band_power(samples), rel=0.05)
     spectrum = np.mean(np.abs(np.fft.rfft(draws, axis=1)) ** 2, axis=0) / samples**2
     k = np.arange(1, samples // 2)
@@ -113,28 +120,30 @@ def test_pink_noise_has_the_spectrum_that_its_closed_forms_say():
 def test_cds_noise_lands_on_the_expected_table(channel):
     # Given a small array clocked as a full frame has it, the budget closes by itself
     detector = detectors()["NRCA1" if channel == "SW" else "NRCALONG"]
-    pink = PINK[channel]
+    one_over_f = ONE_OVER_F[channel]
     full = Clocking(2048, 2048, 4, 1, 1)
     total = 2 * expected_white_noise(detector) ** 2 + 2 * detector.gain**2 / 12
-    total += cds_pink_variance(full, pink.common + pink.each)
+    total += one_over_f_cds_variance(full, one_over_f.common + one_over_f.each)
     assert math.sqrt(total) == pytest.approx(detector.expected.cds_noise.value, rel=1e-9)
 
 
 def test_drawn_frames_have_the_cds_noise_of_the_closed_form():
     clocking = Clocking(64, 256, 4, -1, 2)
-    pink = PinkNoise(4.0, 2.0)
+    one_over_f = OneOverFNoise(4.0, 2.0)
     differences = []
     for seed in range(60):
-        noise = ReadNoise(clocking, np.full((64, 256), 3, np.float32), pink, 10, np.random.default_rng(seed))
+        noise = ReadNoise(
+            clocking, np.full((64, 256), 3, np.float32), one_over_f, 10, np.random.default_rng(seed)
+        )
         frames = [noise.frame(n) for n in range(3)]
         differences += [frames[1] - frames[0]]
     measured = np.mean(np.square(differences))
-    assert measured == pytest.approx(2 * 9 + cds_pink_variance(clocking, 6.0), rel=0.08)
+    assert measured == pytest.approx(2 * 9 + one_over_f_cds_variance(clocking, 6.0), rel=0.08)
 
 
 def test_common_noise_is_common_and_mirrored_between_neighbouring_outputs():
     noise = ReadNoise(
-        Clocking(32, 128, 4, 1, 2), np.zeros((32, 128), np.float32), PinkNoise(5.0, 0.0), 4,
+        Clocking(32, 128, 4, 1, 2), np.zeros((32, 128), np.float32), OneOverFNoise(5.0, 0.0), 4,
         np.random.default_rng(3),
     ).frame(0)  # fmt: skip
     first, second, third, _ = np.split(noise, 4, axis=1)
@@ -146,7 +155,7 @@ def test_slow_axis_turns_the_order_of_lines():
     def frame(slowaxis):
         clocking = Clocking(32, 16, 1, 1, slowaxis)
         return ReadNoise(
-            clocking, np.zeros((32, 16), np.float32), PinkNoise(5.0, 1.0), 4, np.random.default_rng(3)
+            clocking, np.zeros((32, 16), np.float32), OneOverFNoise(5.0, 1.0), 4, np.random.default_rng(3)
         ).frame(1)
 
     np.testing.assert_array_equal(frame(2), frame(-2)[::-1])
@@ -206,7 +215,7 @@ def test_reference_pixels_collect_nothing_and_a_hit_couples_to_its_neighbours():
     assert both.charge.sum() == pytest.approx(total, rel=1e-5)
 
 
-@pytest.mark.usefixtures("no_pink")
+@pytest.mark.usefixtures("no_one_over_f")
 def test_a_hit_in_a_later_frame_of_a_group_is_split_between_two_differences():
     # Given many hits, averaged frames and no noise at all
     plan = SimulationPlan("NRCALONG", "SUB64P", "SHALLOW4", ngroups=5, cosmic_ray_rate=3e4)
@@ -215,13 +224,13 @@ def test_a_hit_in_a_later_frame_of_a_group_is_split_between_two_differences():
     assert sum(group.hits for group in groups) > 20
     for before, after in itertools.pairwise(groups):
         rise = (after.data.astype(float) - before.data).ravel() * pixels.gain
-        said = np.zeros(64 * 64)
-        said[after.deposit.pixels] = after.deposit.charge
+        output = np.zeros(64 * 64)
+        output[after.deposit.pixels] = after.deposit.charge
         # Then each difference is what the deposit says, to the rounding, where no well is full
-        far = said < 5000
+        far = output < 5000
         far[groups[-1].saturated] = False
-        assert (said[far] > 100).sum() > 10
-        np.testing.assert_allclose(rise[far], said[far], atol=1.05 * pixels.gain)
+        assert (output[far] > 100).sum() > 10
+        np.testing.assert_allclose(rise[far], output[far], atol=1.05 * pixels.gain)
 
 
 def test_charge_beyond_the_well_saturates_and_stays():
@@ -261,7 +270,7 @@ def test_a_strong_jump_counts_with_its_four_neighbours_and_a_huge_one_alone():
         tally = JumpTally(science, sigma, 20, 1, FalsePositives(0.0, 0.0, 0.0))
         tally.add(3, Deposit(np.array([40]), np.array([charge], np.float32), 1), np.array(saturated, int))
         tally.close()
-        return tally
+        return tally.totals
 
     assert expected(500.0).flags == pytest.approx(5, abs=1e-3)
     assert expected(70.0).flags == pytest.approx(1, abs=0.01)
@@ -275,3 +284,11 @@ def test_clocking_follows_the_detector():
     clocking = clocking_of(SimulationPlan("NRCA2", "FULL"))
     assert (clocking.fastaxis, clocking.slowaxis, clocking.noutputs) == (1, -2, 4)
     assert clocking.line == 524
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.2])
+def test_saturation_reaches_the_eight_neighbours_and_no_pixel_outside_of_the_frame(share):
+    above = np.random.default_rng(5).random((40, 70)) < share
+    above[0, 0] = above[-1, -1] = above[0, -1] = share > 0
+    expected = np.flatnonzero(ndimage.binary_dilation(above, np.ones((3, 3), bool)))
+    np.testing.assert_array_equal(_saturation_flags(above), expected)

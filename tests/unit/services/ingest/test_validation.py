@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingest import steps
-from services.ingest.checks import Check, Evidence, NotFinite, first_failure
-from services.ingest.evidence import plain, unusable
-from services.ingest.validation import REQUIRED, finite_check, header_checks, usable_check
-from shared.detectors import READ_PATTERNS, detectors
+from services.ingest.checks import Check, ExposureProbe, NotFinite, first_failure
+from services.ingest.header_checks import REQUIRED, finite_check, header_checks, usable_check
+from services.ingest.probe import header_values, unusable
 from shared.errors import BadInput
+from shared.nircam.detectors import READ_PATTERNS, detectors
 
 GOOD = {
     "TELESCOP": "JWST",
@@ -41,27 +41,27 @@ GOOD = {
 SHAPES = {"SCI": (2, 5, 32, 64)}
 
 
-def evidence(shapes=SHAPES, without=(), **changes) -> Evidence:
+def probe(shapes=SHAPES, without=(), **changes) -> ExposureProbe:
     header = {k: v for k, v in {**GOOD, **changes}.items() if k not in without}
-    return Evidence(where="dark_uncal.fits", primary=header, shapes=shapes)
+    return ExposureProbe(where="dark_uncal.fits", primary=header, shapes=shapes)
 
 
-def failed(found: Evidence) -> list[Check]:
+def failed(found: ExposureProbe) -> list[Check]:
     return [check for check in header_checks(found) if check.passed is False]
 
 
 def test_a_good_header_fails_no_check():
-    assert failed(evidence()) == []
+    assert failed(probe()) == []
 
 
 @pytest.mark.parametrize("keyword", [*REQUIRED, "EXP_TYPE", "DETECTOR"])
 def test_each_required_keyword_is_missed_by_name(keyword):
     # When a keyword is taken away
-    found = first_failure(header_checks(evidence(without=(keyword,))), "dark_uncal.fits")
+    result = first_failure(header_checks(probe(without=(keyword,))), "dark_uncal.fits")
     # Then one line names the file and the keyword
-    assert keyword in found.message
-    assert found.message.startswith("dark_uncal.fits: ")
-    assert "\n" not in found.message
+    assert keyword in result.message
+    assert result.message.startswith("dark_uncal.fits: ")
+    assert "\n" not in result.message
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,40 @@ def test_each_required_keyword_is_missed_by_name(keyword):
     ],
 )
 def test_each_contradiction_is_one_line_with_keyword_and_value(changes, check, words):
-    found = first_failure(header_checks(evidence(**changes)), "dark_uncal.fits")
-    assert found.check == check
-    assert words in found.message
-    assert found.message.startswith("dark_uncal.fits: ")
-    assert "\n" not in found.message
+    result = first_failure(header_checks(probe(**changes)), "dark_uncal.fits")
+    assert result.check == check
+    assert words in result.message
+    assert result.message.startswith("dark_uncal.fits: ")
+    assert "\n" not in result.message
+
+
+STRIPES = {"MSTR_RD1": 1, "MSTR_SK1": 0, "MSTR_RD2": 40, "MSTR_SK2": 60, "MSTR_RPT": 1, "MSTR_ILV": 1}
+SUPERSTRIPES = {"MSTR_RD1": 0, "MSTR_RD2": 0, "SSTR_NST": 17, "SSTR_STP": 120}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({**STRIPES, "SUBARRAY": "SUB164STRIPE4_DHS"}, {"MSTR_RD1", "MSTR_RD2", "MSTR_SK2", "SUBARRAY"}),
+        (SUPERSTRIPES, {"SSTR_NST", "SSTR_STP"}),
+        ({"SUBARRAY": "FULL_SUPSTP024P"}, {"SUBARRAY"}),
+        ({"SUBARRAY": "SUB41STRIPE1_DHS"}, {"SUBARRAY"}),
+    ],
+)
+def test_a_readout_in_stripes_is_refused_for_that_and_names_its_keywords(changes, named):
+    # Given a header of a striped readout, whose SCI and SUBSIZE need not fit either
+    striped = probe(shapes={"SCI": (34, 5, 120, 2048)}, **changes)
+    # When
+    result = first_failure(header_checks(striped), "f")
+    # Then that is the reason, with the keywords that say so, and no others
+    assert result.check == "stripes"
+    for keyword in (*STRIPES, *SUPERSTRIPES):
+        assert (f"{keyword} = " in result.message) == (keyword in named or bool(striped.primary.get(keyword)))
+    assert all(f"{keyword} = " in result.message for keyword in named)
+
+
+def test_stripe_keywords_of_an_ordinary_readout_do_not_count():
+    assert failed(probe(**dict.fromkeys((*STRIPES, *SUPERSTRIPES), 0))) == []
 
 
 @pytest.mark.parametrize(
@@ -108,14 +137,14 @@ def test_each_contradiction_is_one_line_with_keyword_and_value(changes, check, w
     ],
 )
 def test_shapes_that_do_not_fit(shapes, words):
-    assert words in first_failure(header_checks(evidence(shapes=shapes)), "f").message
+    assert words in first_failure(header_checks(probe(shapes=shapes)), "f").message
 
 
 def test_size_and_checksum_are_compared_with_the_announcement():
-    base = evidence()
-    wrong_size = Evidence(base.where, base.primary, base.shapes, size=10, announced_size=11)
-    wrong_sum = Evidence(base.where, base.primary, base.shapes, sha256="ab", announced_sha256="cd")
-    right = Evidence(
+    base = probe()
+    wrong_size = ExposureProbe(base.where, base.primary, base.shapes, size=10, announced_size=11)
+    wrong_sum = ExposureProbe(base.where, base.primary, base.shapes, sha256="ab", announced_sha256="cd")
+    right = ExposureProbe(
         base.where,
         base.primary,
         base.shapes,
@@ -131,8 +160,8 @@ def test_size_and_checksum_are_compared_with_the_announcement():
 
 @pytest.mark.parametrize("fault", ["FITS", "truncated", "SCI"])
 def test_an_unreadable_file_fails_by_its_own_fault_first(fault):
-    found = Evidence("f", fault=BadInput(fault, "f: broken"))
-    first = first_failure(header_checks(found), "f")
+    result = ExposureProbe("f", fault=BadInput(fault, "f: broken"))
+    first = first_failure(header_checks(result), "f")
     assert first.check == fault
     assert first.message == "f: broken"
 
@@ -141,16 +170,16 @@ def test_an_unreadable_file_fails_by_its_own_fault_first(fault):
 def test_every_pattern_of_the_table_passes_with_its_own_group_time(pattern, frame):
     nframes, gap = READ_PATTERNS[pattern]
     changes = {"READPATT": pattern, "NFRAMES": nframes, "GROUPGAP": gap}
-    assert failed(evidence(TFRAME=frame, TGROUP=round(frame * (nframes + gap), 5), **changes)) == []
+    assert failed(probe(TFRAME=frame, TGROUP=round(frame * (nframes + gap), 5), **changes)) == []
 
 
 @pytest.mark.parametrize("name", sorted(detectors()))
 def test_axes_of_every_detector_are_those_of_science_md(name):
     flipped = name in {"NRCA1", "NRCA3", "NRCALONG", "NRCB2", "NRCB4"}
     axes = {"FASTAXIS": -1, "SLOWAXIS": 2} if flipped else {"FASTAXIS": 1, "SLOWAXIS": -2}
-    assert failed(evidence(DETECTOR=name, **axes)) == []
+    assert failed(probe(DETECTOR=name, **axes)) == []
     swapped = {"FASTAXIS": -axes["FASTAXIS"], "SLOWAXIS": -axes["SLOWAXIS"]}
-    assert [check.name for check in failed(evidence(DETECTOR=name, **swapped))] == ["FASTAXIS/SLOWAXIS"]
+    assert [check.name for check in failed(probe(DETECTOR=name, **swapped))] == ["FASTAXIS/SLOWAXIS"]
 
 
 KEYWORDS = list(steps.STEPS.values())
@@ -181,7 +210,7 @@ def test_a_step_skipped_at_the_end_is_run_and_persistence_only_if_wanted():
 
 
 def test_group_scale_is_allowed():
-    assert failed(evidence(S_GRPSCL="COMPLETE", S_REGION="POLYGON")) == []
+    assert failed(probe(S_GRPSCL="COMPLETE", S_REGION="POLYGON")) == []
 
 
 def test_nan_is_reported_with_count_and_first_place():
@@ -216,8 +245,8 @@ def test_real_nircam_headers_fail_only_by_exposure_type_and_stub_pixels(shared_d
     from astropy.io import fits
 
     for path in sorted((shared_data / "nircam_headers").glob("*.fits")):
-        header = plain(fits.getheader(path))
-        found = Evidence(path.name, header, {"SCI": (1, 10, 2048, 2048)})
-        assert [check.name for check in failed(found)] == ["EXP_TYPE"]
-        stub = Evidence(path.name, {**header, "EXP_TYPE": "NRC_DARK"}, {"SCI": (1, 1, 1, 1)})
+        header = header_values(fits.getheader(path))
+        result = ExposureProbe(path.name, header, {"SCI": (1, 10, 2048, 2048)})
+        assert [check.name for check in failed(result)] == ["EXP_TYPE"]
+        stub = ExposureProbe(path.name, {**header, "EXP_TYPE": "NRC_DARK"}, {"SCI": (1, 1, 1, 1)})
         assert [check.name for check in failed(stub)] == ["shape"]

@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.exposure_sets import (
+from shared.catalog.exposure_sets import (
     BuiltSet,
-    Campaign,
+    Epoch,
     ReadySet,
     RejectedExposure,
-    campaigns,
     complete_sets,
-    epochs,
+    form_epochs,
     set_id,
+    split_members,
     superseded_by,
     unique_members,
     waiting_for,
 )
-from shared.messages import ObjectRef, SetMember
+from shared.contracts.messages import ObjectRef, SetMember
 
 GAP = 10.0
 
@@ -40,22 +40,22 @@ def member(name: str, start: float = 60000.0, integrations: int = 1, product: st
     )
 
 
-def formed(members: Sequence[SetMember], rejected: int = 0, expected: int | None = None) -> list[Campaign]:
-    counts = {} if expected is None else {one.exposure_id: expected for one in members}
-    return campaigns(members, [RejectedExposure(f"r{n}") for n in range(rejected)], counts, GAP)
+def formed(members: Sequence[SetMember], rejected: int = 0, expected: int | None = None) -> list[Epoch]:
+    counts = {} if expected is None else {each.exposure_id: expected for each in members}
+    return form_epochs(members, [RejectedExposure(f"r{n}") for n in range(rejected)], counts, GAP)
 
 
 def ready(members: Sequence[SetMember], **said: object) -> list[ReadySet]:
     """Form the sets of which each member announced `expected`, and `rejected` others were refused."""
-    came = formed(members, said.pop("rejected", 0), said.pop("expected", None))
+    received = formed(members, said.pop("rejected", 0), said.pop("expected", None))
     arguments = {"settled": False, "final": False, "min_integrations": 2, **said}
     # Whoever asks why, is answered exactly when there is something to wait for.
-    waits = waiting_for(came, **arguments)
-    found = complete_sets(came, **arguments)
-    everything = len(found) == len(epochs(members, GAP)) and bool(found)
+    waits = waiting_for(received, **arguments)
+    result = complete_sets(received, **arguments)
+    everything = len(result) == len(split_members(members, GAP)) and bool(result)
     assert (waits is None) == everything
     assert waits is None or "\n" not in waits
-    return found
+    return result
 
 
 members_drawn = st.lists(
@@ -91,7 +91,7 @@ def test_every_exposure_is_in_exactly_one_set(members: list[SetMember]) -> None:
 
 @given(members=members_drawn)
 def test_sets_are_split_at_every_long_gap_and_nowhere_else(members: list[SetMember]) -> None:
-    split = epochs(members, GAP)
+    split = split_members(members, GAP)
     for epoch in split:
         for earlier, later in itertools.pairwise(epoch):
             assert later.start_mjd - max(m.end_mjd for m in epoch if m.start_mjd <= earlier.start_mjd) <= GAP
@@ -102,8 +102,8 @@ def test_sets_are_split_at_every_long_gap_and_nowhere_else(members: list[SetMemb
 def test_a_long_exposure_bridges_a_gap() -> None:
     # Given an exposure that ends after a later, shorter one
     long = member("a", 60000.0).model_copy(update={"end_mjd": 60008.0})
-    assert len(epochs([long, member("b", 60001.0), member("c", 60017.0)], GAP)) == 1
-    assert len(epochs([long, member("b", 60001.0), member("c", 60018.5)], GAP)) == 2
+    assert len(split_members([long, member("b", 60001.0), member("c", 60017.0)], GAP)) == 1
+    assert len(split_members([long, member("b", 60001.0), member("c", 60018.5)], GAP)) == 2
 
 
 def test_the_id_is_of_the_members_and_what_they_were_made_from_only() -> None:
@@ -155,31 +155,34 @@ def test_settled_takes_the_epochs_that_hold_enough() -> None:
 
 def test_nothing_ingested_makes_no_set_even_at_the_end() -> None:
     for start in (None, 60000.0):
-        came = campaigns([], [RejectedExposure("r", start)], {"r": 1}, GAP)
-        assert complete_sets(came, True, True, 1) == []
-        assert waiting_for(came, True, True, 1) == "no exposure was ingested, 1 rejected"
+        received = form_epochs([], [RejectedExposure("r", start)], {"r": 1}, GAP)
+        assert complete_sets(received, True, True, 1) == []
+        assert waiting_for(received, True, True, 1) == "no exposure was ingested, 1 rejected"
 
 
 def test_a_count_is_one_of_its_campaign_and_a_rejected_exposure_of_the_one_it_lay_in() -> None:
-    # Given two campaigns, of which only the first was counted: by an exposure that was refused
+    # Given two epochs, of which only the first was counted: by an exposure that was refused
     first, second = [member("a"), member("b", 60008.0)], [member("c", 60100.0)]
     refused = [RejectedExposure("r", 60004.0)]
-    came = campaigns(first + second, refused, {"r": 3}, GAP)
+    received = form_epochs(first + second, refused, {"r": 3}, GAP)
     # Then the first is complete by it, and the second is not
-    assert [(one.ingested, len(one.rejected), one.expected) for one in came] == [(2, 1, 3), (1, 0, None)]
-    assert [one.members for one in complete_sets(came, False, False, 2)] == [tuple(first)]
-    assert waiting_for(came, False, False, 2) == (
-        "from MJD 60100.00: 1 exposures ingested, 0 rejected; more may come"
+    assert [(each.ingested, len(each.rejected), each.expected) for each in received] == [
+        (2, 1, 3),
+        (1, 0, None),
+    ]
+    assert [entry.members for entry in complete_sets(received, False, False, 2)] == [tuple(first)]
+    assert waiting_for(received, False, False, 2) == (
+        "from MJD 60100.00: 1 exposure ingested, 0 rejected; more may come"
     )
-    assert [one.concerns("r") for one in came] == [True, False]
+    assert [one.concerns("r") for one in received] == [True, False]
 
 
 def test_rejected_exposures_bridge_a_gap_for_the_count_and_not_for_the_set() -> None:
     # Given three exposures, announced as three, of which the middle one and so the bridge was refused
     members = [member("a"), member("c", 60016.0)]
-    [whole] = campaigns(members, [RejectedExposure("b", 60008.0)], {"a": 3}, GAP)
+    [whole] = form_epochs(members, [RejectedExposure("b", 60008.0)], {"a": 3}, GAP)
     # Then all came, and what came is a set on either side
-    assert [[m.exposure_id for m in one.members] for one in complete_sets([whole], False, False, 2)] == [
+    assert [[m.exposure_id for m in each.members] for each in complete_sets([whole], False, False, 2)] == [
         ["a"],
         ["c"],
     ]
@@ -187,11 +190,11 @@ def test_rejected_exposures_bridge_a_gap_for_the_count_and_not_for_the_set() -> 
 
 def test_a_rejected_exposure_without_a_start_is_missing_everywhere_and_its_count_is_nobodys() -> None:
     members = [member("a"), member("c", 60100.0)]
-    came = campaigns(members, [RejectedExposure("r")], {"a": 2, "c": 3, "r": 9}, GAP)
-    assert [(one.all_came, one.expected) for one in came] == [(True, 2), (False, 3)]
+    received = form_epochs(members, [RejectedExposure("r")], {"a": 2, "c": 3, "r": 9}, GAP)
+    assert [(each.is_complete, each.expected) for each in received] == [(True, 2), (False, 3)]
     # Of two files of one exposure the one that says when it began counts, and a ramp before either
     dated = [RejectedExposure("r"), RejectedExposure("r", 60101.0), RejectedExposure("a", 60101.0)]
-    assert [len(one.rejected) for one in campaigns(members, dated, {}, GAP)] == [0, 1]
+    assert [len(epoch.rejected) for epoch in form_epochs(members, dated, {}, GAP)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +207,7 @@ def test_a_rejected_exposure_without_a_start_is_missing_everywhere_and_its_count
             (1, 5, False),
             "1 of 5 announced exposures ingested, 1 rejected",
         ),
-        ([member("a")], (0, None, True), "1 integrations from MJD 60000.00 (at least 2)"),
+        ([member("a")], (0, None, True), "1 integration from MJD 60000.00 (at least 2)"),
     ],
 )
 def test_what_a_configuration_waits_for_is_said(
@@ -268,23 +271,23 @@ def test_what_supersedes_is_current_and_nothing_current_is_within_another(
     products: list[tuple[set[str], int, str]], seed: int
 ) -> None:
     made = [built(str(n), "".join(e), at, c) for n, (e, at, c) in enumerate(products)]
-    found = superseded_by(made)
-    by_name = {one.name: one for one in made}
-    for one in made:
-        by = found[one.name]
+    result = superseded_by(made)
+    by_name = {each.name: each for each in made}
+    for each in made:
+        by = result[each.name]
         over = [
             o
             for o in made
-            if o.configuration == one.configuration
+            if o.configuration == each.configuration
             and (
-                one.exposures < o.exposures
-                or (one.exposures == o.exposures and (o.created, o.name) > (one.created, one.name))
+                each.exposures < o.exposures
+                or (each.exposures == o.exposures and (o.created, o.name) > (each.created, each.name))
             )
         ]
         assert (by is None) == (not over)
         if by is not None:
             assert by_name[by] in over
-            assert found[by] is None
+            assert result[by] is None
     shuffled = list(made)
     random.Random(seed).shuffle(shuffled)
-    assert superseded_by(shuffled) == found
+    assert superseded_by(shuffled) == result

@@ -4,21 +4,21 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from arrivals import SLUG, START_MJD, DictStore, Exposure, Ingest, names
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.sets.expected import announced_counts, note_key
-from shared.exposure_sets import (
+from shared.catalog.exposure_sets import (
     BuiltSet,
     RejectedExposure,
-    campaigns,
     complete_sets,
+    form_epochs,
     split_at_gaps,
     superseded_by,
 )
-from shared.messages import SetReady
-from shared.settings import StageSettings
+from shared.contracts.messages import SetReady
+from shared.products.announced_counts import announced_counts, note_key
+from shared.settings.stage import StageSettings
+from support.arrivals import SLUG, START_MJD, DictStore, Exposure, Ingest, names
 
 GAP = 10.0
 
@@ -34,12 +34,12 @@ def current(said: list[SetReady]) -> set[frozenset[str]]:
         BuiltSet(f"{n}", SLUG, names(ready), began + timedelta(seconds=n)) for n, ready in enumerate(said)
     ]
     stands_in = superseded_by(built)
-    return {one.exposures for one in built if stands_in[one.name] is None}
+    return {each.exposures for each in built if stands_in[each.name] is None}
 
 
 @st.composite
 def archives(draw: st.DrawFn) -> tuple[list[Exposure], list[Exposure]]:
-    """The exposures of campaigns, which are counted or not, and how they arrive."""
+    """The exposures of epochs, which are counted or not, and how they arrive."""
     days = draw(st.lists(st.sampled_from([0.0, 4.0, 8.0, 15.0, 100.0, 109.0]), min_size=1, max_size=7))
     spans = {f"e{n}": START_MJD + day + n / 100 for n, day in enumerate(days)}
     exposures = []
@@ -66,12 +66,12 @@ def test_any_order_and_any_number_of_times_the_same_sets_are_current(
 ) -> None:
     # Given the sets of all exposures, as nobody's order of arrival has a part in them
     exposures, arrivals = archive
-    came = ingest()
-    members = [came._member(one) for one in exposures if not one.rejected]
-    rejected = [RejectedExposure(one.name, START_MJD + one.day) for one in exposures if one.rejected]
+    received = ingest()
+    members = [received._member(each) for each in exposures if not each.rejected]
+    rejected = [RejectedExposure(entry.name, START_MJD + entry.day) for entry in exposures if entry.rejected]
     counts = {one.name: one.count for one in exposures if one.count is not None}
-    formed = campaigns(members, rejected, counts, GAP)
-    assert all(one.all_came for one in formed if one.expected is not None)
+    formed = form_epochs(members, rejected, counts, GAP)
+    assert all(one.is_complete for one in formed if one.expected is not None)
     final = complete_sets(formed, False, False, 2)
     # When they arrive
     bench = ingest()
@@ -202,7 +202,7 @@ def test_a_late_exposure_makes_a_set_that_supersedes_the_first() -> None:
 @pytest.mark.parametrize("refused", [None, 0.5, 5.0])
 @pytest.mark.parametrize("counted", [True, False])
 def test_a_campaign_months_later_has_a_count_of_its_own(counted: bool, refused: float | None) -> None:
-    # Given a campaign of three that is complete, one of them refused or not
+    # Given a epoch of three that is complete, one of them refused or not
     bench = ingest()
     bench.arrive(Exposure("a", count=3))
     bench.arrive(Exposure("b", day=1.0, count=3))
@@ -214,7 +214,7 @@ def test_a_campaign_months_later_has_a_count_of_its_own(counted: bool, refused: 
     # Then nothing of it is ready before its last exposure, and without a count nothing at all
     assert bench.arrive(later[0]) == []
     assert bench.arrive(later[1]) == []
-    assert [names(one) for one in bench.arrive(later[2])] == ([{"x", "y", "z"}] if counted else [])
+    assert [names(each) for each in bench.arrive(later[2])] == ([{"x", "y", "z"}] if counted else [])
     # And one that is late for the first is nothing to the second
     [again] = bench.arrive(Exposure("late", day=3.0))
     assert names(again) == names(first) | {"late"}
@@ -222,14 +222,14 @@ def test_a_campaign_months_later_has_a_count_of_its_own(counted: bool, refused: 
 
 def test_a_refused_exposure_completes_the_campaign_it_lay_in_by_its_own_count_too() -> None:
     bench = ingest()
-    for one in (Exposure("a", count=2), Exposure("x", day=100.0), Exposure("y", day=101.0)):
-        assert bench.arrive(one) == []
+    for each in (Exposure("a", count=2), Exposure("x", day=100.0), Exposure("y", day=101.0)):
+        assert bench.arrive(each) == []
     [ready] = bench.arrive(Exposure("z", day=102.0, rejected=True, count=3))
     assert names(ready) == {"x", "y"}
-    # One of which nobody knows when it lay will not come to any campaign that still waits
+    # One of which nobody knows when it lay will not come to any epoch that still waits
     bench.arrive(Exposure("far", day=200.0, count=9))
-    said = bench.arrive(Exposure("b", rejected=True, dated=False))
-    assert [names(one) for one in said] == [{"a"}, {"x", "y"}]
+    output = bench.arrive(Exposure("b", rejected=True, dated=False))
+    assert [names(each) for each in output] == [{"a"}, {"x", "y"}]
 
 
 def test_a_set_settles_when_nothing_came_and_it_holds_enough() -> None:
@@ -250,11 +250,11 @@ def test_a_set_settles_when_nothing_came_and_it_holds_enough() -> None:
 def test_a_check_goes_by_the_count_too_but_not_where_it_names_the_exposures() -> None:
     bench = ingest(settle_seconds=3600.0)
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)
-    for one in (Exposure("a", count=2), Exposure("b")):
-        bench.outgoing(one)
-    assert [names(one) for one in bench.check(scheduled_at=long_ago)] == [{"a", "b"}]
+    for each in (Exposure("a", count=2), Exposure("b")):
+        bench.outgoing(each)
+    assert [names(each) for each in bench.check(scheduled_at=long_ago)] == [{"a", "b"}]
     assert bench.check(scheduled_at=long_ago, exposure_ids=["a", "b"]) == []
-    assert [names(one) for one in bench.check(final=True, exposure_ids=["a"])] == [{"a"}]
+    assert [names(each) for each in bench.check(final=True, exposure_ids=["a"])] == [{"a"}]
 
 
 def test_until_the_last_exposure_came_no_manifest_is_read() -> None:

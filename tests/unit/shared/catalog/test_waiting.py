@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from services.darkref.products import ReferenceFacts
-from services.ingest.products import RampFacts
-from shared.metrics import Metrics
+from shared.catalog.waiting import Waiting, WaitingSurvey, what_waits
+from shared.products.ramp import RampMetadata
+from shared.products.reference import ReferenceResults
+from shared.runtime.metrics import Metrics
 from shared.store.counting import CountingStore, StoreTraffic
 from shared.store.local import LocalStore
 from shared.store.manifest import Draft, InputDigest, find_all, product_key
-from shared.waiting import Waiting, WaitingSurvey, what_waits
 
 SLUG = "nrca1_sub64p_rapid_g5_3f2a9c1b"
 
@@ -30,15 +30,15 @@ class Rejection(BaseModel):
     exposure_id: str
 
 
-def commit(store: LocalStore, product: str, folder: str, facts: BaseModel) -> None:
-    inputs = [InputDigest(role="x", uri="x", sha256=facts.model_dump_json())]
+def commit(store: LocalStore, product: str, folder: str, results: BaseModel) -> None:
+    inputs = [InputDigest(role="x", uri="x", sha256=results.model_dump_json())]
     path = f"{folder}/{product_key(inputs, {}, {})}"
-    Draft(store, product, path, inputs, {}, {}).commit(facts)
+    Draft(store, product, path, inputs, {}, {}).commit(results)
 
 
 def test_the_facts_are_called_what_is_looked_for() -> None:
-    assert Ramp.model_fields.keys() <= RampFacts.model_fields.keys()
-    assert Reference.model_fields.keys() <= ReferenceFacts.model_fields.keys()
+    assert Ramp.model_fields.keys() <= RampMetadata.model_fields.keys()
+    assert Reference.model_fields.keys() <= ReferenceResults.model_fields.keys()
 
 
 def test_what_no_reference_was_made_from_waits(tmp_path: Path) -> None:
@@ -82,11 +82,11 @@ def test_what_waited_before_the_service_began_is_found_too(tmp_path: Path) -> No
     commit(store, "reference", "darkref/two/set1", Reference(exposures=["a"]))
     survey = WaitingSurvey(metrics)
     # When a service that saw none of them arrive looks, Then it comes to one more each time
-    found = []
+    results = []
     for _ in range(4):
         survey(store)
-        found.append(metrics.waiting())
-    assert found == [["one"], ["one", "three"], ["one", "three"], ["one", "three"]]
+        results.append(metrics.waiting())
+    assert results == [["one"], ["one", "three"], ["one", "three"], ["one", "three"]]
     # When those that wait are done, Then they are let go
     for slug in ("one", "three"):
         commit(store, "reference", f"darkref/{slug}/set1", Reference(exposures=["a"]))

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import BadMessage
-from shared.messages import (
+from shared.contracts.messages import (
     SCHEMAS,
     Envelope,
     ExposureAnnounced,
@@ -21,8 +20,12 @@ from shared.messages import (
     SetCheck,
     parse,
 )
+from shared.errors import BadMessage
+from support.paths import GOLDEN
 
-GOLDEN = sorted((Path(__file__).parents[1] / "contract" / "golden").glob("*.json"))
+MESSAGES = sorted(GOLDEN.glob("*.json"))
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def body(**changes: Any) -> bytes:
@@ -32,24 +35,24 @@ def body(**changes: Any) -> bytes:
 
 
 def test_every_schema_has_a_golden_message() -> None:
-    assert {path.name.rpartition("-")[0] for path in GOLDEN} == set(SCHEMAS)
+    assert {path.name.rpartition("-")[0] for path in MESSAGES} == set(SCHEMAS)
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: path.stem)
 def test_a_golden_message_is_read_and_said_again_the_same(path: Path) -> None:
     # Given a message as a service of that version wrote it
     written = json.loads(path.read_bytes())
     # When it is read and written again
     message = parse(path.read_bytes())
-    said = json.loads(message.encode())
+    document = json.loads(message.encode())
     # Then nothing of it is lost or changed
-    assert said == written
+    assert document == written
     assert parse(message.encode()) == message
     content = json.loads(message.content.model_dump_json())
     assert {name: content[name] for name in written["data"]} == written["data"]
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: path.stem)
 def test_a_field_of_a_newer_minor_version_is_ignored(path: Path) -> None:
     message = json.loads(path.read_bytes())
     message["version"], message["novel"] = "1.9", 1
@@ -57,46 +60,46 @@ def test_a_field_of_a_newer_minor_version_is_ignored(path: Path) -> None:
     assert parse(json.dumps(message).encode()).content == parse(path.read_bytes()).content
 
 
-@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MESSAGES, ids=lambda path: path.stem)
 def test_a_missing_field_is_named(path: Path) -> None:
     whole = json.loads(path.read_bytes())
     required = [n for n, f in SCHEMAS[whole["schema"]].model_fields.items() if f.is_required()]
     for name in required:
         message = json.loads(path.read_bytes())
         del message["data"][name]
-        with pytest.raises(
-            BadMessage, match=rf"message {whole['id']} \({whole['schema']}\): {name}: "
-        ) as caught:
+        with pytest.raises(BadMessage) as caught:
             parse(json.dumps(message).encode())
+        assert (caught.value.where, caught.value.keyword) == (whole["id"], name)
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("said", "field"),
     [
-        (b"", "not JSON"),
-        (b"\xff\xfe", "not JSON"),
-        (b"{", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b"[]", "not a JSON object"),
-        (b"null", "not a JSON object"),
-        (b"{}", "unknown schema None; known: exposure.announced"),
-        (body(schema=["x"]), r"unknown schema \['x'\]"),
-        (body(schema="exposure.vanished"), "unknown schema 'exposure.vanished'"),
-        (body(version="2.0"), "version '2.0' has another major than 1.0; upgrade this service"),
-        (body(version=None), "another major"),
-        (body(id="not-a-uuid"), "id: "),
-        (body(time="yesterday"), "time: "),
-        (body(data=[]), "data: "),
-        (body(data={"exposure_id": 5, "uri": "u"}), "exposure_id: "),
-        (body(data={"exposure_id": "e", "uri": "u", "expected_exposures": 0}), "expected_exposures: "),
+        (b"", ""),
+        (b"\xff\xfe", ""),
+        (b"{", ""),
+        (b"[" * 100_000, ""),
+        (b"[]", ""),
+        (b"null", ""),
+        (b"{}", "schema"),
+        (body(schema=["x"]), "schema"),
+        (body(schema="exposure.vanished"), "schema"),
+        (body(version="2.0"), "version"),
+        (body(version=None), "version"),
+        (body(id="not-a-uuid"), "id"),
+        (body(time="yesterday"), "time"),
+        (body(data=[]), "data"),
+        (body(data={"exposure_id": 5, "uri": "u"}), "exposure_id"),
+        (body(data={"exposure_id": "e", "uri": "u", "expected_exposures": 0}), "expected_exposures"),
     ],
     # The bodies hold an id of the moment, and pytest-xdist wants the same names in every process.
     ids=lambda value: value if isinstance(value, str) else "body",
 )
-def test_what_is_not_understood_is_said_in_one_line(said: bytes, words: str) -> None:
-    with pytest.raises(BadMessage, match=words) as caught:
+def test_what_is_not_understood_is_said_in_one_line(said: bytes, field: str) -> None:
+    with pytest.raises(BadMessage) as caught:
         parse(said)
+    assert caught.value.keyword == field
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
 
@@ -130,10 +133,10 @@ def test_the_same_work_has_the_same_id_and_another_kind_of_message_another() -> 
 
 def test_what_follows_from_a_message_is_known_to_belong_to_it() -> None:
     cause = Envelope.of(ExposureAnnounced(exposure_id="e", uri="u"), "k")
-    cause = cause.model_copy(update={"traceparent": "00-aa-bb-01"})
+    cause = cause.model_copy(update={"traceparent": TRACE})
     effect = Envelope.of(ExposureRejected(exposure_id="e", uri="u", check="c", reason="r"), "k", cause=cause)
     assert effect.correlation_id == cause.correlation_id
-    assert effect.traceparent == "00-aa-bb-01"
+    assert effect.traceparent == TRACE
 
 
 def test_an_envelope_crosses_processes() -> None:
@@ -145,8 +148,8 @@ def test_not_a_number_is_said_so_that_it_is_read_back() -> None:
     measured = NoiseMeasured(
         configuration="c", manifest="m", headline={"cds_noise_e": math.nan, "temporal": None}, verdict="v"
     )
-    said = Envelope.of(measured, "k").encode()
-    assert json.loads(said, parse_constant=pytest.fail)
-    headline = parse(said).content.headline
+    output = Envelope.of(measured, "k").encode()
+    assert json.loads(output, parse_constant=pytest.fail)
+    headline = parse(output).content.headline
     assert math.isnan(headline["cds_noise_e"])
     assert headline["temporal"] is None

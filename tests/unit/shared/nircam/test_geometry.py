@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.configuration import ConfigurationKey
-from shared.geometry import amplifiers, science_pixels
+from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.geometry import amplifiers, science_pixels
 
 
 def key(x: int = 1, y: int = 1, nx: int = 2048, ny: int = 2048, outputs: int = 4) -> ConfigurationKey:

@@ -1,22 +1,19 @@
-"""Plans: what the instrument can do, and the refusals of what it cannot."""
+"""The table of subarrays against the instrument's own definitions."""
 
+import csv
 import gzip
 import re
-from pathlib import Path
+from importlib import resources
 from xml.etree import ElementTree
 
 import pytest
+from stdatamodels.jwst.datamodels import RampModel
 
-from services.simulation.plan import (
-    SimulationPlan,
-    frame_time,
-    require_one_detector_each,
-    subarrays,
-)
-from shared.detectors import FULL_FRAME, detectors
-from shared.errors import BadInput
+from shared.nircam.detectors import FULL_FRAME, detectors
+from shared.nircam.subarrays import frame_time, stripe_keywords, subarrays
+from support.paths import SHARED_DATA
 
-SIAF = Path(__file__).parents[3] / "shared/data/nircam_config/NIRCam_SIAF_PRDOPSSOC-075.xml.gz"
+SIAF = SHARED_DATA / "nircam_config/NIRCam_SIAF_PRDOPSSOC-075.xml.gz"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +41,66 @@ def test_every_detector_has_the_full_frame_and_every_subarray_lies_on_its_detect
         assert 1 <= subarray.substrt2 <= FULL_FRAME + 1 - subarray.subsize2
 
 
+@pytest.mark.parametrize(
+    ("detector", "name", "corner", "size"),
+    # The places of the SIAF, worked out by hand: science x = 2049 - detector x where FASTAXIS is -1.
+    [
+        ("NRCALONG", "SUB400X256ALWB", (1475, 1540), (400, 256)),
+        ("NRCA3", "SUB8FP1A", (458, 1407), (8, 8)),
+        ("NRCB4", "SUB64FP1B", (1789, 1786), (64, 64)),
+        ("NRCBLONG", "SUB32TATS", (2009, 1817), (32, 32)),
+        ("NRCALONG", "SUB32TATSGRISM", (1213, 95), (32, 32)),
+    ],
+)
+def test_the_subarrays_of_today_have_the_places_of_the_siaf(detector, name, corner, size):
+    subarray = subarrays()[detector, name]
+    assert (subarray.substrt1, subarray.substrt2) == corner
+    assert (subarray.subsize1, subarray.subsize2) == size
+    assert subarray.noutputs == 1
+
+
+def nircam_names():
+    """The names that stdatamodels allows for NIRCam's SUBARRAY, obsolete ones apart."""
+    subarray = RampModel().schema["properties"]["meta"]["properties"]["subarray"]
+    enums = [set(each.get("enum", ())) for each in subarray["properties"]["name"]["anyOf"]]
+    [names] = [enum for enum in enums if "SUB64P" in enum]
+    return names
+
+
+def test_every_name_that_the_data_models_allow_is_known_or_striped():
+    known = {name for _, name in subarrays()}
+    striped = {name for name in nircam_names() if stripe_keywords({"SUBARRAY": name})}
+    # The names of the masks alone were never those of an aperture with a place of its own.
+    masks = {"MASK210R", "MASK335R", "MASK430R", "MASKLWB", "MASKSWB"}
+    assert nircam_names() - known - striped == masks
+    assert {"SUB260STRIPE4_DHS", "FULL_SUPSTP024P", "SUB64P_SUPSTP002"} <= striped
+    assert not any(stripe_keywords({"SUBARRAY": name}) for name in known)
+
+
+@pytest.mark.skipif(not SIAF.exists(), reason=f"{SIAF} is absent: it comes with the shared data")
+def test_places_are_those_of_the_siaf_where_the_table_says_so():
+    # Given the apertures of the SIAF
+    with gzip.open(SIAF) as file:
+        apertures = {
+            entry.findtext("AperName"): {each.tag: each.text for each in entry}
+            for entry in ElementTree.parse(file).getroot().iter("SiafEntry")
+        }
+    table = resources.files("shared.nircam").joinpath("nircam_subarrays.csv").read_text()
+    rows = [row for row in csv.DictReader(table.splitlines()) if row["source"].startswith("SIAF ")]
+    assert len(rows) == 38
+    for row in rows:
+        aperture = apertures[row["source"].removeprefix("SIAF ")]
+        # When the place of its reference pixel on the detector is turned into science orientation
+        axes = detectors()[row["detector"]]
+        for axis, letter, direction in ((1, "X", axes.fastaxis), (2, "Y", axes.slowaxis)):
+            on_detector = float(aperture[f"{letter}DetRef"])
+            in_science = on_detector if direction > 0 else FULL_FRAME + 1 - on_detector
+            first = in_science - float(aperture[f"{letter}SciRef"]) + 1
+            # Then first pixel and size are those of the table
+            assert int(row[f"substrt{axis}"]) == pytest.approx(first, abs=1e-3), row
+            assert row[f"subsize{axis}"] == aperture[f"{letter}SciSize"], row
+
+
 @pytest.mark.skipif(not SIAF.exists(), reason=f"{SIAF} is absent: it comes with the shared data")
 def test_subarray_sizes_are_those_of_the_siaf():
     # Given the sizes of the SIAF's apertures, by detector and subarray name
@@ -62,39 +119,3 @@ def test_subarray_sizes_are_those_of_the_siaf():
             assert sizes[aperture] == (subarray.subsize1, subarray.subsize2), aperture
             checked += 1
     assert checked > 20
-
-
-@pytest.mark.parametrize(
-    ("changes", "check", "words"),
-    [
-        ({"detector": "NRCC1"}, "detector", "NRCALONG"),
-        ({"subarray": "SUB400P"}, "subarray", "SUB640"),
-        ({"readpatt": "FAST"}, "readpatt", "MEDIUM8"),
-        ({"readpatt": "BRIGHT2", "ngroups": 11}, "ngroups", "2..10"),
-        ({"ngroups": 109}, "ngroups", "2..108"),
-        ({"ngroups": 1}, "ngroups", "2..108"),
-        ({"nints": 0}, "nints", "at least 1"),
-        ({"exposures": 0}, "exposures", "at least 1"),
-        ({"seed": -1}, "seed", "at least 0"),
-        ({"noutputs": 4}, "noutputs", "through 1 output"),
-        ({"scene": "CALM"}, "scene", "SUNMIN, SUNMAX, FLARES"),
-        ({"cosmic_ray_rate": float("nan")}, "cosmic_ray_rate", "finite"),
-        ({"cosmic_ray_rate": -1.0}, "cosmic_ray_rate", "0 or more"),
-        ({"program": "1062"}, "program", "five digits"),
-        ({"start": "yesterday"}, "start", "2022-04-18"),
-    ],
-)
-def test_what_cannot_be_is_refused_in_one_line_that_says_what_can(changes, check, words):
-    with pytest.raises(BadInput) as refusal:
-        SimulationPlan(**({"detector": "NRCA1", "subarray": "SUB320"} | changes))
-    assert refusal.value.check == check
-    assert words in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
-
-def test_one_detector_has_one_seed():
-    plans = [SimulationPlan("NRCA1", seed=1), SimulationPlan("NRCA1", "SUB640", seed=2)]
-    with pytest.raises(BadInput, match="NRCA1 is asked for with seeds 1 and 2"):
-        require_one_detector_each(plans)
-    with pytest.raises(BadInput, match="nothing to simulate"):
-        require_one_detector_each([])

@@ -1,4 +1,4 @@
-"""Evidence: what is written down of a job that failed."""
+"""CrashReport: what is written down of a job that failed."""
 
 import signal
 import sys
@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from shared.evidence import LONGEST, Evidence, how_it_died, kernel_kills
+from shared.runtime.crash_report import LONGEST, CrashReport, how_it_died, kernel_kills
 
 
-def evidence(**facts) -> Evidence:
-    said = {"how": "was killed", "service": "ingest", "message_id": "m", "pid": 7, "seconds": 2.04, **facts}
-    return Evidence(**said)
+def evidence(**results) -> CrashReport:
+    record = {
+        "how": "was killed",
+        "service": "ingest",
+        "message_id": "m",
+        "pid": 7,
+        "seconds": 2.04,
+        **results,
+    }
+    return CrashReport(**record)
 
 
 def test_it_says_what_is_known_in_lines():
@@ -57,8 +64,8 @@ def test_it_holds_no_credentials():
     ("code", "kernel_killed", "words"),
     [
         (3, False, "exit code 3"),
-        (-signal.SIGKILL, False, "out of memory? no limit of ours was passed"),
-        (-signal.SIGKILL, True, "the kernel killed a process for want of it"),
+        (-signal.SIGKILL, False, "out of memory?"),
+        (-signal.SIGKILL, True, "the kernel killed a process for lack of it"),
         (-signal.SIGTERM, True, "stopped from outside"),
         (-signal.SIGSEGV, True, "signal 11 (SIGSEGV): a fault in compiled code"),
         (-(signal.SIGRTMIN + 1), False, "(unknown)"),

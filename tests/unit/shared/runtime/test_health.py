@@ -1,7 +1,9 @@
 """Alive, ready, and what is served over HTTP."""
 
+import contextlib
 import json
 import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -13,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from shared.errors import EnvironmentFault, StoreUnavailable
-from shared.health import Health, HealthServer
-from shared.metrics import Metrics
+from shared.runtime.health import MOST_CONNECTIONS, Health, HealthServer
+from shared.runtime.metrics import Metrics
+from shared.runtime.store_monitor import StoreMonitor
 from shared.store.base import Store
 from shared.store.local import LocalStore
-from shared.store_watch import StoreWatch
 
 
 @dataclass
@@ -44,9 +46,9 @@ class Bench:
 
     def problems(self, path: str) -> tuple[int, list[str]]:
         status, body, _ = self.get(path)
-        said = json.loads(body)
-        assert said["ok"] == (status == 200)
-        return status, said["problems"]
+        document = json.loads(body)
+        assert document["ok"] == (status == 200)
+        return status, document["problems"]
 
 
 @pytest.fixture
@@ -109,10 +111,46 @@ def test_many_may_ask_at_once_and_one_who_says_nothing_holds_up_nobody(bench: Be
     assert results == [200] * 8
 
 
+def test_connections_and_their_time_are_bounded_and_rude_ends_are_quiet(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shared.runtime.health.REQUEST_SECONDS", 1.5)
+    address = ("127.0.0.1", bench.server.port)
+    before = threading.active_count()
+    # Given clients without end, each of whom sends a letter now and then
+    slow = []
+    for _ in range(4 * MOST_CONNECTIONS):
+        client = socket.create_connection(address)
+        client.sendall(b"G")
+        slow.append(client)
+    time.sleep(0.3)
+    # Then threads are bounded: one a connection, and its clock
+    assert threading.active_count() <= before + 2 * MOST_CONNECTIONS
+    # And once their time is over, an honest request is served, though they go on
+    deadline = time.monotonic() + 10
+    while True:
+        for client in slow:
+            with contextlib.suppress(OSError):
+                client.sendall(b"E")
+        try:
+            assert bench.problems("/live") == (200, [])
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    for client in slow:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    time.sleep(0.2)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_port_that_is_taken_is_named(bench: Bench) -> None:
     health = Health(bench.worker, lambda: None, 60.0)
-    with pytest.raises(EnvironmentFault, match=rf"127.0.0.1:{bench.server.port}.*DARKS_HTTP_PORT") as caught:
+    with pytest.raises(EnvironmentFault) as caught:
         HealthServer("127.0.0.1", bench.server.port, health, Metrics("ingest").registry)
+    assert caught.value.where == f"127.0.0.1:{bench.server.port}"
+    assert caught.value.setting == "DARKS_HTTP_PORT"
     assert "\n" not in str(caught.value)
 
 
@@ -143,8 +181,8 @@ def test_the_watch_says_when_the_store_is_away_and_when_it_is_back(tmp_path: Pat
         raise RuntimeError("a bug")
 
     store = Moody(tmp_path)
-    watch = StoreWatch(store, every=0.01)
-    assert watch.problem == "the store was not asked yet"
+    watch = StoreMonitor(store, every=0.01)
+    assert watch.problem == "the store has not been checked yet"
     with watch:
         until(lambda: watch.problem is None)
         store.mood = away
@@ -163,7 +201,7 @@ def test_a_store_that_hangs_is_noticed_by_who_asks(tmp_path: Path, monkeypatch: 
         go_on.wait(60)
 
     store = Moody(tmp_path)
-    with StoreWatch(store, every=0.01) as watch:
+    with StoreMonitor(store, every=0.01) as watch:
         until(lambda: watch.problem is None)
         store.mood = hang
         assert hanging.wait(20)
@@ -182,7 +220,7 @@ def test_a_chore_is_done_while_the_store_answers_and_its_failure_is_not_the_stor
         raise ValueError("a manifest that cannot be read")
 
     store = Moody(tmp_path)
-    with StoreWatch(store, every=0.01, chore=chore, chore_every=0.02) as watch:
+    with StoreMonitor(store, every=0.01, chore=chore, chore_every=0.02) as watch:
         until(lambda: len(calls) >= 3)
         assert watch.problem is None
     assert calls[0] is store

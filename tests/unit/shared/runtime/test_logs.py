@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,12 +15,13 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.logs import EventLog, JobLog, LogSettings, configure, log_event, without_credentials
-from shared.messages import parse
-from shared.stage import Outgoing
-from shared.worker_events import WorkerEvent
+from shared.contracts.messages import parse
+from shared.runtime.events import WorkerEvent
+from shared.runtime.handler import Outgoing
+from shared.runtime.logs import EventLog, JobLog, configure, log_event, without_credentials
+from shared.settings.logs import LogSettings
+from support.paths import GOLDEN
 
-GOLDEN = Path(__file__).parents[1] / "contract" / "golden"
 ANNOUNCED = parse((GOLDEN / "exposure.announced-1.0.json").read_bytes())
 INGESTED = parse((GOLDEN / "exposure.ingested-1.0.json").read_bytes())
 IDS = {
@@ -61,8 +61,8 @@ def log() -> Iterator[Log]:
     structlog.reset_defaults()
 
 
-def event(kind: Any, **facts: Any) -> WorkerEvent:
-    return WorkerEvent("ingest", kind, ANNOUNCED, **facts)
+def event(kind: Any, **results: Any) -> WorkerEvent:
+    return WorkerEvent("ingest", kind, ANNOUNCED, **results)
 
 
 def test_what_became_of_a_message_is_one_line_with_its_ids(log: Log) -> None:
@@ -81,7 +81,7 @@ def test_what_became_of_a_message_is_one_line_with_its_ids(log: Log) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "level"),
-    [("retried", "warning"), ("paused", "warning"), ("dead-lettered", "error"), ("put-back", "info")],
+    [("retried", "warning"), ("paused", "warning"), ("dead-lettered", "error"), ("requeued", "info")],
 )
 def test_what_went_wrong_says_why(log: Log, kind: str, level: str) -> None:
     log_event(event(kind, reason="CRDS did not answer", error="TransientError", seconds=1.0))
@@ -102,7 +102,7 @@ def test_a_traceback_stays_on_its_line(log: Log) -> None:
     try:
         raise ValueError("boom")
     except ValueError:
-        logging.getLogger("shared.worker").exception("the observer failed")
+        logging.getLogger("shared.runtime.worker").exception("the observer failed")
     first, second = log.lines
     assert "File x" in first["exception"]
     assert "ValueError: boom" in second["exception"]
@@ -181,8 +181,13 @@ def test_no_key_or_signature_is_ever_shown(log: Log, text: str) -> None:
 
 @given(st.text())
 def test_what_needs_no_hiding_is_left_as_it_is(text: str) -> None:
-    said = f"group 3 of jw01062001001_02101_00001: {len(text)} pixels, s3://darks/key"
-    assert without_credentials(said) == said
+    output = f"group 3 of jw01062001001_02101_00001: {len(text)} pixels, s3://darks/key"
+    assert without_credentials(output) == output
+
+
+def test_a_path_is_no_parameter() -> None:
+    text = "file:///etc/passwd: exposures are not read from there"
+    assert without_credentials(text) == text
 
 
 def test_what_a_job_prints_comes_line_by_line(log: Log) -> None:
@@ -202,8 +207,8 @@ def test_a_job_s_process_logs_in_the_form_of_its_service() -> None:
     program = f"""
 import logging, os, sys
 from pathlib import Path
-from shared.logs import LogSettings, log_job
-from shared.messages import parse
+from shared.runtime.logs import LogSettings, log_job
+from shared.contracts.messages import parse
 begin = log_job(LogSettings())
 begin("ingest", parse(Path({str(GOLDEN / "exposure.announced-1.0.json")!r}).read_bytes()))
 logging.getLogger("stpipe").info("Step jump running")
@@ -225,7 +230,7 @@ def test_what_jwst_writes_into_its_files_does_not_hang_on_what_is_logged() -> No
     # Given a job's process that logs errors only
     program = """
 import logging, sys
-from shared.logs import LogSettings, log_job
+from shared.runtime.logs import LogSettings, log_job
 log_job(LogSettings(level="error"))
 recorded = []
 handler = logging.Handler()
@@ -247,8 +252,8 @@ def test_a_long_jobs_progress_is_said_now_and_then(log: Log) -> None:
     for each in (often, seldom):
         each(event("received"))
         each(event("progress", done=1, total=2, what="groups"))
-    said = [line for line in log.lines if line["outcome"] == "progress"]
-    assert [(line["event"], line["done"], line["total"]) for line in said] == [("groups", 1, 2)]
+    output = [line for line in log.lines if line["outcome"] == "progress"]
+    assert [(line["event"], line["done"], line["total"]) for line in output] == [("groups", 1, 2)]
 
 
 def test_evidence_stands_in_the_line_of_each_attempt_in_bounded_length(log: Log) -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
-from scraped_metrics import ROOT, golden, shown, value, work
 
-from shared.metric_names import BUCKETS, METRICS, OUTCOMES, metrics_table
-from shared.metrics import Metrics
+from shared.runtime.events import WorkerEvent
+from shared.runtime.metric_names import BUCKETS, METRICS, OUTCOMES, metrics_table
+from shared.runtime.metrics import Metrics
 from shared.store.counting import StoreTraffic
-from shared.worker_events import WorkerEvent
+from support.paths import DOCS, GOLDEN
+from support.scraped_metrics import golden, shown, value, work
 
 DESIGN = {
     "darks_messages_received_total": {"service"},
@@ -30,6 +31,7 @@ DESIGN = {
     "darks_dark_current_error_electrons_per_kilosecond": {"detector", "subarray"},
     "darks_effective_noise_electrons": {"detector", "subarray"},
     "darks_jump_pixel_fraction": {"detector", "subarray"},
+    "darks_figure": {"detector", "subarray", "figure"},
     # Of the deployment: what the alerts stand on
     "darks_messages_published_total": {"service", "schema"},
     "darks_message_waiting_seconds": {"service"},
@@ -53,13 +55,13 @@ DESIGN = {
 
 
 def test_the_names_are_those_that_were_fixed() -> None:
-    assert {one.name: set(one.labels) for one in METRICS} == DESIGN
+    assert {metric.name: set(metric.labels) for metric in METRICS} == DESIGN
     assert BUCKETS[0] == 1
     assert BUCKETS[-1] == 3600
 
 
 def test_every_metric_is_documented() -> None:
-    assert metrics_table() in (ROOT / "docs" / "services.md").read_text()
+    assert metrics_table() in (DOCS / "services.md").read_text()
 
 
 def test_before_anything_happens_every_counter_is_there_at_zero() -> None:
@@ -184,7 +186,7 @@ def test_how_long_a_message_waited_is_counted_when_it_is_taken() -> None:
         ("dead-lettered", "NoSpaceLeft", 1),
         ("paused", "", 1),
         ("retried", "JobCrashed", 0),
-        ("put-back", "", 0),
+        ("requeued", "", 0),
     ],
 )
 def test_a_job_that_the_store_failed_is_a_store_error(kind: str, error: str, counted: int) -> None:
@@ -211,13 +213,13 @@ def test_no_exposure_set_or_message_is_a_label() -> None:
     # Then no id of theirs is anywhere in what is scraped
     text = generate_latest(metrics.registry).decode()
     ids = {"jw01062001001_02101_00001_nrcalong", "jw01019001001_gs-acq1_2022117003102", "0123456789abcdef"}
-    for path in (ROOT / "tests" / "contract" / "golden").glob("*.json"):
+    for path in GOLDEN.glob("*.json"):
         message = json.loads(path.read_text())
         ids |= {message["id"], message["correlation_id"]}
     assert [each for each in ids if each in text] == []
 
 
-KINDS = ("finished", "retried", "dead-lettered", "put-back", "paused")
+KINDS = ("finished", "retried", "dead-lettered", "requeued", "paused")
 
 
 @given(

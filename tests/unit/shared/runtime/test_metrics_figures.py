@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from scraped_metrics import golden, value, work
 
-from services.darkref.dark_current import DarkCurrent, verdict
-from services.noise.verdicts import judge, overall
-from shared.detectors import detectors
-from shared.metric_names import VERIFICATIONS
-from shared.metrics import Metrics
+from services.darkref.measure.dark_current import DarkCurrent, compare_dark_current
+from shared.nircam.detectors import detectors
+from shared.runtime.metric_names import VERIFICATIONS
+from shared.runtime.metrics import Metrics
+from shared.statistics.verdicts import Value, measured_against
+from support.scraped_metrics import golden, value, work
 
 
 def test_the_figures_of_a_measured_set_are_shown_by_detector_and_subarray() -> None:
@@ -50,22 +50,27 @@ def test_a_figure_that_is_not_a_number_is_shown_as_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accepted", "verification"), [(True, "accepted"), (False, "rejected"), (None, "unverified")]
+    ("acceptance", "verification"),
+    [("accepted", "accepted"), ("held", "held"), ("rejected", "rejected"), (None, "unverified")],
 )
-def test_a_reference_is_counted_by_its_verification(accepted: bool | None, verification: str) -> None:
+def test_a_reference_is_counted_by_its_verification(acceptance: str | None, verification: str) -> None:
     metrics = Metrics("darkref")
-    work(metrics, golden("set.ready"), golden("reference.built", accepted=accepted))
-    counted = {one: value(metrics, "darks_references_built_total", "darkref", one) for one in VERIFICATIONS}
-    assert counted == {one: float(one == verification) for one in VERIFICATIONS}
+    work(metrics, golden("set.ready"), golden("reference.built", accepted=None, acceptance=acceptance))
+    counted = {
+        each: value(metrics, "darks_references_built_total", "darkref", each) for each in VERIFICATIONS
+    }
+    assert counted == {entry: float(entry == verification) for entry in VERIFICATIONS}
 
 
 @pytest.mark.parametrize(("rate", "off"), [(27.0, 0), (45.0, 1), (10.0, 1)])
 def test_a_dark_current_out_of_its_band_is_known_by_its_verdict(rate: float, off: int) -> None:
     # Given a verdict as darkref gives it
     current = DarkCurrent(rate, 1.0, [rate], [rate], 0, np.empty((0, 0), np.float32))
-    said = verdict(current, detectors()["NRCALONG"].expected.dark_current_nrc09)
+    comparison = compare_dark_current(current, detectors()["NRCALONG"].expected.dark_current_nrc09)
     metrics = Metrics("darkref")
-    work(metrics, golden("set.ready"), golden("reference.built", verdict=said))
+    work(
+        metrics, golden("set.ready"), golden("reference.built", comparison=comparison.model_dump(mode="json"))
+    )
     place = ("NRCALONG", "SUB640", "dark_current")
     assert value(metrics, "darks_out_of_expected_band", *place) == off
 
@@ -77,7 +82,11 @@ def test_a_dark_current_has_its_own_error_beside_it() -> None:
     work(metrics, ready, golden("reference.built", dark_current_error_e_per_ks=0.4125))
     assert value(metrics, name, *place) == 0.4125
     # When one is built whose message is of before there was an error in it
-    work(metrics, ready, golden("reference.built", dark_current_e_per_ks=30.0))
+    work(
+        metrics,
+        ready,
+        golden("reference.built", dark_current_e_per_ks=30.0, dark_current_error_e_per_ks=None),
+    )
     # Then that of the reference before is not taken for this one's
     error = value(metrics, name, *place)
     assert error is not None
@@ -100,12 +109,14 @@ def test_a_figure_that_the_newest_set_lacks_is_not_that_of_the_set_before() -> N
 
 
 def test_a_set_s_noise_is_out_of_its_band_if_any_figure_of_it_is() -> None:
-    # Given the lines that noise writes over a good and a bad set
-    good, bad = judge(9.2, 0.1, 9.28, 0.12), judge(12.0, 0.1, 9.28, 0.12)
+    # Given a good and a bad figure
+    expected = Value(9.28, 0.12)
+    good = measured_against(Value(9.2, 0.1), expected).model_dump(mode="json")
+    bad = measured_against(Value(12.0, 0.1), expected).model_dump(mode="json")
     metrics, place = Metrics("noise"), ("NRCALONG", "SUB640", "noise")
-    for said, off in ((overall({"CDS noise": good}), 0), (overall({"CDS noise": good, "jumps": bad}), 1)):
-        work(metrics, golden("set.ready"), golden("noise.measured", verdict=said))
-        assert value(metrics, "darks_out_of_expected_band", *place) == off, said
+    for figures, off in (({"cds_noise_e": good}, 0), ({"cds_noise_e": good, "jump_pixel_percent": bad}, 1)):
+        work(metrics, golden("set.ready"), golden("noise.measured", figures=figures))
+        assert value(metrics, "darks_out_of_expected_band", *place) == off
 
 
 def test_the_expected_bands_are_those_of_the_detectors_table() -> None:

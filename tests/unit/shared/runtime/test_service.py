@@ -12,18 +12,17 @@ from pathlib import Path
 import pytest
 
 from shared.errors import EnvironmentFault
-from shared.logs import LogSettings
-from shared.service import ExitCode, exit_code_table
-from shared.service_settings import (
+from shared.runtime.service import ExitCode, exit_code_table, program
+from shared.settings.logs import LogSettings
+from shared.settings.service import (
     ServiceSettings,
     broker_settings_table,
     read_settings,
     read_settings_file,
     service_settings_table,
 )
-from shared.settings import StageSettings
-
-DOCS = Path(__file__).parents[2] / "docs"
+from shared.settings.stage import StageSettings
+from support.paths import DOCS
 
 
 @pytest.fixture(autouse=True)
@@ -72,20 +71,20 @@ def test_a_file_sets_what_the_environment_does_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "setting"),
     [
-        (None, "No such file"),
-        (b"\xff\xfe=", "not text"),
-        (b"DARKS_HTPP_PORT=80", "DARKS_HTPP_PORT is no setting"),
+        (None, "DARKS_SETTINGS_FILE"),
+        (b"\xff\xfe=", "DARKS_SETTINGS_FILE"),
+        (b"DARKS_HTPP_PORT=80", "DARKS_HTPP_PORT"),
     ],
 )
-def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, content: bytes | None, setting: str) -> None:
     file = tmp_path / "darks.env"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(EnvironmentFault, match=words) as caught:
+    with pytest.raises(EnvironmentFault) as caught:
         read_settings_file({"DARKS_SETTINGS_FILE": str(file)})
-    assert str(file) in str(caught.value)
+    assert (caught.value.where, caught.value.setting) == (str(file), setting)
     assert "\n" not in str(caught.value)
 
 
@@ -106,23 +105,25 @@ def test_a_wrong_setting_is_named_and_its_value_is_not(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(EnvironmentFault, match=r"(?i)retry_delays|http_port|log_level|job_s|grace") as caught:
+    with pytest.raises(EnvironmentFault) as caught:
         read_settings(ServiceSettings)
-    assert "docs/settings.md" in str(caught.value)
+    assert name.removeprefix("DARKS_").lower() in str(caught.value).lower()
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_every_missing_setting_is_named() -> None:
-    with pytest.raises(EnvironmentFault, match="DARKS_STORE: Field required"):
+    with pytest.raises(EnvironmentFault) as caught:
         read_settings(StageSettings)
+    assert caught.value.setting == "DARKS_STORE"
 
 
 def test_a_wrong_setting_of_the_store_is_named_as_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKS_STORE", "s3://darks")
     monkeypatch.setenv("DARKS_S3_ENDPOINT", "https://key:hunter2@rgw")
-    with pytest.raises(EnvironmentFault, match="DARKS_S3_ENDPOINT: ") as caught:
+    with pytest.raises(EnvironmentFault) as caught:
         read_settings(StageSettings)
+    assert caught.value.setting == "DARKS_S3_ENDPOINT"
     assert "hunter2" not in str(caught.value)
 
 
@@ -142,7 +143,8 @@ def test_without_settings_it_ends_with_one_line() -> None:
     assert process.returncode == ExitCode.CONFIGURATION
     assert out == ""
     [line] = errors.splitlines()
-    assert line.startswith("noise: wrong settings: DARKS_LOG_LEVEL: ")
+    assert line.startswith("noise: ")
+    assert "DARKS_LOG_LEVEL" in line
 
 
 def test_a_broker_s_address_that_is_none_is_a_wrong_setting(tmp_path: Path) -> None:
@@ -195,3 +197,11 @@ def test_each_stage_starts_by_itself_and_stops_when_told(
     assert time.monotonic() - started < 30
     assert errors == ""
     assert json.loads(out.splitlines()[-1])["event"] == "stopped"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["-h"], 0), (["--verbose"], 2)])
+def test_a_service_takes_no_arguments(arguments, code, capsys):
+    # When / Then: it ends at once, instead of starting in silence
+    assert program("noise", arguments) == code
+    shown = capsys.readouterr()
+    assert "DARKS_STORE" in (shown.err if code else shown.out)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.broker.rabbitmq.settings import BrokerSettings, broker_settings
 from shared.errors import EnvironmentFault
+from shared.settings.broker import BrokerSettings, broker_settings
 
 
 @pytest.mark.parametrize(
@@ -38,24 +38,25 @@ def test_user_and_password_may_come_from_elsewhere(tmp_path: Path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "setting"),
     [
-        ({"url": "s3cr3t-pass"}, "DARKS_BROKER_URL: not a URL"),
-        ({"url": "http://u:s3cr3t-pass@h"}, "must begin with amqp"),
-        ({"url": "amqp://u:s3cr3t-pass/@h:x"}, "DARKS_BROKER_URL: not a URL"),
-        ({"url": "amqp://"}, "DARKS_BROKER_URL: not a URL"),
-        ({"management_url": "ftp://u:s3cr3t-pass@h"}, "DARKS_BROKER_MANAGEMENT_URL: not a URL"),
-        ({"nodes": ["u:s3cr3t-pass@h:1"]}, "DARKS_BROKER_NODES: not a list of addresses"),
-        ({"nodes": ["amqp://h:1/v"]}, "DARKS_BROKER_NODES: not a list of addresses"),
-        ({"nodes": ["h:x"]}, "DARKS_BROKER_NODES: not a list of addresses"),
+        ({"url": "s3cr3t-pass"}, "DARKS_BROKER_URL"),
+        ({"url": "http://u:s3cr3t-pass@h"}, "URL"),
+        ({"url": "amqp://u:s3cr3t-pass/@h:x"}, "DARKS_BROKER_URL"),
+        ({"url": "amqp://"}, "DARKS_BROKER_URL"),
+        ({"management_url": "ftp://u:s3cr3t-pass@h"}, "DARKS_BROKER_MANAGEMENT_URL"),
+        ({"nodes": ["u:s3cr3t-pass@h:1"]}, "DARKS_BROKER_NODES"),
+        ({"nodes": ["amqp://h:1/v"]}, "DARKS_BROKER_NODES"),
+        ({"nodes": ["h:x"]}, "DARKS_BROKER_NODES"),
         ({"cert_file": Path("c.pem")}, "DARKS_BROKER_KEY_FILE"),
         ({"heartbeat": 0}, "DARKS_BROKER_HEARTBEAT"),
         ({"publish_timeout": -1}, "DARKS_BROKER_PUBLISH_TIMEOUT"),
     ],
 )
-def test_what_does_not_fit_is_named_in_one_line_and_not_quoted(given, words):
-    with pytest.raises(EnvironmentFault, match=words) as raised:
+def test_what_does_not_fit_is_named_in_one_line_and_not_quoted(given, setting):
+    with pytest.raises(EnvironmentFault) as raised:
         broker_settings(**given)
+    assert setting in str(raised.value)
     assert "s3cr3t-pass" not in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -90,8 +91,9 @@ def test_the_nodes_of_a_cluster_share_all_but_their_address(monkeypatch):
 
 def test_nodes_that_are_no_json_are_named_in_one_line_and_not_quoted(monkeypatch):
     monkeypatch.setenv("DARKS_BROKER_NODES", "s3cr3t-pass@two:7")
-    with pytest.raises(EnvironmentFault, match="DARKS_BROKER_NODES is a JSON list") as raised:
+    with pytest.raises(EnvironmentFault) as raised:
         broker_settings()
+    assert raised.value.setting == "DARKS_BROKER_NODES"
     assert "s3cr3t-pass" not in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -101,5 +103,6 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, what, text
     file = tmp_path / what
     if text is not None:
         file.write_bytes(text)
-    with pytest.raises(EnvironmentFault, match=f"{file}.*DARKS_BROKER_PASSWORD_FILE"):
+    with pytest.raises(EnvironmentFault) as raised:
         BrokerSettings(password_file=file).password()
+    assert (raised.value.where, raised.value.setting) == (str(file), "DARKS_BROKER_PASSWORD_FILE")

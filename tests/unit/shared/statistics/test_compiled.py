@@ -1,14 +1,17 @@
 """Kernels are compiled once, also where the program's own folder cannot be written to."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from shared.statistics import jit
+
 MODULE = """
-from shared.compiled import kernel
+from shared.statistics.jit import kernel
 
 
 @kernel
@@ -18,8 +21,6 @@ def add(a, b):
 PROGRAM = """
 import tempfile, os
 from pathlib import Path
-import sys
-sys.path[:0] = [{folder!r}]
 import numba.core.caching as caching
 
 
@@ -39,10 +40,10 @@ print(sum({module}.add.stats.cache_hits.values()))
 
 def _run(folder: Path, writable: Path, **environment: str) -> int:
     """Load and call a kernel in a process that can write to one folder only; say how often it was found."""
-    program = PROGRAM.format(folder=str(folder), writable=str(writable), module="a_kernel")
+    program = PROGRAM.format(writable=str(writable), module="a_kernel")
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "TMPDIR": str(writable), **environment},
+        env={**os.environ, "PYTHONPATH": str(folder), "TMPDIR": str(writable), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -86,18 +87,31 @@ def test_the_folder_of_the_environment_comes_first(folder: Path, tmp_path: Path)
         assert _run(folder, chosen, NUMBA_CACHE_DIR=str(chosen)) == hits
 
 
-def test_a_kernel_is_compiled_anew_when_what_it_is_built_on_changed(folder: Path, tmp_path: Path):
-    # Given a kernel that has one of another module compiled in, kept by an earlier process
-    (folder / "a_part.py").write_text(
-        "from shared.compiled import kernel\n\n\n@kernel\ndef part(b):\n    return b\n"
+@pytest.mark.parametrize(
+    ("before", "after"), [("return b", "return b + FACTOR - 1"), ("FACTOR = 1", "FACTOR = 1.0")]
+)
+def test_a_kernel_is_compiled_anew_when_what_it_imports_changed(
+    folder: Path, tmp_path: Path, before: str, after: str
+):
+    # Given a kernel in the cache, with one of another module and a number of a third compiled in
+    part, number = folder / "a_part.py", folder / "a_number.py"
+    number.write_text("FACTOR = 1\n")
+    part.write_text(
+        "from a_number import FACTOR\nfrom shared.statistics.jit import kernel\n\n\n"
+        "@kernel\ndef part(b):\n    return b\n"
     )
     (folder / "a_kernel.py").write_text(
-        "import functools\n\nimport a_part\nfrom shared.compiled import kernel\n\n\n"
-        "@functools.partial(kernel, built_on=[a_part])\n"
-        "def add(a, b):\n    return a + a_part.part(b)\n"
+        "from a_number import FACTOR\nfrom a_part import part\nfrom shared.statistics.jit import kernel\n\n\n"
+        "@kernel\ndef add(a, b):\n    return a + FACTOR * part(b)\n"
     )
     kept = tmp_path / "kept"
     assert [_run(folder, kept, NUMBA_CACHE_DIR=str(kept)) for _ in range(2)] == [0, 1]
-    # When the other module changes, Then what was kept is void
-    (folder / "a_part.py").write_text((folder / "a_part.py").read_text().replace("return b", "return b + 0"))
+    # When one of the two changes, Then what was kept is void
+    for file in (part, number):
+        file.write_text(file.read_text().replace(before, after))
     assert [_run(folder, kept, NUMBA_CACHE_DIR=str(kept)) for _ in range(2)] == [0, 1]
+
+
+def test_numba_is_used_through_its_public_names():
+    source = Path(jit.__file__).read_text()
+    assert not re.findall(r"\._[a-z]\w*", source)

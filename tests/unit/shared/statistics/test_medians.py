@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import shared.medians
-from shared.medians import SIGMA_PER_MAD, Room, median, median_and_sigma, middle_deviations, middles
+import shared.statistics.medians
+from shared.statistics.medians import Workspace, middle_deviations, middles
 
 
 def _kinds(rng, size, dtype):
@@ -40,7 +40,7 @@ def _in_the_middle(values):
 @settings(deadline=None, max_examples=40)
 def test_middles_and_middle_deviations_are_exact(size, dtype, seed):
     rng = np.random.default_rng(seed)
-    room = Room()
+    room = Workspace()
     for values in _kinds(rng, size, dtype):
         before = values.copy()
         wanted = _in_the_middle(values)
@@ -74,22 +74,10 @@ def test_nan_takes_no_part_and_infinities_have_their_place(size, dtype, without,
         assert middle_deviations(values, wanted[0]) == _in_the_middle(np.abs(known - wanted[0]))
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 5_000, 50_000])
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_of_nothing_known_median_and_sigma_are_nan(size, dtype):
-    nothing = np.full(size, np.nan, dtype)
-    assert math.isnan(median(nothing))
-    assert all(math.isnan(one) for one in median_and_sigma(nothing))
-    if size:
-        # A single known one is the median, and has no width
-        nothing[size // 2] = 4.5
-        assert median_and_sigma(nothing) == (4.5, 0.0)
-
-
 def test_where_a_sample_misleads_the_middles_are_exact_all_the_same():
     # Given values of which the sample sees only the ones that are far from the median
     values = np.random.default_rng(2).normal(size=90_000)
-    stride = int(math.sqrt(values.size)) // shared.medians._SAMPLED
+    stride = int(math.sqrt(values.size)) // shared.statistics.medians._SAMPLE_SIZE
     values[::stride] += 1e6
     # Then
     assert middles(values) == _in_the_middle(values)
@@ -99,21 +87,12 @@ def test_where_a_sample_misleads_the_middles_are_exact_all_the_same():
     assert middles(values) == _in_the_middle(values[1::stride])
 
 
-@given(size=st.integers(1, 60_000), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=20)
-def test_sigma_is_that_of_the_median_absolute_deviation(size, seed):
-    values = np.random.default_rng(seed).normal(3, 2, size)
-    centre, sigma = median_and_sigma(values)
-    assert centre == pytest.approx(np.median(values), rel=1e-12)
-    assert sigma == pytest.approx(SIGMA_PER_MAD * np.median(np.abs(values - centre)), rel=1e-12)
-
-
 @pytest.mark.parametrize("dtype", ["f4", "f8", "u1"])
-def test_room_is_used_again_and_grows(dtype):
-    room = Room()
-    first = room.array("a", 10, dtype)
+def test_workspace_is_used_again_and_grows(dtype):
+    workspace = Workspace()
+    first = workspace.array("a", 10, dtype)
     assert first.shape == (10,)
     assert first.dtype == dtype
-    assert np.shares_memory(first, room.array("a", 5, dtype))
-    assert not np.shares_memory(first, room.array("b", 10, dtype))
-    assert room.array("a", 1000, dtype).shape == (1000,)
+    assert np.shares_memory(first, workspace.array("a", 5, dtype))
+    assert not np.shares_memory(first, workspace.array("b", 10, dtype))
+    assert workspace.array("a", 1000, dtype).shape == (1000,)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.announced import source_of
+from shared.addresses import bucket_address
 from shared.errors import BadMessage
-from shared.settings import StageSettings
-from shared.store.keys import bucket_address
+from shared.settings.stage import StageSettings
+from shared.store.sources import source_of
 
 
 def settings(*allowed: str) -> StageSettings:
@@ -91,8 +91,9 @@ def test_whatever_is_admitted_lies_in_the_prefix(rest: str) -> None:
 
 def test_unless_allowed_nothing_is_read(tmp_path: Path) -> None:
     for uri in (str(tmp_path / "a b.fits"), (tmp_path / "a.fits").as_uri(), "s3://darks/raw/a.fits"):
-        with pytest.raises(BadMessage, match="DARKS_ALLOWED_SOURCES: none"):
+        with pytest.raises(BadMessage) as caught:
             source_of(uri, settings())
+        assert caught.value.setting == "DARKS_ALLOWED_SOURCES"
 
 
 def test_a_path_and_its_address_are_one_source(tmp_path: Path) -> None:
@@ -120,13 +121,14 @@ def test_a_file_must_really_lie_in_the_allowed_folder(tmp_path: Path) -> None:
         str(secret),
         f"{tmp_path}/data-2/a.fits",
     ):
-        with pytest.raises(BadMessage, match="not read from there"):
+        with pytest.raises(BadMessage) as caught:
             source_of(uri, allowed)
+        assert caught.value.setting == "DARKS_ALLOWED_SOURCES"
 
 
 @pytest.mark.parametrize("prefix", ["http://x/", "s3://", "file://host/data", "data/", "s3://b/../c"])
 def test_a_place_that_cannot_be_meant_is_refused_as_a_setting(prefix: str) -> None:
-    with pytest.raises(ValueError, match="address"):
+    with pytest.raises(ValueError):
         settings(prefix)
 
 
@@ -134,5 +136,5 @@ def test_a_place_that_cannot_be_meant_is_refused_as_a_setting(prefix: str) -> No
     "address", ["s3://", "s3://x", "s3://Bucket", "s3://b_c", "s3:/b", "bucket", "s3://bb/../c"]
 )
 def test_the_store_s_address_is_checked(address: str) -> None:
-    with pytest.raises(ValueError, match=r"key|address"):
+    with pytest.raises(ValueError):
         bucket_address(address)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import files
 from shared.errors import BadInput, TransientError
-from shared.sources import FileReader, sha256_of
+from shared.store import ranged_file as files
+from shared.store.sources import FileReader, sha256_of
 
 
 def test_ranges_are_exact(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_ranges_are_exact(tmp_path: Path) -> None:
         assert reader.size == 1000
         assert reader.read(10, 900) == data[10:910]
         assert reader.read(1000, 0) == b""
-        with pytest.raises(ValueError, match="-1"):
+        with pytest.raises(ValueError):
             reader.read(-1, 2)
 
 
@@ -28,26 +28,23 @@ def test_a_file_that_is_cut_while_it_is_read_may_be_tried_again(tmp_path: Path) 
     (tmp_path / "a").write_bytes(b"x" * 100)
     with FileReader(tmp_path / "a") as reader:
         os.truncate(tmp_path / "a", 60)
-        with pytest.raises(TransientError, match="40 bytes are missing at byte 60"):
+        with pytest.raises(TransientError) as caught:
             reader.read(0, 100)
+    assert caught.value.where == str(tmp_path / "a")
 
 
 @pytest.mark.parametrize("read", [FileReader, sha256_of])
 @pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "is a folder"),
-        (os.mkfifo, "is a pipe or a device"),
-    ],
+    "make",
+    [lambda path: None, lambda path: path.mkdir(), os.mkfifo],
     ids=["nothing", "folder", "pipe"],
 )
-def test_what_is_no_file_is_a_bad_exposure_at_once(tmp_path: Path, read, make, said) -> None:
+def test_what_is_no_file_is_a_bad_exposure_at_once(tmp_path: Path, read, make) -> None:
     make(tmp_path / "x.fits")
-    with pytest.raises(BadInput, match=said) as caught:
+    with pytest.raises(BadInput) as caught:
         read(tmp_path / "x.fits")
     assert caught.value.check == "file"
-    assert "x.fits" in str(caught.value)
+    assert caught.value.where == str(tmp_path / "x.fits")
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
@@ -68,5 +65,6 @@ def test_a_disk_that_fails_once_rejects_no_exposure(tmp_path: Path, monkeypatch,
         lambda: FileReader(tmp_path / "x.fits"),
         lambda: reader.read(0, 1),
     ):
-        with pytest.raises(TransientError, match=r"x\.fits"):
+        with pytest.raises(TransientError) as caught:
             read()
+        assert caught.value.where == str(tmp_path / "x.fits")

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jwst_reffiles.utils import dq_flags
 
-from services.darkref.block_kernels import BLOCK
-from services.darkref.combine import JUMP_DET, add_first_hits, sigma_clipped_mean
-from services.darkref.modes import mode_named
-from services.darkref.windows import BandState, Combined, Window
+from services.darkref.combine.methods import mode_named, sigma_clipped_mean
+from services.darkref.combine.windows import BandState, Combined, group_positions
+from services.darkref.kernels.blocks import BLOCK
 from shared.errors import PermanentError
+from shared.nircam.dq import GroupFlag
+from support.darkref_flight_kernel import first_bad_groups, window_of
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Result:
 
     mean: np.ndarray
     std: np.ndarray
-    used: np.ndarray
+    n_valid: np.ndarray
     kept: int
     unmeasured: int
     moment: np.ndarray
@@ -34,11 +35,7 @@ class Result:
 
 def _first_hits(groupdq, step=None, dtype=np.uint8):
     """First hits of (integrations, groups, pixels), found in windows of `step` groups."""
-    first = np.full((len(groupdq), groupdq.shape[2]), np.iinfo(dtype).max, dtype)
-    for n, flags in enumerate(groupdq):
-        for start in range(0, len(flags), step or len(flags)):
-            add_first_hits(np.ascontiguousarray(flags[start : start + (step or len(flags))]), start, first[n])
-    return first
+    return first_bad_groups(groupdq, step, dtype, GroupFlag.JUMP_DET)
 
 
 def _combine(samples, sigma=3.0, groupdq=None, step=None, parts=None, dtype=np.uint8):
@@ -48,21 +45,20 @@ def _combine(samples, sigma=3.0, groupdq=None, step=None, parts=None, dtype=np.u
     pixels = flat.shape[2]
     groupdq = np.zeros(flat.shape, np.uint8) if groupdq is None else groupdq.reshape(flat.shape)
     first = _first_hits(groupdq, step, dtype)
-    weights = np.arange(ngroups) - (ngroups - 1) / 2
-    state = BandState(np.zeros((n, pixels)), np.zeros((5, pixels)))
+    state = BandState(first, group_positions(ngroups), np.zeros((n, pixels)), np.zeros((5, pixels)))
     mean, std = np.full((2, ngroups, pixels), 7, np.uint32)
-    used = np.full((ngroups, pixels), 7, np.uint16)
+    n_valid = np.full((ngroups, pixels), 7, np.uint16)
     tally = np.zeros(3, np.int64)
     for start in range(0, ngroups, step or ngroups):
         groups = slice(start, start + (step or ngroups))
-        window = Window(np.ascontiguousarray(flat[:, groups]).view(np.uint32), first, start, weights[groups])
-        into = Combined(mean[groups], std[groups], used[groups])
+        window = window_of(flat[:, groups], start)
+        into = Combined(mean[groups], std[groups], n_valid[groups])
         for part in parts or [slice(0, pixels)]:
             tally += sigma_clipped_mean(window, state, sigma, part, into)
-    assert tally[0] == used.sum()
+    assert tally[0] == n_valid.sum()
     shape = samples.shape[1:]
     floats = [bits.view(">f4").astype(np.float32).reshape(shape) for bits in (mean, std)]
-    return Result(*floats, used.reshape(shape), int(tally[1]), int(tally[2]), state.moment, state.line)
+    return Result(*floats, n_valid.reshape(shape), int(tally[1]), int(tally[2]), state.moment, state.line)
 
 
 def _astropy(samples, sigma=3.0):
@@ -83,7 +79,7 @@ def _assert_as_astropy(samples, sigma=3.0):
     scale = np.abs(valid).max() if valid.size else 0.0
     assert ours.kept == kept.sum()
     assert ours.unmeasured == np.count_nonzero(~np.isfinite(samples).any(axis=0))
-    np.testing.assert_array_equal(ours.used, np.isfinite(samples).sum(axis=0))
+    np.testing.assert_array_equal(ours.n_valid, np.isfinite(samples).sum(axis=0))
     # Our results are rounded once, to float32; the mean of values that cancel is exact to float64.
     np.testing.assert_allclose(ours.mean, mean, rtol=1e-6, atol=1e-13 * scale)
     np.testing.assert_allclose(ours.std, std, rtol=1e-6, atol=1e-7 * np.sqrt(scale) * 1e-3 + 1e-12 * scale)
@@ -174,7 +170,7 @@ def test_windows_and_parts_of_any_size_give_the_same_to_the_last_bit(n, step, pi
     rng = np.random.default_rng(seed)
     samples = rng.normal(0, 5, (n, 7, 1, pixels)).astype(np.float32)
     samples[rng.random(samples.shape) < 0.05] = np.nan
-    groupdq = (rng.random(samples.shape) < 0.05).astype(np.uint8) * JUMP_DET
+    groupdq = (rng.random(samples.shape) < 0.05).astype(np.uint8) * GroupFlag.JUMP_DET.mask
     edges = sorted({0, pixels, *(cut for cut in cuts if cut < pixels)})
     parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
     # When, Then
@@ -201,7 +197,7 @@ def test_no_measurement_gives_zero_and_zero():
     ours = _combine(np.full((4, 2, 3, 5), np.nan, np.float32))
     assert not ours.mean.any()
     assert not ours.std.any()
-    assert not ours.used.any()
+    assert not ours.n_valid.any()
     assert (ours.kept, ours.unmeasured) == (0, 30)
 
 
@@ -230,23 +226,23 @@ def test_groups_from_the_first_jump_on_are_dropped(groupdq, step, dtype):
     # and from it on nothing is used
     before = np.arange(6)[:, None] < wanted[:, None]
     ours = _combine(data, groupdq=groupdq, step=step, dtype=dtype)
-    np.testing.assert_array_equal(ours.used.reshape(6, -1), before.sum(axis=0))
+    np.testing.assert_array_equal(ours.n_valid.reshape(6, -1), before.sum(axis=0))
     kept = np.where(before, data.reshape(2, 6, -1), 0).sum(axis=0) / np.maximum(before.sum(axis=0), 1)
     np.testing.assert_allclose(ours.mean.reshape(6, -1), kept, rtol=1e-6)
 
 
 def test_more_groups_than_a_byte_counts():
     groupdq = np.zeros((1, 300, 1, 2), np.uint8)
-    groupdq[0, 280, 0, 1] = JUMP_DET
+    groupdq[0, 280, 0, 1] = GroupFlag.JUMP_DET
     ours = _combine(np.ones(groupdq.shape, np.float32), groupdq=groupdq, step=7, dtype=np.uint16)
-    assert ours.used.reshape(300, 2).sum(axis=0).tolist() == [300, 280]
+    assert ours.n_valid.reshape(300, 2).sum(axis=0).tolist() == [300, 280]
 
 
 def test_the_sums_give_the_slopes_of_the_integrations_and_of_the_mean_ramp():
     rng = np.random.default_rng(4)
     data = rng.normal(size=(3, 9, 3, 4)).astype(np.float32)
     groupdq = np.zeros(data.shape, np.uint8)
-    groupdq[:, 6:, 0, 0] = JUMP_DET
+    groupdq[:, 6:, 0, 0] = GroupFlag.JUMP_DET
     ours = _combine(data, groupdq=groupdq)
     flat = data.reshape(3, 9, -1).astype(np.float64)
     for one, moment in zip(flat, ours.moment, strict=True):
@@ -259,7 +255,11 @@ def test_the_sums_give_the_slopes_of_the_integrations_and_of_the_mean_ramp():
     np.testing.assert_allclose((n * gy - g * y) / (n * gg - g * g), expected, rtol=1e-8, atol=1e-10)
 
 
+def test_notebook_mode_keeps_the_name_that_product_keys_hold():
+    assert mode_named("notebook").name == mode_named("reference").name == "reference"
+
+
 def test_a_mode_that_is_not_built_is_refused_in_one_line_that_says_what_to_do():
-    with pytest.raises(PermanentError, match="--mode reference") as caught:
+    with pytest.raises(PermanentError) as caught:
         mode_named("median")
     assert "\n" not in str(caught.value)

@@ -6,16 +6,15 @@ import warnings
 import numpy as np
 import pytest
 from astropy.stats import sigma_clip
-from darkref_flight_kernel import combine, first_ends
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from services.darkref import small_samples
-from services.darkref.combine import sigma_clipped_mean
-from services.darkref.flight import pedestal_free_mean
-from services.darkref.sorting import comparators
-from services.darkref.windows import BandState, Combined, Window
+from services.darkref.combine import small_samples
+from services.darkref.combine.methods import pedestal_free_mean, sigma_clipped_mean
+from services.darkref.combine.windows import BandState, Combined, group_positions
+from services.darkref.kernels.simd import comparators
+from support.darkref_flight_kernel import combine, first_bad_groups, window_of
 
 # The bits as jwst has them.
 DO_NOT_USE, SATURATED, JUMP_DET, PERSISTENCE = 1, 2, 4, 32
@@ -66,7 +65,7 @@ def _clipped(values):
 def _assert_as_oracle(samples, groupdq=None, **how):
     mean, error, used, _ = oracle(samples, groupdq)
     ours = combine(samples, groupdq, **how)
-    np.testing.assert_array_equal(ours.used, used)
+    np.testing.assert_array_equal(ours.n_valid, used)
     scale = np.abs(samples[np.isfinite(samples)]).max(initial=0)
     np.testing.assert_allclose(ours.mean, mean, rtol=2e-7, atol=1e-12 * scale)
     np.testing.assert_allclose(ours.error, error, rtol=1e-6, atol=1e-7 * scale**0.5 * 1e-2 + 1e-11 * scale)
@@ -133,7 +132,7 @@ def test_integrations_without_a_measurement_change_nothing(n, more, seed):
     few, many = combine(samples), combine(np.concatenate([samples, none])[rng.permutation(n + more)])
     # Then
     assert few.kept == many.kept
-    np.testing.assert_array_equal(few.used, many.used)
+    np.testing.assert_array_equal(few.n_valid, many.n_valid)
     np.testing.assert_allclose(few.mean, many.mean, rtol=2e-7, atol=1e-12)
     np.testing.assert_allclose(few.error, many.error, rtol=1e-6, atol=1e-12)
 
@@ -142,7 +141,7 @@ def test_no_measurement_gives_zero_and_zero():
     ours = combine(np.full((4, 3, 15), np.nan, np.float32))
     assert not ours.mean.any()
     assert not ours.error.any()
-    assert not ours.used.any()
+    assert not ours.n_valid.any()
     assert (ours.kept, ours.unmeasured, ours.single) == (0, 45, 0)
 
 
@@ -158,7 +157,7 @@ def test_an_integration_without_a_usable_group_0_is_not_used_at_that_pixel(fault
     # When
     ours = combine(samples, flags)
     # Then
-    np.testing.assert_array_equal(ours.used, [[3, 4]] * 3)
+    np.testing.assert_array_equal(ours.n_valid, [[3, 4]] * 3)
     others = np.delete(samples, 1, axis=0)
     np.testing.assert_array_equal(ours.mean[:, 0], combine(others).mean[:, 0])
 
@@ -181,7 +180,7 @@ def test_which_flags_end_the_use_of_an_integration(flag, counts, dtype):
     flags = np.zeros((1, 6, 3), np.uint8)
     flags[0, 3, 1] = flag
     flags[0, 4, 1] = JUMP_DET
-    first = first_ends(flags, step=2, dtype=dtype)
+    first = first_bad_groups(flags, step=2, dtype=dtype)
     largest = np.iinfo(dtype).max
     assert first.tolist() == [[largest, 3 if counts else 4, largest]]
 
@@ -196,22 +195,21 @@ def test_saturated_groups_are_not_averaged_in():
     ours = combine(samples, flags)
     # Then
     np.testing.assert_array_equal(ours.mean[:, 0], np.arange(8) * 100)
-    assert ours.used[:, 0].tolist() == [10] * 5 + [8] * 3
+    assert ours.n_valid[:, 0].tolist() == [10] * 5 + [8] * 3
 
 
-def _reference_mode(samples, flags):
-    """What reference mode makes of (integrations, groups, pixels): the mean ramp."""
+def _notebook_mode(samples, flags):
+    """What notebook mode makes of (integrations, groups, pixels): the mean ramp."""
     n, ngroups, pixels = samples.shape
     jumps = (flags & JUMP_DET != 0) | np.zeros(samples.shape, bool)
     first = np.where(jumps.any(axis=1), jumps.argmax(axis=1), 255).astype(np.uint8)
-    window = Window(np.ascontiguousarray(samples, ">f4").view(np.uint32), first, 0, np.zeros(ngroups))
     into = Combined(*np.zeros((2, ngroups, pixels), np.uint32), np.zeros((ngroups, pixels), np.uint16))
-    state = BandState(np.zeros((n, pixels)), np.zeros((5, pixels)))
-    sigma_clipped_mean(window, state, 3.0, slice(0, pixels), into)
+    state = BandState(first, group_positions(ngroups), np.zeros((n, pixels)), np.zeros((5, pixels)))
+    sigma_clipped_mean(window_of(samples), state, 3.0, slice(0, pixels), into)
     return into.mean.view(">f4").astype(np.float64)
 
 
-def test_one_outlier_among_five_integrations_is_gone_as_it_is_not_in_reference_mode():
+def test_one_outlier_among_five_integrations_is_gone_as_it_is_not_in_notebook_mode():
     # Given 5 integrations, and an unflagged hit of 500 DN or more in 1 per cent of the pixels
     rng = np.random.default_rng(5)
     samples = (rng.normal(0, 7, (5, 10, 20_000)) + rng.normal(0, 20, (5, 1, 20_000))).astype(np.float32)
@@ -220,10 +218,10 @@ def test_one_outlier_among_five_integrations_is_gone_as_it_is_not_in_reference_m
         samples[rng.integers(5), rng.integers(1, 10) :, p] += np.float32(rng.uniform(500, 5000))
     # When
     flight = combine(samples)
-    reference = _reference_mode(samples, np.zeros(samples.shape, np.uint8))
+    reference = _notebook_mode(samples, np.zeros(samples.shape, np.uint8))
     # Then no pixel is further off than the noise of the others is (10 DN a difference, over sqrt 5)
     assert np.abs(flight.mean[:, struck]).max() < 6 * 10 / np.sqrt(5)
-    # and reference mode has a fifth of each in it
+    # and notebook mode has a fifth of each in it
     assert (np.ptp(reference[:, struck], axis=0) > 80).all()
 
 
@@ -238,9 +236,9 @@ def test_the_mean_ramp_does_not_step_when_integrations_drop_out():
     def steps(mean):
         return np.std(mean[10:].mean(axis=0) - mean[1:10].mean(axis=0))
 
-    # When, Then reference mode steps by the resets' share
+    # When, Then notebook mode steps by the resets' share
     gone = kick * np.sqrt(1 / 4 - 1 / 8)
-    assert steps(_reference_mode(samples, flags)) == pytest.approx(np.hypot(gone, noise / 5), rel=0.1)
+    assert steps(_notebook_mode(samples, flags)) == pytest.approx(np.hypot(gone, noise / 5), rel=0.1)
     # and flight mode by the read noise of group 0 and of the groups averaged
     expected = noise * np.sqrt((1 / 4 - 1 / 8) + 1 / 72 + 1 / 40)
     assert steps(combine(samples, flags).mean) == pytest.approx(expected, rel=0.1)
@@ -288,7 +286,7 @@ def test_the_order_of_exposures_does_not_matter(n, seed):
     samples = rng.normal(0, 5, (n, 3, 12)).astype(np.float32)
     samples[rng.random(samples.shape) < 0.1] = np.nan
     ours, shuffled = combine(samples), combine(samples[rng.permutation(n)])
-    for name in ("mean", "error", "used", "line", "kept"):
+    for name in ("mean", "error", "n_valid", "line", "kept"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(shuffled, name), err_msg=name)
 
 
@@ -307,11 +305,55 @@ def test_the_sums_give_the_slopes_of_the_integrations_and_of_the_mean_ramp():
     np.testing.assert_allclose((n * gy - g * y) / (n * gg - g * g), expected, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("n", [3, 5, 10, 15, 16, 40])
+def test_what_the_clip_removed_is_kept_with_the_mean_and_variance_of_all(n):
+    # Given outliers, one or several of a pixel
+    rng = np.random.default_rng(n)
+    samples = rng.normal(0, 5, (n, 3, 400)).astype(np.float32)
+    samples[0, 1:, ::7] += 300
+    samples[:2, 1:, ::11] += 500
+    values = (samples - samples[:, :1]).astype(np.float64)
+    # When
+    ours = combine(samples, step=2, parts=[slice(0, 130), slice(130, 400)])
+    # Then
+    assert len(ours.clipped) > 50
+    assert sum(removed for removed, *_ in ours.clipped.values()) == samples.size - ours.kept
+    for (group, pixel), (_, mean, variance, without_farthest) in ours.clipped.items():
+        column = values[:, group, pixel]
+        rest = np.delete(column, np.argmax(np.abs(column - column.mean())))
+        assert mean == pytest.approx(column.mean(), rel=1e-5, abs=1e-5)
+        assert variance == pytest.approx(column.var(ddof=1), rel=1e-5)
+        assert without_farthest == pytest.approx(rest.var(ddof=1), rel=1e-4)
+
+
+@pytest.mark.parametrize("step", [None, 1, 3])
+def test_falls_are_the_two_largest_of_all_integrations_up_to_their_ends(step):
+    # Given ramps with hits (which end nothing), ends, and values that are not finite
+    rng = np.random.default_rng(8)
+    samples = (rng.normal(0, 5, (4, 9, 300)) + rng.normal(0, 20, (4, 1, 300))).astype(np.float32)
+    samples[rng.random(samples.shape) < 0.01] = np.nan
+    flags = (rng.random(samples.shape) < 0.1).astype(np.uint8) * JUMP_DET
+    flags[rng.random(samples.shape) < 0.02] = SATURATED
+    # When
+    lowest, second, total = combine(samples, flags, step=step, parts=[slice(0, 100), slice(100, 300)]).falls
+    # Then
+    steps = np.diff(samples.astype(np.float64), axis=1)
+    ended = np.cumsum(flags & SATURATED != 0, axis=1)[:, 1:] > 0
+    # Without group 0 there is no integration.
+    usable = np.isfinite(steps) & ~ended & np.isfinite(samples[:, :1])
+    falls = np.where(usable, np.minimum(steps, 0), 0).reshape(-1, 300)
+    falls.sort(axis=0)
+    np.testing.assert_allclose(lowest, falls[0], atol=1e-4)
+    np.testing.assert_allclose(second, falls[1], atol=1e-4)
+    np.testing.assert_allclose(total, falls.sum(axis=0), atol=1e-3)
+
+
 def test_a_state_without_pedestals_is_refused():
-    window = Window(np.zeros((1, 1, 1), np.uint32), np.full((1, 1), 255, np.uint8), 0, np.zeros(1))
+    first = np.full((1, 1), 255, np.uint8)
+    state = BandState(first, group_positions(1), np.zeros((1, 1)), np.zeros((5, 1)))
     into = Combined(*np.zeros((2, 1, 1), np.uint32), np.zeros((1, 1), np.uint16))
-    with pytest.raises(ValueError, match="pedestals"):
-        pedestal_free_mean(window, BandState(np.zeros((1, 1)), np.zeros((5, 1))), 3.0, slice(0, 1), into)
+    with pytest.raises(ValueError):
+        pedestal_free_mean(window_of(np.zeros((1, 1, 1))), state, 3.0, slice(0, 1), into)
 
 
 @pytest.mark.parametrize("n", range(1, 14))

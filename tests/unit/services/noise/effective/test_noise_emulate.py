@@ -2,20 +2,20 @@
 
 import numpy as np
 import pytest
-from configurations import configuration
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from services.noise.emulate import (
+from services.noise.effective.emulate import (
     EmulatedNoise,
     Emulator,
     emulated_groups,
     emulated_key,
     emulation_refusal,
 )
-from services.noise.pixels import Plane, pixels_of
-from shared.detectors import READ_PATTERNS
+from services.noise.planes import Plane, exposure_pixels
+from shared.nircam.detectors import READ_PATTERNS
+from support.configurations import configuration
 
 
 def emulated(ramp, alive, key):
@@ -56,23 +56,32 @@ def test_number_of_groups_is_that_of_whole_ones(frames, nframes, groupgap):
     assert emulated_groups(frames, nframes, groupgap) == sum(s + nframes <= frames for s in starts)
 
 
-def test_what_cannot_be_made_is_refused_by_name():
-    key = configuration(8, 8, 20)
-    assert emulation_refusal(key, "BRIGHT2") is None
-    assert "unknown readout pattern 'SLOW'" in emulation_refusal(key, "SLOW")
-    assert "20 RAPID groups make 1" in emulation_refusal(key, "DEEP8")
-    assert "28 groups or more" in emulation_refusal(key, "DEEP8")
-    other = configuration(8, 8, 20, readpatt="SHALLOW4", nframes=4, groupgap=1)
-    assert "only RAPID ramps have every frame" in emulation_refusal(other, "DEEP2")
-    with pytest.raises(ValueError, match="not emulated"):
-        emulated_key(key, "DEEP8")
+@pytest.mark.parametrize(
+    ("pattern", "changes"),
+    [
+        ("SLOW", {}),
+        ("DEEP8", {"ngroups": 27}),
+        ("DEEP2", {"readpatt": "SHALLOW4", "nframes": 4, "groupgap": 1}),
+    ],
+    ids=["unknown pattern", "one group too few", "not RAPID"],
+)
+def test_what_cannot_be_emulated_is_refused_with_the_pattern_named(pattern, changes):
+    key = configuration(8, 8, 28).model_copy(update=changes)
+    assert pattern in emulation_refusal(key, pattern)
+    with pytest.raises(ValueError):
+        emulated_key(key, pattern)
+
+
+def test_a_pattern_of_two_groups_can_be_emulated():
+    assert emulation_refusal(configuration(8, 8, 28), "DEEP8") is None
+    assert emulated_key(configuration(8, 8, 28), "DEEP8").ngroups == 2
 
 
 def test_noise_of_a_pattern_is_that_of_slopes_of_its_means():
     # Given three RAPID ramps of white noise of 5 DN
     rapid = configuration(40, 40, 30)
     ramps = np.random.default_rng(4).normal(0, 5, (3, 30, 40, 40)).astype(np.float32)
-    pixels = pixels_of(rapid, np.zeros((40, 40), np.uint32), "x")
+    pixels = exposure_pixels(rapid, np.zeros((40, 40), np.uint32), "x")
     alive = np.ones((40, 40), bool)
     noise = EmulatedNoise(emulated_key(rapid, "SHALLOW4"))
     for integration, ramp in enumerate(ramps):
@@ -82,7 +91,7 @@ def test_noise_of_a_pattern_is_that_of_slopes_of_its_means():
     means = ramps.reshape(3, 6, 5, 40, 40)[:, :, :4].mean(axis=2, dtype=float)
     wanted = []
     for n in range(2, 7):
-        slopes = [np.polyfit(np.arange(n), one[:n].reshape(n, -1), 1)[0] for one in means]
+        slopes = [np.polyfit(np.arange(n), mean[:n].reshape(n, -1), 1)[0] for mean in means]
         wanted.append(
             1.8 * (n - 1) * np.median([stats.median_abs_deviation(s, scale="normal") for s in slopes])
         )

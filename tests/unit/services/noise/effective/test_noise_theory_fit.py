@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from configurations import configuration
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from services.noise.effective_noise import theory_variance
-from services.noise.noise_parts import theory_terms
-from services.noise.theory_fit import fit_theory, theory_refusal
-from shared.detectors import EXPECTED
+from services.noise.effective.theory import fit_theory, theory_refusal, theory_variance
+from services.noise.noise_budget import theory_terms
+from shared.nircam.detectors import EXPECTED
+from support.configurations import configuration
 
 SW = EXPECTED["SW"]
 GROUPS = np.arange(2, 21)
@@ -35,12 +34,12 @@ def test_terms_of_an_exact_curve_come_back(p0, p1, nframes):
 
 def test_fit_is_scipys_and_its_errors_the_scatter_between_sets():
     rng = np.random.default_rng(1)
-    found = []
+    results = []
     for _ in range(200):
         # Given ramps whose points go up and down together, as those of one ramp do
         noise = curve(1.5, 5) * (1 + 0.004 * rng.normal(size=(15, 1)) + 0.002 * rng.normal(size=(15, 19)))
         terms = fit_theory(GROUPS, 1, 10.7, 10.7, noise, SW)
-        found.append((terms.p0, terms.p0_error, terms.p1, terms.p1_error))
+        results.append((terms.p0, terms.p0_error, terms.p1, terms.p1_error))
 
     # Then the last of them is what scipy's curve_fit finds
     def model(groups, p0, p1):
@@ -51,7 +50,7 @@ def test_fit_is_scipys_and_its_errors_the_scatter_between_sets():
     assert terms.p0 == pytest.approx(best[0], rel=1e-4)
     assert terms.p1 == pytest.approx(best[1], rel=1e-4)
     # And the stated errors are how much they scatter
-    p0, p0_error, p1, p1_error = np.transpose(found)
+    p0, p0_error, p1, p1_error = np.transpose(results)
     assert 0.8 < np.mean(p0_error) / p0.std() < 1.25
     assert 0.8 < np.mean(p1_error) / p1.std() < 1.25
     assert np.mean(np.abs(p0 - 1.5) < 3 * p0_error) > 0.97
@@ -78,16 +77,15 @@ def test_points_that_a_ramp_lacks_are_left_out():
     noise[1, 10:] = np.nan
     terms = fit_theory(GROUPS, 1, 10.7, 10.7, noise, SW)
     assert terms.p0 == pytest.approx(1.5, rel=1e-6)
-    with pytest.raises(ValueError, match="3 points"):
+    with pytest.raises(ValueError):
         fit_theory(GROUPS[:3], 1, 10.7, 10.7, noise[:, :3], SW)
 
 
-def test_few_points_are_refused_by_name():
+def test_too_few_points_are_not_fitted():
     assert theory_refusal(4) is None
     key = configuration(16, 16, 4)
     fit = theory_terms(key, np.ones((5, 3, 1)), 1.8)
-    assert "not fitted" in fit.said
-    assert "3 points" in fit.said
+    assert fit.said == theory_refusal(3)
     assert fit.p0_squared is None
     assert fit.usual_p0 == 1.5
     # Ramps of which nothing is left are no reason to refuse the others

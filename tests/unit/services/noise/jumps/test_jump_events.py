@@ -4,23 +4,24 @@ import math
 
 import numpy as np
 import pytest
-from configurations import configuration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage, stats
 
-from services.noise.jump_events import EventFinder
-from services.noise.jump_rates import (
+from nircam_darks.simulation.cosmic_rays import draw_deposit, snowball
+from services.noise.jumps.events import FlagCollector, cluster, count_meetings
+from services.noise.jumps.rates import (
     FLIGHT_HITS,
     LARGE_PIXELS,
-    hits_of,
-    jump_events,
+    count_hits,
+    event_statistics,
     median_charge,
     poisson_interval,
+    set_hits,
 )
-from services.simulation.cosmic_rays import draw_deposit, snowball
-from shared.detectors import PIXEL_PITCH_UM
+from shared.nircam.detectors import PIXEL_PITCH_UM
+from support.configurations import configuration
 
 SATURATED, JUMP_DET, DO_NOT_USE = 2, 4, 1
 GAIN = 2.0
@@ -29,13 +30,13 @@ CROSS = {(0, 0): 0.84, (-1, 0): 0.04, (1, 0): 0.04, (0, -1): 0.04, (0, 1): 0.04}
 
 def find(sci, groupdq, active=None):
     """Events of (integrations, groups, y, x) arrays, as the noise stage goes through them."""
-    finder = EventFinder(np.ones(sci.shape[2:], bool) if active is None else active, sci.shape[1])
+    collector = FlagCollector(np.ones(sci.shape[2:], bool) if active is None else active, sci.shape[1])
     quality = np.empty(sci.shape[2:], np.uint8)
     for signals, flags in zip(sci.astype(np.float32), groupdq, strict=True):
         for group, signal in enumerate(signals):
             quality[:] = flags[group]
-            finder.add(group, signal, quality)
-    return finder.finish()
+            collector.add(group, signal, quality)
+    return collector.finish()
 
 
 def white(shape, sigma, seed, rate=0.3):
@@ -64,6 +65,54 @@ def two_point(sci, sigma):
     return groupdq
 
 
+#: Eight neighbours in a group, the same pixel from one group to the next.
+TOUCHING = np.zeros((3, 3, 3), bool)
+TOUCHING[1] = True
+TOUCHING[:, 1, 1] = True
+
+flag_cubes = hnp.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 6)))
+
+
+@settings(deadline=None)
+@given(flag_cubes)
+def test_clusters_are_the_labels_of_scipy(flags):
+    # Given flags of an integration, up to the edges
+    group, y, x = np.nonzero(flags)
+    clusters = cluster(group, y, x, flags.shape[1:])
+    # Then events are those of the labelled cube, islands those of each labelled group
+    labels, number = ndimage.label(flags, TOUCHING)
+    assert clusters.event.max(initial=-1) + 1 == number
+    assert len(set(zip(clusters.event, labels[flags], strict=True))) == number
+    in_a_group = TOUCHING.copy()
+    in_a_group[[0, 2]] = False
+    labels, number = ndimage.label(flags, in_a_group)
+    assert clusters.island.max(initial=-1) + 1 == number
+    assert len(set(zip(clusters.island, labels[flags], strict=True))) == number
+    # And they are numbered in the order in which they begin
+    for numbers in (clusters.event, clusters.island):
+        assert np.all(np.diff(np.unique(numbers, return_index=True)[1]) > 0)
+
+
+@settings(deadline=None)
+@given(flag_cubes)
+def test_meetings_are_those_of_a_cube_that_was_rolled(flags):
+    # Given labelled events, and the same shifted by half of the rows and columns
+    labels, _ = ndimage.label(flags, TOUCHING)
+    shifted = np.roll(labels, (-(flags.shape[1] // 2), -(flags.shape[2] // 2)), axis=(1, 2))
+    # When every flag is held against all that touch it in the other cube
+    pairs = set()
+    for later, dy, dx in np.argwhere(TOUCHING) - 1:
+        other = np.roll(shifted, (-dy, -dx), axis=(1, 2))
+        mine = labels[max(-later, 0) : labels.shape[0] - max(later, 0)]
+        other = other[max(later, 0) : labels.shape[0] - max(-later, 0)]
+        both = (mine > 0) & (other > 0) & (mine != other)
+        pairs |= set(zip(mine[both].tolist(), other[both].tolist(), strict=True))
+    # Then as many pairs of different events meet
+    group, y, x = np.nonzero(flags)
+    event = cluster(group, y, x, flags.shape[1:]).event
+    assert count_meetings(group, y, x, event, flags.shape[1:]) == len(pairs)
+
+
 @settings(deadline=None)
 @given(
     hnp.arrays(np.uint8, (2, 5, 6, 7), elements=st.sampled_from([0, 0, 0, 0, 4, 12]), fill=st.just(0)),
@@ -76,22 +125,19 @@ def test_events_are_those_of_a_labelled_cube_and_their_charge_its_steps(groupdq,
     active[2, 3] = False
     sci = white(groupdq.shape, 5.0, seed).astype(np.float32)
     # When each integration's flags are labelled at once: 8 neighbours in a group, the same pixel in time
-    structure = np.zeros((3, 3, 3), bool)
-    structure[1] = True
-    structure[:, 1, 1] = True
     pixels, areas, charges = [], [], []
     for signals, flags in zip(sci.astype(float), (groupdq & JUMP_DET > 0) & active, strict=True):
         steps = np.diff(signals, axis=0, prepend=np.nan)
         quiet = np.where(flags, np.nan, steps)
         known = np.isfinite(quiet).sum(axis=0)
         mean = np.nansum(quiet, axis=0) / np.maximum(known, 1)
-        labels, number = ndimage.label(flags, structure)
+        labels, number = ndimage.label(flags, TOUCHING)
         for event in range(1, number + 1):
             mine = labels == event
             pixels.append(int(mine.any(axis=0).sum()))
             areas.append(max(ndimage_sizes(plane) for plane in mine))
             charges.append(float((steps - mean)[mine].sum()))
-    # Then the one-pass finder has the same events, pixels and charges
+    # Then the collector has the same events, pixels and charges
     events, _ = find(sci, groupdq, active)
     assert sorted(events.pixels.tolist()) == sorted(pixels)
     assert sorted(events.area.tolist()) == sorted(areas)
@@ -118,10 +164,10 @@ def test_planted_charge_and_rate_come_back_within_their_stated_errors():
         events, search = find(sci, groupdq)
         whole = events.counted & (events.pixels == 5)
         pulls.extend((events.charge[whole] * GAIN - charge_e) / (events.error[whole] * GAIN))
-        facts = jump_events(events, search, key, GAIN, (59680.0, 59680.1))
+        results = event_statistics(events, search, key, GAIN, (59680.0, 59680.1))
         asked = 40 / ((ngroups - 1) * key.group_time) / (side**2 * (PIXEL_PITCH_UM * 1e-4) ** 2)
-        rates.append((facts.hits_per_cm2_s - asked) / facts.hits_per_cm2_s_error)
-        assert facts.large_events == facts.core_events == facts.unmeasured_events == 0
+        rates.append((results.hits_per_cm2_s - asked) / results.hits_per_cm2_s_error)
+        assert results.large_events == results.core_events == results.unmeasured_events == 0
     # Then charges and rates scatter as their errors say, about what was planted
     for found in (np.array(pulls), np.array(rates)):
         assert abs(found.mean()) < 3.5 / math.sqrt(len(found))
@@ -175,10 +221,10 @@ def test_noise_has_no_sign_so_its_events_are_taken_away_whatever_their_number():
         groupdq[:, 1:][np.abs(steps) > 2.9 * 5 * math.sqrt(2)] = JUMP_DET
         for _ in range(rng.poisson(25)):
             plant(sci, groupdq, *rng.integers(1, 8, 1), *rng.integers(0, 64, 2), 1000.0)
-        facts = jump_events(*find(sci, groupdq), key, GAIN, (0.0, 1.0))
-        negatives += facts.negative_events
+        results = event_statistics(*find(sci, groupdq), key, GAIN, (0.0, 1.0))
+        negatives += results.negative_events
         expected = 25 * (62 / 64) ** 2
-        pulls.append((facts.hits - expected) / ((facts.hits_high - facts.hits_low) / 2))
+        pulls.append((results.hits - expected) / ((results.hits_high - results.hits_low) / 2))
     # Then the hits come back, with an error that knows of the noise
     assert negatives > 60 * 25
     assert abs(np.mean(pulls)) < 3.5 / math.sqrt(60)
@@ -187,7 +233,7 @@ def test_noise_has_no_sign_so_its_events_are_taken_away_whatever_their_number():
 
 def test_hits_that_met_by_chance_are_counted_one_by_one():
     # Given so many hits that one in ten touches another
-    found, planted = 0.0, 0
+    result, planted = 0.0, 0
     apart = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
@@ -197,15 +243,15 @@ def test_hits_that_met_by_chance_are_counted_one_by_one():
             planted += 1
         events, search = find(sci, groupdq)
         apart += len(events.charge)
-        found += len(events.charge) + search.merged
+        result += len(events.charge) + search.merged
     # Then what came together by chance is added again, to a tenth of it
     assert apart < 0.91 * planted
-    assert found == pytest.approx(planted, rel=0.01)
+    assert result == pytest.approx(planted, rel=0.01)
 
 
 def test_chance_meetings_of_hits_that_last_two_groups_are_not_counted_twice():
     # Given hits in the middle of averaged frames, each of which flags two groups
-    found, planted = 0.0, 0
+    result, planted = 0.0, 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         sci, groupdq = np.zeros((1, 8, 100, 100)), np.zeros((1, 8, 100, 100), np.uint8)
@@ -215,17 +261,17 @@ def test_chance_meetings_of_hits_that_last_two_groups_are_not_counted_twice():
                 plant(sci, groupdq, group + later, y, x, 1000.0)
             planted += 1
         events, search = find(sci, groupdq)
-        found += len(events.charge) + search.merged
-    assert found == pytest.approx(planted, rel=0.015)
+        result += len(events.charge) + search.merged
+    assert result == pytest.approx(planted, rel=0.015)
 
 
 def test_live_time_of_averaged_frames_begins_after_the_first_of_them():
     # Given groups of 8 frames and 2 more in between
     key = configuration(32, 32, 5, readpatt="MEDIUM8", nframes=8, groupgap=2)
     sci = white((1, 5, 32, 32), 5.0, 1)
-    facts = jump_events(*find(sci, np.zeros(sci.shape, np.uint8)), key, GAIN, (0.0, 1.0))
+    results = event_statistics(*find(sci, np.zeros(sci.shape, np.uint8)), key, GAIN, (0.0, 1.0))
     # Then 47 of the 48 frame times from the first frame on are live
-    assert facts.live_seconds == pytest.approx(47 * key.tframe)
+    assert results.live_seconds == pytest.approx(47 * key.tframe)
 
 
 def test_a_hit_that_saturates_is_an_event_and_a_hot_pixel_that_fills_up_is_none():
@@ -281,11 +327,15 @@ def test_snowballs_are_large_and_ordinary_hits_are_not():
     groupdq.reshape(1, 8, -1)[0, 5:, core] = SATURATED
     for y in (5, 15, 120):
         plant(sci, groupdq, 3, y, 100, 1000.0)
-    facts = jump_events(*find(sci, groupdq), configuration(128, 128, 8), GAIN, (0.0, 1.0))
+    results = event_statistics(*find(sci, groupdq), configuration(128, 128, 8), GAIN, (0.0, 1.0))
     # Then one event is large, with its Poisson limits
-    assert (facts.events, facts.large_events, facts.core_events) == (4, 1, 1)
-    assert facts.large_events_per_cm2_s_low < facts.large_events_per_cm2_s < facts.large_events_per_cm2_s_high
-    assert facts.expected_large_events == pytest.approx(facts.live_seconds / 20 * (126 / 2048) ** 2)
+    assert (results.events, results.large_events, results.core_events) == (4, 1, 1)
+    assert (
+        results.large_events_per_cm2_s_low
+        < results.large_events_per_cm2_s
+        < results.large_events_per_cm2_s_high
+    )
+    assert results.expected_large_events == pytest.approx(results.live_seconds / 20 * (126 / 2048) ** 2)
     assert LARGE_PIXELS > 36
 
 
@@ -304,10 +354,10 @@ def test_rate_of_simulated_cosmic_rays_comes_back():
             deposit = draw_deposit(collecting, 400.0 / seconds, seconds, "SUNMIN", rng)
             sci.reshape(1, ngroups, -1)[0, group:, deposit.pixels] += deposit.charge[:, None] / GAIN
             hits += deposit.hits
-        facts = jump_events(*find(sci, two_point(sci, sigma)), key, GAIN, (0.0, 1.0))
+        results = event_statistics(*find(sci, two_point(sci, sigma)), key, GAIN, (0.0, 1.0))
         asked = 400.0 / seconds
-        pulls.append((facts.hits_per_cm2_s - asked) / facts.hits_per_cm2_s_error)
-        sizes.append(facts.median_charge_e)
+        pulls.append((results.hits_per_cm2_s - asked) / results.hits_per_cm2_s_error)
+        sizes.append(results.median_charge_e)
     # Then the rate comes back; 2 % of the hits are too faint to be seen
     assert np.mean(pulls) == pytest.approx(0, abs=3.5 / math.sqrt(60))
     assert np.std(pulls) == pytest.approx(1, abs=0.35)
@@ -324,10 +374,10 @@ def test_poisson_interval_is_garwoods(count):
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.floats(0, 50), st.floats(0, 7))
 def test_limits_of_hits_hold_them(positive, negative, merged, error):
-    hits, low, high = hits_of(positive, negative, merged, error)
-    assert hits == pytest.approx(positive - negative + merged)
-    assert low <= hits < high
-    assert high - low >= 1.9 * math.sqrt(positive + negative + error**2)
+    result = count_hits(positive, negative, merged, error)
+    assert result.hits == pytest.approx(positive - negative + merged)
+    assert result.low <= result.hits < result.high
+    assert result.high - result.low >= 1.9 * math.sqrt(positive + negative + error**2)
 
 
 @given(st.lists(st.floats(1, 1e6), min_size=10, max_size=200))
@@ -354,33 +404,67 @@ def test_median_charge_is_not_moved_by_noise_and_its_error_holds():
 
 def test_facts_of_an_exposure_that_nothing_hit():
     sci = white((2, 5, 32, 32), 5.0, 1)
-    facts = jump_events(
+    results = event_statistics(
         *find(sci, np.zeros(sci.shape, np.uint8)), configuration(32, 32, 5), GAIN, (10.0, 11.0)
     )
-    assert facts.events == facts.hits == facts.hits_low == 0
-    assert facts.hits_high == pytest.approx(1.841, abs=0.001)
-    assert facts.mid_mjd == 10.5
-    assert facts.lost_percent == 0
-    assert facts.live_seconds == pytest.approx(2 * 4 * configuration(32, 32, 5).group_time)
-    assert facts.median_charge_e is None
-    assert facts.pixels_per_event is None
-    assert facts.expected_hits_per_cm2_s == FLIGHT_HITS
-    assert facts.threshold_e == pytest.approx(4 * 5 * math.sqrt(2) * GAIN, rel=0.1)
-    assert facts.verdict.startswith("not enough data")
-    assert sum(facts.charge.events) == 0
+    assert results.events == results.hits == results.hits_low == 0
+    assert results.hits_high == pytest.approx(1.841, abs=0.001)
+    assert results.mid_mjd == 10.5
+    assert results.lost_percent == 0
+    assert results.live_seconds == pytest.approx(2 * 4 * configuration(32, 32, 5).group_time)
+    assert results.median_charge_e is None
+    assert results.pixels_per_event is None
+    assert results.expected_hits_per_cm2_s == FLIGHT_HITS
+    assert results.threshold_e == pytest.approx(4 * 5 * math.sqrt(2) * GAIN, rel=0.1)
+    assert results.verdict.startswith("not enough data")
+    assert sum(results.charge.events) == 0
     # And it goes through JSON and back
-    assert type(facts).model_validate_json(facts.model_dump_json()) == facts
+    assert type(results).model_validate_json(results.model_dump_json()) == results
+
+
+def test_a_rate_that_comes_out_negative_is_an_upper_limit_and_counts_as_it_is_in_a_sum():
+    # Given an exposure in which noise makes six events down and two up
+    key = configuration(64, 64, 5)
+    sci = white((1, 5, 64, 64), 5.0, 1)
+    groupdq = np.zeros(sci.shape, np.uint8)
+    for n in range(8):
+        plant(sci, groupdq, 2, 5 + 7 * n, 30, 80.0 if n < 2 else -80.0, {(0, 0): 1.0})
+    down = event_statistics(*find(sci, groupdq), key, GAIN, (10.0, 11.0))
+    assert (down.events, down.negative_events) == (2, 6)
+    assert down.hits_per_cm2_s < 0
+    # Then what is shown is 0 with a limit that holds 95 % of an estimate as uncertain
+    assert down.hits_shown_per_cm2_s.value == 0
+    wanted = 1.645 * (down.hits_per_cm2_s_high - down.hits_per_cm2_s)
+    assert down.comparison.upper_limit == pytest.approx(wanted)
+    assert down.hits_limit_per_cm2_s == pytest.approx(wanted)
+    assert down.comparison.compared.value == 0
+    assert type(down).model_validate_json(down.model_dump_json()) == down
+    # And so is that of a set of such exposures
+    several = set_hits([down, down])
+    assert several.value == 0
+    assert several.comparison.upper_limit == pytest.approx(1.645 * several.error)
+    # While with an exposure of eight hits the sum is 4 of twice the area and time
+    groupdq[:], sci = 0, white((1, 5, 64, 64), 5.0, 1)
+    for n in range(8):
+        plant(sci, groupdq, 2, 5 + 7 * n, 30, 80.0, {(0, 0): 1.0})
+    up = event_statistics(*find(sci, groupdq), key, GAIN, (10.0, 11.0))
+    both = set_hits([down, up])
+    assert up.comparison.upper_limit is None
+    assert both.value == pytest.approx(up.hits_per_cm2_s / 4, rel=0.01)
+    assert both.comparison.upper_limit is None
 
 
 def test_nothing_is_said_where_the_jump_step_could_not_run():
     sci = white((1, 2, 16, 16), 5.0, 1)
     assert (
-        jump_events(*find(sci, np.zeros(sci.shape, np.uint8)), configuration(16, 16, 2), GAIN, (0.0, 1.0))
+        event_statistics(
+            *find(sci, np.zeros(sci.shape, np.uint8)), configuration(16, 16, 2), GAIN, (0.0, 1.0)
+        )
         is None
     )
     sci = white((1, 4, 16, 16), 5.0, 1)
     unusable = np.full(sci.shape, DO_NOT_USE, np.uint8)
-    assert jump_events(*find(sci, unusable), configuration(16, 16, 4), GAIN, (0.0, 1.0)) is None
+    assert event_statistics(*find(sci, unusable), configuration(16, 16, 4), GAIN, (0.0, 1.0)) is None
 
 
 def test_result_does_not_depend_on_what_the_buffers_hold_afterwards():
@@ -389,11 +473,11 @@ def test_result_does_not_depend_on_what_the_buffers_hold_afterwards():
     for group, y, x in ((1, 5, 5), (5, 12, 20), (3, 18, 3)):
         plant(sci, groupdq, group, y, x, 900.0)
     events, search = find(sci, groupdq)
-    finder, planes = EventFinder(np.ones((24, 24), bool), 6), np.empty((3, 24, 24), np.float32)
+    collector, planes = FlagCollector(np.ones((24, 24), bool), 6), np.empty((3, 24, 24), np.float32)
     for number, (integration, group) in enumerate(np.ndindex(2, 6)):
         planes[number % 3] = sci[integration, group]
-        finder.add(group, planes[number % 3], groupdq[integration, group])
-    again, search_again = finder.finish()
+        collector.add(group, planes[number % 3], groupdq[integration, group])
+    again, search_again = collector.finish()
     # Then it is the same to the last bit
     assert search == search_again
     for name in vars(events):

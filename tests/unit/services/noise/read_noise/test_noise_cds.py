@@ -1,18 +1,17 @@
 """CDS noise: per pixel over pairs of groups, and the quick look that `inspect` prints."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from astropy.io import fits
 from scipy import stats
 
-from services.noise.cds import CdsPairs, cds_summary
-from services.noise.pixels import Pixels, Plane
-from shared.ramps import Ramp
-from shared.sources import FileReader
+from services.noise.planes import ExposurePixels, Plane
+from services.noise.read_noise.cds import CdsPairs, cds_summary
+from shared.ramps.ramp import Ramp
+from shared.store.sources import FileReader
+from support.paths import SHARED_DATA
 
-FGS = Path(__file__).parents[2].parent / "shared" / "data" / "jw01019001001_gs-acq1_2022117003102_uncal.fits"
+FGS = SHARED_DATA / "jw01019001001_gs-acq1_2022117003102_uncal.fits"
 
 
 def ramp_of(path, sci, **extensions):
@@ -74,7 +73,7 @@ def test_quick_look_leaves_out_what_is_not_finite(tmp_path):
 def pairs_of(ramps, flagged=None, science=None, columns=None):
     """Every plane of ramps (ramp, group, y, x) through CdsPairs; `flagged` ends a ramp where True."""
     science = np.ones(ramps.shape[-2:], bool) if science is None else science
-    pixels = Pixels(science, science, ~science, columns or [slice(0, ramps.shape[-1])])
+    pixels = ExposurePixels(science, science, ~science, columns or [slice(0, ramps.shape[-1])])
     pairs = CdsPairs(ramps.shape[-2:])
     for ramp, signal in enumerate(ramps):
         alive = np.ones(science.shape, bool)
@@ -162,7 +161,7 @@ def test_noise_that_was_taken_for_jumps_and_unlike_pixels_do_not_lower_the_figur
     jumps = np.abs(steps) > 3.3 * 2**0.5 * sigma
     alive = np.cumsum(jumps, axis=1) == 0
     every = np.ones((200, 200), bool)
-    pixels, pairs = Pixels(every, every, ~every, [slice(0, 200)]), CdsPairs((200, 200))
+    pixels, pairs = ExposurePixels(every, every, ~every, [slice(0, 200)]), CdsPairs((200, 200))
     # When
     for ramp, integration in enumerate(ramps.astype(np.float32)):
         for group, signal in enumerate(integration):

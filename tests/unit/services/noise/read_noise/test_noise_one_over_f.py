@@ -4,24 +4,26 @@ import math
 
 import numpy as np
 import pytest
-from configurations import configuration
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import fft, signal
 
-from services.noise.one_over_f import Fitted, SpectrumPairs, fit_one_over_f
-from services.noise.pixels import Plane, pixels_of
-from services.noise.spectrum import (
+from nircam_darks.simulation.noise import Clocking, OneOverFNoise, ReadNoise
+from services.noise.planes import Plane, exposure_pixels
+from services.noise.read_noise.one_over_f import SpectrumPairs, fit_one_over_f
+from services.noise.read_noise.spectrum import (
     LINE_OVERHEAD,
     PIXEL_SECONDS,
-    WITHIN_FRAME_UNKNOWN,
     FrameSpectra,
     SpectrumMaker,
     readout_of,
 )
-from services.simulation.noise import Clocking, PinkNoise, ReadNoise
-from services.simulation.plan import frame_time
-from shared.detectors import detectors
+from shared.nircam.detectors import detectors
+from shared.nircam.subarrays import frame_time
+from shared.statistics.verdicts import Value
+from support.configurations import configuration
+from support.independent_detector import Scene
+from support.independent_ramps import output_noise
 
 WHITE, COMMON, EACH = 9.0, 0.30, 0.075
 
@@ -34,7 +36,7 @@ def drawn(key, frames, seed, white=WHITE, common=COMMON, each=EACH):
     noise = ReadNoise(
         clocking,
         np.full(shape, white, np.float32),
-        PinkNoise(common, each),
+        OneOverFNoise(common, each),
         frames,
         np.random.default_rng(seed),
     )
@@ -43,7 +45,7 @@ def drawn(key, frames, seed, white=WHITE, common=COMMON, each=EACH):
 
 def measured(key, frames, hit=0.0, seed=0):
     """What SpectrumPairs makes of a ramp of these frames, a part of whose pixels is flagged."""
-    pixels = pixels_of(key, np.zeros(frames[0].shape, np.uint32), "x")
+    pixels = exposure_pixels(key, np.zeros(frames[0].shape, np.uint32), "x")
     pairs = SpectrumPairs(readout_of(key), len(frames) // 2)
     rng = np.random.default_rng(seed)
     for group, frame in enumerate(frames):
@@ -91,11 +93,11 @@ def test_spectrum_without_gaps_is_the_periodogram():
     values = np.random.default_rng(1).normal(size=count)
     covariance = np.correlate(values, values, "full")[count - 1 :] / (count - np.arange(count))
     # Then the spectrum of its covariance is scipy's periodogram, bin by bin
-    found = maker._binned(covariance)
+    result = maker._binned(maker._transformed(covariance))
     _, power = signal.periodogram(values, 1 / PIXEL_SECONDS, detrend=False)
     power = power[: count // 2]
     wanted = [power[a:b].mean() for a, b in zip(maker._edges[:-1], maker._edges[1:], strict=True)]
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    np.testing.assert_allclose(result, wanted, rtol=1e-6)
 
 
 def test_gaps_do_not_change_the_covariance_of_what_is_there():
@@ -111,7 +113,9 @@ def test_gaps_do_not_change_the_covariance_of_what_is_there():
     lags = range(maker._lags)
     wanted = [np.sum(x[: x.size - n] * x[n:]) / max(np.sum(m[: m.size - n] & m[n:]), 1) for n in lags]
     # Then it is what the spectrum comes from
-    np.testing.assert_allclose(maker.of(plane, known).auto[0], maker._binned(np.array(wanted)), rtol=2e-4)
+    np.testing.assert_allclose(
+        maker.spectra(plane, known).auto[0], maker._binned(maker._transformed(np.array(wanted))), rtol=2e-4
+    )
 
 
 def test_cross_spectrum_is_the_mean_over_every_two_outputs():
@@ -131,7 +135,10 @@ def test_cross_spectrum_is_the_mean_over_every_two_outputs():
     counts = covariance(there, there)
     wanted = np.where(counts > 0.5, products / np.maximum(counts, 0.5), 0)
     np.testing.assert_allclose(
-        maker.of(plane, known).cross, maker._binned(wanted), rtol=1e-3, atol=1e-3 * 2 * PIXEL_SECONDS
+        maker.spectra(plane, known).cross,
+        maker._binned(maker._transformed(wanted)),
+        rtol=1e-3,
+        atol=1e-3 * 2 * PIXEL_SECONDS,
     )
 
 
@@ -143,29 +150,30 @@ def test_cross_spectrum_is_the_mean_over_every_two_outputs():
     ],
 )
 def test_shared_and_own_parts_come_back_as_drawn(key, hit):
-    found = measured(key, drawn(key, 60, seed=11), hit)
-    assert found.frames == 30
-    for power, truth in [(found.correlated, COMMON), (found.uncorrelated_mean, EACH)]:
+    measurement = measured(key, drawn(key, 60, seed=11), hit)
+    assert measurement.frames == 30
+    for power, truth in [(measurement.correlated, COMMON), (measurement.uncorrelated_mean, EACH)]:
         assert abs(power.value - truth) < 3 * power.error
         assert power.error < 0.15 * truth
-    for white in found.white:
+    for white in measurement.white:
         assert abs(white.value - WHITE**2) < 3.5 * white.error
         assert white.error < 0.01 * WHITE**2
-    assert len(found.uncorrelated) == 4
+    assert len(measurement.uncorrelated) == 4
 
 
 def test_one_output_has_no_shared_part_and_all_of_the_noise():
     key = configuration(64, 64, detector="NRCA1")
-    found = measured(key, drawn(key, 120, seed=5), 0.05)
-    assert found.correlated is None
-    assert found.cross is None
-    power = found.uncorrelated_mean
+    measurement = measured(key, drawn(key, 120, seed=5), 0.05)
+    assert measurement.correlated is None
+    assert measurement.cross is None
+    power = measurement.uncorrelated_mean
     assert abs(power.value - COMMON - EACH) < 3 * power.error
     # And within a frame it has the variance of what was drawn without white noise, about its mean
     pink = drawn(key, 400, seed=6, white=0.0)
     variance = np.mean(pink.var(axis=(1, 2)))
     # (whose lowest frequency is a tenth below one period a frame)
-    assert found.within_frame * (COMMON + EACH) == pytest.approx(variance, rel=0.06)
+    within, _ = SpectrumMaker(readout_of(key)).within_frame(1.0)
+    assert within * (COMMON + EACH) == pytest.approx(variance, rel=0.06)
 
 
 def test_variance_within_a_frame_lies_between_what_slower_noise_may_make_of_it():
@@ -182,7 +190,11 @@ def test_variance_within_a_frame_lies_between_what_slower_noise_may_make_of_it()
     maker = SpectrumMaker(readout_of(configuration(8, 64 - LINE_OVERHEAD)))
     assert maker.readout.samples == samples
     # Then they are the upper and the lower limit
-    upper, lower = (maker.within_frame + sign * WITHIN_FRAME_UNKNOWN for sign in (1, -1))
+    middle, unknown = maker.within_frame(1.0)
+    upper, lower = middle + unknown, middle - unknown
+    in_closed_form = math.log(256) + np.euler_gamma
+    assert lower == pytest.approx(in_closed_form, abs=2e-3)
+    assert upper == pytest.approx(in_closed_form + math.log(2 * math.pi) - 1.5, abs=2e-3)
     assert lower == pytest.approx(fast.sum(), abs=0.01)
     assert upper == pytest.approx(stream.var(axis=1).mean(), rel=0.03)
 
@@ -200,8 +212,12 @@ def test_errors_are_those_of_the_scatter_between_sets():
     key = configuration(32, 256, noutputs=4)
     off = []
     for seed in range(40):
-        found = measured(key, drawn(key, 24, seed=100 + seed))
-        pulls = [(found.correlated, COMMON), (found.uncorrelated_mean, EACH), (found.white[1], WHITE**2)]
+        measurement = measured(key, drawn(key, 24, seed=100 + seed))
+        pulls = [
+            (measurement.correlated, COMMON),
+            (measurement.uncorrelated_mean, EACH),
+            (measurement.white[1], WHITE**2),
+        ]
         off.append([(figure.value - truth) / figure.error for figure, truth in pulls])
     # Then as many figures lie within one and three errors as should
     size = np.abs(off)
@@ -210,13 +226,12 @@ def test_errors_are_those_of_the_scatter_between_sets():
     assert np.all(np.abs(np.mean(off, axis=0)) < 0.6)
 
 
-def test_white_noise_has_no_pink_part_and_an_rms_of_nothing_is_nought():
+def test_white_noise_has_no_one_over_f_part_and_an_rms_of_nothing_is_zero():
     key = configuration(32, 64)
     rng = np.random.default_rng(8)
-    found = measured(key, rng.normal(0, 5, (40, 32, 64)).astype(np.float32))
-    assert abs(found.uncorrelated_mean.value) < 3 * found.uncorrelated_mean.error
-    assert found.rms(Fitted(-1.0, 0.5)).value == 0
-    assert found.rms(Fitted(-1.0, 0.5)).error == pytest.approx(math.sqrt(0.5 * found.e_folds))
+    measurement = measured(key, rng.normal(0, 5, (40, 32, 64)).astype(np.float32))
+    assert abs(measurement.uncorrelated_mean.value) < 3 * measurement.uncorrelated_mean.error
+    assert measurement.rms(Value(-1.0, 0.5)).value == 0
 
 
 def test_hot_pixels_and_an_empty_amplifier_take_no_part():
@@ -232,7 +247,7 @@ def test_hot_pixels_and_an_empty_amplifier_take_no_part():
     # And a set of which an amplifier is all masked has no spectrum
     mask = np.zeros((32, 128), np.uint32)
     mask[:, :32] = 1
-    pixels = pixels_of(key, mask, "x")
+    pixels = exposure_pixels(key, mask, "x")
     pairs = SpectrumPairs(readout_of(key), 1)
     alive = np.ones((32, 128), bool)
     for group in range(2):
@@ -246,9 +261,13 @@ def test_powers_go_with_the_square_of_the_unit(scale, frames):
     maker = SpectrumMaker(readout_of(key))
     rng = np.random.default_rng(3)
     made = [
-        maker.of(rng.normal(size=(16, 64)).astype(np.float32), np.ones((16, 64), bool)) for _ in range(frames)
+        maker.spectra(rng.normal(size=(16, 64)).astype(np.float32), np.ones((16, 64), bool))
+        for _ in range(frames)
     ]
-    scaled = [FrameSpectra(one.auto * scale**2, one.cross * scale**2) for one in made]
+    scaled = [
+        FrameSpectra(each.auto * scale**2, each.cross * scale**2, each.alternating * scale**2)
+        for each in made
+    ]
     first, second = fit_one_over_f(maker, made), fit_one_over_f(maker, scaled)
     assert second.uncorrelated_mean.value == pytest.approx(first.uncorrelated_mean.value * scale**2, rel=1e-6)
     assert second.uncorrelated_mean.error == pytest.approx(first.uncorrelated_mean.error * scale**2, rel=1e-6)
@@ -256,12 +275,12 @@ def test_powers_go_with_the_square_of_the_unit(scale, frames):
 
 
 def test_pairs_are_chosen_evenly_over_the_set(monkeypatch):
-    monkeypatch.setattr("services.noise.one_over_f._SAMPLES", 0)
+    monkeypatch.setattr("services.noise.read_noise.one_over_f._SAMPLES", 0)
     key = configuration(8, 8)
-    pixels = pixels_of(key, np.zeros((8, 8), np.uint32), "x")
+    pixels = exposure_pixels(key, np.zeros((8, 8), np.uint32), "x")
     pairs = SpectrumPairs(readout_of(key), 50)
     taken = []
-    monkeypatch.setattr(pairs._maker, "of", lambda *_: taken.append(pairs._pair - 1))
+    monkeypatch.setattr(pairs._maker, "spectra", lambda *_: taken.append(pairs._pair - 1))
     alive = np.ones((8, 8), bool)
     frame = np.random.default_rng(1).normal(size=(8, 8)).astype(np.float32)
     for pair in range(50):
@@ -269,6 +288,166 @@ def test_pairs_are_chosen_evenly_over_the_set(monkeypatch):
             pairs.add(Plane(0, group, frame * group, np.uint8(~alive), ~alive, alive), pixels)
     assert len(taken) == 12
     assert set(np.diff(taken)) <= {4, 5}
+
+
+def power_law_stream(samples, exponent, rms, period, rng):
+    """One long stretch of 1/f^exponent noise; `rms` is that above one period per `period` samples."""
+    length = 2 ** math.ceil(math.log2(samples))
+    frequencies = np.arange(length // 2 + 1) / length
+    low, high = 1 / period, 0.5
+    if exponent == 1:
+        band = math.log(high / low)
+    else:
+        band = (high ** (1 - exponent) - low ** (1 - exponent)) / (1 - exponent)
+    amplitude = np.zeros(frequencies.size)
+    amplitude[1:] = np.sqrt(frequencies[1:] ** -exponent / band / length) / 2
+    spectrum = amplitude * rng.standard_normal((2, frequencies.size)).T.copy().view(complex)[:, 0]
+    return rms * fft.irfft(spectrum, length, norm="forward")[:samples]
+
+
+def continuous(key, count, exponent, shared, own, white, seed):
+    """Frames of one stretch of noise that goes on between them, as other authors draw it."""
+    rng = np.random.default_rng(seed)
+    readout = readout_of(key)
+    duration = readout.samples + readout.line
+    common = power_law_stream(count * duration, exponent, shared, readout.samples, rng)
+    frames = rng.normal(0, white, (count, key.subsize2, key.subsize1)).astype(np.float32)
+    for columns, forward in zip(readout.outputs, readout.forward, strict=True):
+        stream = common + power_law_stream(count * duration, exponent, own, readout.samples, rng)
+        lines = stream.reshape(count, duration)[:, : readout.samples].reshape(count, readout.rows, -1)
+        lines = lines[:, :: 1 if readout.upward else -1, : columns.stop - columns.start]
+        frames[:, :, columns] += lines[:, :, :: 1 if forward else -1]
+    return frames
+
+
+@pytest.mark.parametrize("exponent", [0.8, 1.0, 1.2])
+def test_exponent_and_rms_come_back_whatever_the_exponent(exponent):
+    # Given noise of 3 e- that outputs share, and 1.5 e- of their own, with another exponent than 1
+    key = configuration(128, 512, noutputs=4)
+    pulls = []
+    for seed in range(3):
+        measurement = measured(key, continuous(key, 40, exponent, 3.0, 1.5, 9.0, seed))
+        shared = measurement.rms(measurement.correlated)
+        own = measurement.rms(measurement.uncorrelated_mean)
+        # Then a set says so, to a few per cent
+        assert shared.error < 0.1
+        assert own.error < 0.15
+        assert measurement.correlated_exponent.error < 0.04
+        figures = [
+            (shared, 3.0),
+            (own, 1.5),
+            (measurement.white[0], 81.0),
+            (measurement.correlated_exponent, exponent),
+            (measurement.uncorrelated_exponent, exponent),
+        ]
+        pulls += [(figure.value - truth) / figure.error for figure, truth in figures]
+        # And the spectra scatter about the fit as their noise makes them
+        assert 0.5 < measurement.chi2 < 2
+        assert 0.5 < measurement.correlated_chi2 < 2.5
+    assert max(np.abs(pulls)) < 3.5
+    assert np.mean(np.abs(pulls)) < 1.5
+
+
+def test_chi_square_widens_errors_where_the_spectrum_is_something_else():
+    # Given spectra, and the same with a wiggle that is no power law
+    key = configuration(64, 512, noutputs=4)
+    maker = SpectrumMaker(readout_of(key))
+    rng = np.random.default_rng(2)
+    known = np.ones((64, 512), bool)
+    frames = [maker.spectra(rng.normal(0, 9, (64, 512)).astype(np.float32), known) for _ in range(12)]
+    wiggle = 1 + 0.3 * np.sin(np.arange(maker.first.size))
+    odd = [FrameSpectra(each.auto * wiggle, each.cross * wiggle, each.alternating) for each in frames]
+    plain, wiggled = fit_one_over_f(maker, frames), fit_one_over_f(maker, odd)
+    assert plain.chi2 < 2 < wiggled.chi2
+    assert wiggled.white[0].error > 2 * plain.white[0].error
+
+
+def test_exponent_that_cannot_be_measured_is_the_usual_one():
+    # Given white noise alone
+    key = configuration(32, 64)
+    rng = np.random.default_rng(8)
+    measurement = measured(key, rng.normal(0, 5, (40, 32, 64)).astype(np.float32))
+    # Then its exponent is unknown, and that adds nothing to the error of a power near 0
+    assert abs(measurement.uncorrelated_exponent.value - 1) < 0.75
+    assert measurement.uncorrelated_exponent.error > 0.2
+
+
+@pytest.mark.parametrize("kind", ["none", "frame", "row", "pixel", "column"])
+def test_column_noise_is_measured_and_stays_out_of_the_one_over_f_figures(kind):
+    # Given 1.5 e- by which columns alternate (the same for a frame, a row, or as 1/f noise), or differ
+    key = configuration(128, 512, noutputs=4)
+    count, rms = 40, 1.5
+    frames = continuous(key, count, 1.0, 3.0, 1.5, 9.0, seed=5)
+    rng = np.random.default_rng(6)
+    sign = (-1.0) ** np.arange(512)
+    match kind:
+        case "frame":
+            added = rng.normal(0, rms, (count, 1, 4)).repeat(128, axis=2) * sign
+        case "row":
+            added = rng.normal(0, rms, (count, 128, 4)).repeat(128, axis=2) * sign
+        case "pixel":
+            added = continuous(key, count, 1.0, 0.0, rms, 0.0, seed=7) * sign
+        case "column":
+            added = rng.normal(0, rms, (count, 1, 512))
+        case _:
+            added = np.zeros((count, 1, 1))
+    measurement = measured(key, frames + added.astype(np.float32))
+    # Then it is found beside 1/f noise, which is what it was without it
+    differences = added[1::2] - added[::2]
+    expected = float(np.mean(np.var(differences, axis=(1, 2)))) / 2
+    columns = measurement.column_noise
+    assert abs(columns.value - expected) < 3 * columns.error
+    assert columns.error < 0.5
+    if kind != "none":
+        assert columns.value > 3 * columns.error
+    for power, truth in [(measurement.correlated, 3.0), (measurement.uncorrelated_mean, 1.5)]:
+        figure = measurement.rms(power)
+        assert abs(figure.value - truth) < 3 * figure.error
+
+
+@pytest.mark.parametrize(
+    ("shared_exponent", "own_exponent", "column_noise"), [(1.2, 0.8, 0.0), (0.8, 1.2, 0.0), (1.0, 1.0, 2.0)]
+)
+def test_noise_of_the_independent_generator_comes_back(shared_exponent, own_exponent, column_noise):
+    # Given three ramps of the generator that knows nothing of the simulator
+    scene = Scene(
+        rows=128,
+        columns=512,
+        outputs=4,
+        ngroups=16,
+        shared_pink=3.0,
+        own_pink=2.0,
+        shared_exponent=shared_exponent,
+        own_exponent=own_exponent,
+        column_noise=column_noise,
+    )
+    rng = np.random.default_rng(12)
+    frames = np.concatenate([output_noise(scene, rng) for _ in range(3)])
+    frames += rng.normal(0, 9.0, frames.shape).astype(np.float32)
+    key = configuration(128, 512, detector="NRCA2" if scene.fast_towards_plus_x else "NRCA1", noutputs=4)
+    measurement = measured(key, frames)
+    # Then what outputs share, and what each has of its own, have their rms and exponents
+    shared = measurement.rms(measurement.correlated)
+    own = measurement.rms(measurement.uncorrelated_mean)
+    assert abs(shared.value - 3.0) < 3.5 * shared.error
+    # Odd and even columns have noise of their own there: half of its variance alternates, the other half is
+    # common to all columns of an output, and 1/f noise like any other
+    assert abs(own.value - math.hypot(2.0, column_noise / math.sqrt(2))) < 3.5 * own.error
+    assert (
+        abs(measurement.correlated_exponent.value - shared_exponent)
+        < 3.5 * measurement.correlated_exponent.error
+    )
+    if not column_noise:
+        exponent = measurement.uncorrelated_exponent
+        assert abs(exponent.value - own_exponent) < 3.5 * exponent.error
+    columns = measurement.column_noise
+    assert abs(columns.value - column_noise**2 / 2) < 3.5 * columns.error
+
+
+def test_one_frame_does_not_show_how_columns_vary():
+    key = configuration(32, 128, noutputs=4)
+    assert measured(key, drawn(key, 2, seed=1)).column_noise is None
+    assert measured(key, drawn(key, 4, seed=1)).column_noise is not None
 
 
 def test_overhead_is_in_the_line():

@@ -1,0 +1,1 @@
+"""Sets of simulated darks against their truth: drawn, measured, and tabled as pulls."""
