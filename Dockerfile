@@ -92,8 +92,15 @@ LABEL org.opencontainers.image.title="nircam-darks-noise" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# The command line, with everything: topology, status, reconcile, simulate, run.
+# The command line, with everything: topology, status, reconcile, simulate, run, report.
 FROM frame AS cli
+USER 0
+# What `report --format pdf` needs of the system. Debian keeps one version of each, so none can be pinned.
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+USER 65532:65532
 COPY --from=build /opt/darks/ /opt/darks/
 CMD ["nircam-darks", "--help"]
 ARG VERSION=0.1.0

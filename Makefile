@@ -2,9 +2,11 @@
 PY := .venv/bin/python
 # CI=true runs the slow tests too; a laptop runs them with `make test-slow`.
 SELECT := $(if $(filter true,$(CI)),,-m "not slow")
+# More than cores: tests of servers mostly wait.
+WORKERS = 3
 # The slow tests want more versions of RabbitMQ; each takes a minute to install, once.
 NEWER = rabbitmq-4.0 rabbitmq-4.3
-SERVERS = rabbitmq ceph monitoring chromium compose kubectl $(if $(filter true,$(CI)),$(NEWER))
+SERVERS = rabbitmq ceph monitoring chromium pdf compose kubectl $(if $(filter true,$(CI)),$(NEWER))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-image check audit sbom up down bench servers schemas dashboards env env-test env-bench lock clean
@@ -16,9 +18,9 @@ demo: env ## simulate a small campaign, run it, end with the path of the report
 	@sh deploy/demo.sh
 
 test: check servers ## style, types and tests (the slow ones too when CI=true)
-	$(PY) -m pytest -n 2 --dist loadgroup $(SELECT)
+	$(PY) -m pytest -n $(WORKERS) --dist loadgroup $(SELECT)
 
-test-slow: SERVERS = rabbitmq ceph monitoring chromium $(NEWER)
+test-slow: SERVERS = rabbitmq ceph monitoring chromium pdf $(NEWER)
 test-slow: env-test servers ## only the tests marked slow
 	$(PY) -m pytest -m slow
 
@@ -26,10 +28,11 @@ test-image: SERVERS = rabbitmq ceph docker compose buildx
 test-image: env-test servers ## build the images and run them as containers, in a Docker of the test's own (needs root)
 	$(PY) -m pytest tests/image -m image -v -s --durations=10
 
-check: env-test ## ruff, mypy and hadolint
+check: env-test ## ruff, mypy, import-linter and hadolint
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 	.venv/bin/hadolint Dockerfile
 
 audit: env-test ## what is known against the locked packages, and against Debian's in build/sbom (needs a network)
@@ -47,13 +50,13 @@ down: ## stop what `make up` started; its data stay
 	docker compose --file deploy/compose.yaml down
 
 bench: env-test env-bench servers ## measure against the peers, into docs/performance.md (takes most of an hour)
-	$(PY) tests/benchmarks/bench.py
+	PYTHONPATH=tests $(PY) tests/benchmarks/bench.py
 
 servers: ## the brokers and stores that the tests start, from the system's packages, where it may
 	@sh deploy/install-servers.sh $(SERVERS)
 
 schemas: env ## make deploy/schemas anew from the message models
-	$(PY) -m shared.contracts deploy/schemas
+	$(PY) -m shared.contracts.schemas deploy/schemas
 
 dashboards: env-test ## make Grafana's dashboards in deploy/grafana anew from their code
 	$(PY) deploy/grafana/build.py
