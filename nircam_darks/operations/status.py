@@ -28,7 +28,8 @@ class QueueStatus(BaseModel):
 class SetStatus(BaseModel):
     """One set; `expected` is the number of exposures announced for its epoch, null if unknown.
 
-    `reference` and `noise` are the paths of its current products, or null.
+    `reference` and `noise` are the paths of its current products, or null. `calibrated_before` says with what
+    its exposures had been calibrated when they arrived, where that sets them apart; else it is empty.
     """
 
     set_id: str
@@ -38,6 +39,7 @@ class SetStatus(BaseModel):
     expected: int | None
     reference: str | None
     noise: str | None
+    calibrated_before: str = ""
 
 
 class ReferenceStatus(BaseModel):
@@ -253,6 +255,7 @@ def _set(stored_set: StoredSet, current: set[str]) -> SetStatus:
         expected=stored_set.expected,
         reference=next((p.path for p in stored_set.references if p.path in current), None),
         noise=_newest(stored_set.noise),
+        calibrated_before=stored_set.calibrated_before,
     )
 
 

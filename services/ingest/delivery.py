@@ -21,7 +21,7 @@ from typing import Any
 
 from services.ingest.plan import plan_like
 from services.ingest.sets import made_by
-from services.ingest.steps import STEPS, completed
+from services.ingest.steps import PROVENANCE, STEPS, completed
 from shared.catalog.products import StoredProduct, walk
 from shared.nircam.configuration import KEYWORDS
 from shared.products.ramp import (
@@ -42,8 +42,6 @@ _USED = (
     *("NINTS", "TGROUP", "FASTAXIS", "SLOWAXIS", "EXPSTART", "EXPEND", "DATE-OBS", "TIME-OBS", "PEDIGREE"),
     *("INSTRUME", "CHANNEL", "MODULE", "FILTER", "PUPIL", "S_GRPSCL", *STEPS.values()),
 )
-#: Of a file that steps were run on, also what they were run with.
-_PROVENANCE = ("CRDS_CTX", "CAL_VER")
 #: What the steps read of a file besides its header.
 _DATA = ("SCI", "PIXELDQ", "GROUPDQ", "INT_TIMES")
 
@@ -65,7 +63,8 @@ def revision_of(ramp: Ramp, header: Mapping[str, Any]) -> str:
     """
     used = [*_USED]
     if completed(header):
-        used += [*_PROVENANCE, *sorted(keyword for keyword in header if keyword.startswith("R_"))]
+        # Of a file that steps were run on, also what they were run with.
+        used += [*PROVENANCE, *sorted(keyword for keyword in header if keyword.startswith("R_"))]
     values = {keyword: _value(header.get(keyword)) for keyword in used}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for name in _DATA:

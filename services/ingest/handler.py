@@ -410,6 +410,7 @@ def _ramp_metadata(
         first_group_snowballs=made.first_group_snowballs,
         jwst_version=plan.versions["jwst"],
         crds_context=plan.context,
+        calibrated_before=steps.calibrated_before(exposure.header),
         identity=exposure.identity,
         revision=exposure.revision,
         file_date=exposure.date,

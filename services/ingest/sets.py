@@ -20,6 +20,7 @@ from shared.catalog.exposure_sets import RejectedExposure, complete_sets, form_e
 from shared.catalog.products import walk
 from shared.contracts.messages import Envelope, SetCheck, SetMember, SetReady
 from shared.products.announced_counts import announced_counts, note_key, notes_prefix
+from shared.products.provenance import provenance_groups
 from shared.products.ramp import (
     RAMP,
     REFERENCE_ROLE,
@@ -93,7 +94,9 @@ def ready_sets(
         exposure for exposure in arrivals.rejected if wanted is None or exposure.exposure_id in wanted
     ]
     results_of = {member.manifest: results for member, results in ramps}
-    epochs = form_epochs([member for member, _ in ramps], rejected, counts, settings.epoch_gap_days)
+    # Of all ramps, not only those that are wanted: so every check forms the same sets.
+    groups = provenance_groups({member.manifest: about.provenance for member, about in arrivals.ramps})
+    epochs = form_epochs([member for member, _ in ramps], rejected, counts, settings.epoch_gap_days, groups)
     ready = complete_sets(
         [epoch for epoch in epochs if concerning is None or epoch.concerns(concerning)],
         settled=as_of is not None and (arrivals.newest is None or arrivals.newest <= as_of),

@@ -26,6 +26,8 @@ REFERENCE_TYPES: dict[str, tuple[str, ...]] = {
     "jump": ("gain", "readnoise"),
     "persistence": (),
 }
+#: Keywords that say with what the steps were run, apart from R_* for the reference files.
+PROVENANCE = ("CRDS_CTX", "CAL_VER")
 #: The jump step of jwst is skipped for ramps with fewer groups.
 MINIMUM_JUMP_GROUPS = 3
 
@@ -97,6 +99,14 @@ def to_run(header: Mapping[str, Any], persistence: bool) -> list[str]:
         for index, step in enumerate(STEPS)
         if index > last and (persistence or step != "persistence") and not _too_short(header, step)
     ]
+
+
+def calibrated_before(header: Mapping[str, Any]) -> dict[str, str]:
+    """Return CRDS_CTX and CAL_VER of a file that arrived with steps done, as far as its header has them."""
+    if not completed(header):
+        return {}
+    said = {keyword: str(header.get(keyword, "")).strip() for keyword in PROVENANCE}
+    return {keyword: value for keyword, value in said.items() if value}
 
 
 def _rightly_skipped(header: Mapping[str, Any], step: str, status: str) -> bool:

@@ -5,10 +5,12 @@ exposures arrived. Two workers that both find a set complete therefore give it t
 ends up with one manifest for it.
 
 An *epoch* holds the exposures of one configuration without a gap longer than ``epoch_gap_days``. A *set* is
-what is combined into one reference: the ingested exposures of an epoch.
+what is combined into one reference: the ingested exposures of an epoch that were calibrated in one way
+(`shared.products.provenance`).
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,8 +49,9 @@ class Epoch:
     Attributes
     ----------
     sets : tuple of ReadySet
-        The ingested exposures, split at long gaps between them. This is one set, unless a rejected
-        exposure lies in a gap; it is empty if every exposure was rejected.
+        The ingested exposures, by how they were calibrated, and split at long gaps between them. This is one
+        set, unless their provenance differs or a rejected exposure lies in a gap; it is empty if every
+        exposure was rejected.
     rejected : frozenset of str
         Ids of the rejected exposures.
     expected : int or None
@@ -175,6 +178,7 @@ def form_epochs(
     rejected: Iterable[RejectedExposure],
     counts: Mapping[str, int],
     epoch_gap_days: float,
+    groups: Mapping[str, str] | None = None,
 ) -> list[Epoch]:
     """Form the epochs of one configuration.
 
@@ -191,6 +195,9 @@ def form_epochs(
         By exposure id: the number of exposures announced for its epoch.
     epoch_gap_days : float
         See `split_at_gaps`.
+    groups : mapping of str to str, optional
+        By manifest of the members: their `shared.products.provenance.provenance_groups`. Members of different
+        groups are in different sets of the same epoch.
 
     Returns
     -------
@@ -218,7 +225,12 @@ def form_epochs(
         split = [[]]
     epochs = []
     for names in map(frozenset, split):
-        within = split_members((member for member in chosen if member.exposure_id in names), epoch_gap_days)
+        by_group: dict[str, list[SetMember]] = defaultdict(list)
+        for member in chosen:
+            if member.exposure_id in names:
+                by_group[(groups or {}).get(member.manifest, "")].append(member)
+        within = [part for alike in by_group.values() for part in split_members(alike, epoch_gap_days)]
+        within.sort(key=lambda part: (part[0].start_mjd, part[0].exposure_id))
         epochs.append(
             Epoch(
                 sets=tuple(ReadySet(set_id(exposures), tuple(exposures)) for exposures in within),

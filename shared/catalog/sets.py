@@ -18,6 +18,7 @@ from shared.catalog.exposure_sets import (
     waiting_for,
 )
 from shared.catalog.store_contents import ProductSummary, Stored
+from shared.products.provenance import provenance_groups
 from shared.products.ramp import counting_ramps
 from shared.settings.stage import StageSettings
 
@@ -38,6 +39,9 @@ class StoredSet:
         When its last ramp was committed.
     references, noise : tuple of ProductSummary
         Products made from exactly this set, by its id.
+    calibrated_before : str
+        With what its exposures had been calibrated when they arrived, in words; empty if that was done here,
+        or in the same way.
     """
 
     set_id: str
@@ -49,6 +53,7 @@ class StoredSet:
     newest: datetime
     references: tuple[ProductSummary, ...]
     noise: tuple[ProductSummary, ...]
+    calibrated_before: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,11 +122,13 @@ def _configuration(
     rejections = [product for product in products if product.kind == "rejection"]
     references = [product for product in products if product.kind == "reference"]
     noise = [product for product in products if product.kind == "set-noise"]
+    groups = _groups(ramps)
     epochs = form_epochs(
         [ramp.member for ramp in ramps if ramp.member is not None],
         [RejectedExposure(rejection.subject, rejection.start_mjd) for rejection in rejections],
         counts,
         settings.epoch_gap_days,
+        groups,
     )
     arrivals = [product.created for product in products if product.kind in ("ramp", "rejection")]
     settle = settings.settle_seconds
@@ -146,6 +153,7 @@ def _configuration(
                     newest=max(ramp.created for ramp in members),
                     references=tuple(product for product in references if product.subject == ready.set_id),
                     noise=tuple(product for product in noise if product.subject == ready.set_id),
+                    calibrated_before=groups.get(ready.members[0].manifest, ""),
                 )
             )
     return StoredConfiguration(
@@ -161,6 +169,12 @@ def _configuration(
         ),
         outdated=tuple(outdated),
     )
+
+
+def _groups(ramps: list[ProductSummary]) -> dict[str, str]:
+    """Return by manifest which ramps may be combined, see `provenance_groups`."""
+    known = [(ramp.member, ramp.provenance) for ramp in ramps if ramp.member and ramp.provenance]
+    return provenance_groups({member.manifest: provenance for member, provenance in known})
 
 
 def _outdated(ramps: list[ProductSummary], alike: list[ProductSummary]) -> list[ProductSummary]:

@@ -12,6 +12,7 @@ from shared.contracts.messages import SetMember
 from shared.contracts.routing import PRODUCT_FOLDERS
 from shared.products.announced_counts import announced_counts, notes_prefix
 from shared.products.claim import Claim, claims_prefix, read_claim
+from shared.products.provenance import Provenance
 from shared.products.ramp import (
     NO_CONTEXT,
     RAMP,
@@ -72,7 +73,7 @@ class ProductSummary:
         Of a rejection: start of the exposure, if known.
     of : frozenset of str
         Product keys of the ramps it was made from.
-    member, made, groups, delivery
+    member, made, groups, delivery, provenance
         Of a ramp.
     acceptance : Acceptance or None
         Of a reference that was verified; accepted, too, if a person accepted one that was held.
@@ -94,6 +95,7 @@ class ProductSummary:
     made: HowMade | None = None
     groups: int = 0
     delivery: RampDelivery | None = None
+    provenance: Provenance | None = None
     acceptance: Acceptance | None = None
 
     @property
@@ -189,6 +191,7 @@ def _summary(product: StoredProduct[BaseModel]) -> ProductSummary:
             },
         )
         more: dict[str, Any] = {"member": member, "made": made, "groups": ramp.key.ngroups}
+        more["provenance"] = ramp.provenance
         more["delivery"] = RampDelivery.of(ramp, product.path, manifest.created)
         return ProductSummary(uri=ramp.uri, **more, **common)
     if product.kind == "rejection":

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from shared.contracts.messages import ObjectRef, SetMember
 from shared.nircam.configuration import ConfigurationKey
+from shared.products.provenance import Provenance
 from shared.store.base import Store
 from shared.store.manifest import InputDigest, ObjectEntry
 
@@ -162,6 +163,9 @@ class RampMetadata(BaseModel):
     step_parameters : dict of str to dict
         The parameters with which each step ran, whether given or jwst's defaults; none for steps that were
         done before, and in manifests of earlier versions.
+    calibrated_before : dict of str to str
+        CRDS_CTX and CAL_VER of a file that arrived with steps done, as far as its header has them; empty in
+        manifests of earlier versions. `references` has its R_* keywords.
     """
 
     exposure_id: str
@@ -195,6 +199,17 @@ class RampMetadata(BaseModel):
     supersedes: list[SupersededRamp] = []
     header_remarks: list[str] = []
     step_parameters: dict[str, dict[str, Any]] = {}
+    calibrated_before: dict[str, str] = {}
+
+    @property
+    def provenance(self) -> Provenance:
+        """With what the ramp was calibrated, here and before it arrived."""
+        here = {"CRDS_CTX": self.crds_context, "CAL_VER": self.jwst_version}
+        if self.steps_done:
+            # Of no step that ran here if all were done before; the persistence step needs no context.
+            ran = any(step.status == "complete" for step in self.steps)
+            here = {name: value for name, value in here.items() if ran and value != NO_CONTEXT}
+        return Provenance.of(self.calibrated_before, here, self.references, bool(self.steps_done))
 
     @property
     def steps_done(self) -> int:
@@ -219,6 +234,7 @@ class RampCalibration(BaseModel):
     crds_context: str = NO_CONTEXT
     references: dict[str, str] = {}
     step_parameters: dict[str, dict[str, Any]] = {}
+    calibrated_before: dict[str, str] = {}
 
 
 @dataclass(frozen=True)

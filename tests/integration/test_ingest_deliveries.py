@@ -255,3 +255,24 @@ def test_the_revision_of_a_file_does_not_depend_on_its_bookkeeping(bench: Bench)
     again = results_of(bench, manifest_of(bench, bench.inbox / "b.fits"))
     assert again.revision == first.revision
     assert len(first.revision or "") == 64
+
+
+def test_calibrated_exposures_record_with_what_and_are_told_apart(bench: Bench) -> None:
+    # Given three calibrated exposures of which one names another context, version of jwst and superbias
+    late = {"CRDS_CTX": "jwst_1303.pmap", "CAL_VER": "1.18.0", "R_SUPERB": "crds://bias_0041.fits"}
+    early = {"CRDS_CTX": "jwst_0870.pmap", "CAL_VER": "1.4.6", "R_SUPERB": "crds://bias_0030.fits"}
+    paths = [
+        dark(bench.inbox / f"{number}_uncal.fits", seed=number, EXPOSURE=str(number), **said)
+        for number, said in enumerate((late, early, late), 1)
+    ]
+    # When they are ingested as the three of their epoch
+    outgoing = [entry for path in paths for entry in bench.ingest(path, expected_exposures=3)]
+    # Then each ramp's manifest has the values, and each calibration is a set
+    sets = [entry.message.content for entry in outgoing if isinstance(entry.message.content, SetReady)]
+    assert [len(each.members) for each in sets] == [2, 1]
+    results = results_of(bench, sets[1].members[0].manifest)
+    assert results.calibrated_before == {"CRDS_CTX": "jwst_0870.pmap", "CAL_VER": "1.4.6"}
+    assert results.references["superbias"] == "crds://bias_0030.fits"
+    now = datetime.now(UTC)
+    (configuration,) = stored_sets(read_stored(bench.store), bench.settings, now)
+    assert [each.set_id for each in configuration.sets] == [each.set_id for each in sets]

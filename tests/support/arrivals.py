@@ -21,7 +21,14 @@ from shared.contracts.messages import (
     SetReady,
 )
 from shared.products.claim import Claim, exposure_claim
-from shared.products.ramp import RAMP, RampMetadata, RejectionMetadata, configuration_prefix, member_of
+from shared.products.ramp import (
+    RAMP,
+    RampMetadata,
+    RejectionMetadata,
+    StepRecord,
+    configuration_prefix,
+    member_of,
+)
 from shared.runtime.handler import Outgoing, StageContext
 from shared.settings.stage import StageSettings
 from shared.store.base import ObjectInfo
@@ -77,6 +84,7 @@ class Exposure:
     """One exposure: `count` is how many its announcement says there are.
 
     Its ramp was made with the plan's CRDS context unless `context` is given.
+    It arrived calibrated if `before` has CRDS_CTX, CAL_VER and references by type.
     If it is rejected without being `dated`, its header did not say when it began.
     """
 
@@ -88,6 +96,7 @@ class Exposure:
     version: str = ALGORITHM_VERSION
     dated: bool = True
     context: str | None = None
+    before: tuple[tuple[str, str], ...] | None = None
 
 
 class SetResults(BaseModel):
@@ -141,6 +150,7 @@ class Ingest:
             versions["crds_context"] = exposure.context
         inputs = [InputDigest(role="exposure", uri=_uri(exposure), sha256=_digest(exposure))]
         start = START_MJD + exposure.day
+        before = dict(exposure.before or ())
         results = RampMetadata(
             exposure_id=exposure.name,
             uri=_uri(exposure),
@@ -154,12 +164,15 @@ class Ingest:
             gain=1.8,
             simulated=True,
             pedigree="SIMULATION",
-            steps=[],
-            references={},
+            steps=[]
+            if exposure.before is None
+            else [StepRecord(name="superbias", status="already", seconds=0.0)],
+            references={name: value for name, value in before.items() if name.islower()},
             persistence_from=None,
             flagged_fraction=0.0,
             jwst_version=plan.versions["jwst"],
-            crds_context=plan.context,
+            crds_context=plan.context if exposure.context is None else exposure.context,
+            calibrated_before={name: value for name, value in before.items() if name.isupper()},
         )
         path = self._path(exposure, product_key(inputs, plan.parameters, versions))
         draft = Draft(self.store, "ramp", path, inputs, plan.parameters, versions)

@@ -100,6 +100,15 @@ def _store(store: "StoreStatus") -> Iterator[RenderableType]:
             missing = f"{', '.join(map(str, exposure.missing))} of {exposure.total}"
             table.add_row(exposure.exposure_id, Text(missing, style="yellow"), ", ".join(exposure.arrived))
         yield table
+    apart = [(names[each.configuration], part) for each in store.configurations for part in each.sets]
+    if any(part.calibrated_before for _, part in apart):
+        table = titled_table(
+            "Sets told apart by their calibration", "configuration", "exposures", "made with"
+        )
+        for name, part in apart:
+            if part.calibrated_before:
+                table.add_row(name, str(len(part.exposures)), part.calibrated_before)
+        yield table
     waiting = [configuration for configuration in store.configurations if configuration.waits_for]
     if waiting:
         table = titled_table("Incomplete sets", "configuration", "waiting for")

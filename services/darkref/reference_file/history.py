@@ -151,8 +151,10 @@ def calibration_lines(ramps: Sequence[RampCalibration]) -> list[str]:
         references = (
             f"{reftype} {name.rpartition('/')[2]}" for reftype, name in sorted(ramp.references.items())
         )
+        before = [f"{keyword} {value} before" for keyword, value in sorted(ramp.calibrated_before.items())]
+        here = [f"jwst {ramp.jwst_version}", f"CRDS context {ramp.crds_context}"]
         way = (
-            ", ".join([f"jwst {ramp.jwst_version}", f"CRDS context {ramp.crds_context}", *references]),
+            ", ".join([*before, *here, *references]),
             *(
                 f"PARAMETERS of {step}: {', '.join(f'{name} = {value}' for name, value in values.items())}."
                 for step, values in ramp.step_parameters.items()

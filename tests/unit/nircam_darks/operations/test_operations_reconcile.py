@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nircam_darks.cli.main import app
+from nircam_darks.operations.coverage import coverage_matrix
 from nircam_darks.operations.reconcile import Gap, gaps, republish, sweep_leftovers
+from nircam_darks.operations.status import store_status
 from shared.broker.memory import MemoryBroker
 from shared.broker.rabbitmq.management import QueueState
 from shared.catalog.sets import StoredConfiguration, stored_sets
@@ -18,7 +20,7 @@ from shared.errors import EnvironmentFault
 from shared.products.claim import Segment, exposure_claim
 from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
-from support.arrivals import SLUG, DictStore, Exposure, Ingest
+from support.arrivals import SLUG, DictStore, Exposure, Ingest, names
 
 LATER = timedelta(hours=1)
 
@@ -274,3 +276,31 @@ def test_exposures_of_an_earlier_context_are_named_and_announced_again_when_aske
     assert [(each.exposures, each.complete) for each in after.sets] == [(("a", "b", "c", "d"), True)]
     assert (after.waits_for, after.outdated) == (None, ())
     assert outdated() == []
+
+
+def test_sets_of_two_calibrations_are_the_same_in_every_command(bench: Ingest) -> None:
+    # Given a complete epoch of four, of which two were calibrated elsewhere and two by somebody else
+    ready: list[SetReady] = []
+    for number, name in enumerate("abcd"):
+        before = (("CAL_VER", "1.4.6" if number % 2 else "1.18.0"), ("CRDS_CTX", "jwst_1303.pmap"))
+        exposure = Exposure(name, day=number / 10, count=4, integrations=2, before=before)
+        ready += bench.arrive(exposure)
+        bench.noise(exposure)
+    now = datetime.now(UTC) + LATER
+    # When ingest, `status` and `coverage` form its sets
+    store = store_status(read_stored(bench.store), bench.settings, 10, now)
+    (configuration,) = store.configurations
+    cells = coverage_matrix(bench.store, bench.settings, now).cells
+    # Then they are the same two
+    by_id = {part.set_id: frozenset(part.exposures) for part in configuration.sets}
+    assert by_id == {each.set_id: names(each) for each in ready}
+    assert set(by_id.values()) == {frozenset("ac"), frozenset("bd")}
+    assert len({part.calibrated_before for part in configuration.sets} - {""}) == 2
+    assert max(cell.ramps for cell in cells) == 4
+    # and `reconcile` misses the reference of each until it is built
+    [gap] = found(bench)
+    assert all(part.set_id in gap.missing for part in configuration.sets)
+    bench.build(ready[0])
+    [gap] = found(bench)
+    assert f"dark reference and noise of set {ready[1].set_id}" in gap.missing
+    assert f"dark reference and noise of set {ready[0].set_id}" not in gap.missing

@@ -2,6 +2,7 @@
 
 import threading
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 
 import pytest
 from hypothesis import given
@@ -267,3 +268,47 @@ def test_until_the_last_exposure_came_no_manifest_is_read() -> None:
     assert not [key for key in read if "/e8/" not in key]
     [ready] = bench.arrive(Exposure("e9", count=10))
     assert len(ready.members) == 10
+
+
+EARLIER = (("CAL_VER", "1.4.6"), ("CRDS_CTX", "jwst_0870.pmap"), ("superbias", "crds://bias_0030.fits"))
+LATER = (("CAL_VER", "1.18.0"), ("CRDS_CTX", "jwst_1303.pmap"), ("superbias", "crds://bias_0041.fits"))
+
+
+def test_exposures_that_were_calibrated_in_different_ways_are_told_apart_into_sets() -> None:
+    # Given four calibrated exposures, two of each context, of an epoch that has four
+    bench = ingest()
+    arrivals = [
+        Exposure(name, day=day, count=4, before=before)
+        for name, day, before in (("a", 0.0, EARLIER), ("b", 0.1, LATER), ("c", 0.2, EARLIER))
+    ]
+    # When they arrive, Then nothing is complete before the last
+    assert [bench.arrive(each) for each in arrivals] == [[], [], []]
+    ready = bench.arrive(Exposure("d", day=0.3, count=4, before=LATER))
+    # Then each way is a set, and a check on the laptop forms the same
+    assert [names(each) for each in ready] == [{"a", "c"}, {"b", "d"}]
+    checked = bench.check(final=True, exposure_ids=["a", "b", "c", "d"])
+    assert [each.set_id for each in checked] == [each.set_id for each in ready]
+
+
+@pytest.mark.parametrize("keyword", ["CAL_VER", "CRDS_CTX", "superbias"])
+def test_a_single_value_tells_calibrated_exposures_apart(keyword: str) -> None:
+    other = tuple((name, "other" if name == keyword else value) for name, value in LATER)
+    bench = ingest()
+    bench.arrive(Exposure("a", count=2, before=LATER))
+    ready = bench.arrive(Exposure("b", day=0.1, before=other))
+    assert [names(each) for each in ready] == [{"a"}, {"b"}]
+
+
+@pytest.mark.parametrize(("version", "together"), [("installed", True), ("1.4.6", False), (None, False)])
+def test_a_calibrated_exposure_joins_raw_ones_only_if_it_says_that_it_was_calibrated_like_them(
+    version: str | None, together: bool
+) -> None:
+    # Given a raw exposure that is calibrated here, without CRDS
+    bench = ingest()
+    here = metadata.version("jwst") if version == "installed" else version
+    before = (("CRDS_CTX", "none"), *((("CAL_VER", here),) if here else ()))
+    bench.arrive(Exposure("raw", count=2))
+    # When a calibrated one arrives
+    ready = bench.arrive(Exposure("done", day=0.1, before=before))
+    # Then they are a set if the versions agree
+    assert [names(each) for each in ready] == ([{"raw", "done"}] if together else [{"raw"}, {"done"}])
