@@ -198,6 +198,17 @@ def _sets(board: Dashboard) -> None:
                 unit="s",
                 decimals=1,
             ),
+            Column(
+                "darks:set_outdated_exposures",
+                "of an earlier context",
+                steps=((None, PLAIN), (1, BAD)),
+            ),
+            Column(
+                "time() - darks_set_outdated_timestamp_seconds",
+                "since the oldest of these",
+                unit="s",
+                decimals=1,
+            ),
             width=16,
         )
     )

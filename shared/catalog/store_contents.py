@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -24,7 +24,7 @@ from shared.products.ramp import (
 )
 from shared.statistics.verdicts import Acceptance, HasVerdict, Verdict, overall
 from shared.store.base import Store, get_many
-from shared.store.manifest import MANIFEST
+from shared.store.manifest import MANIFEST, Manifest
 
 _VERDICTS = TypeAdapter(dict[str, Verdict])
 
@@ -36,6 +36,14 @@ class HowMade:
     versions: dict[str, str]
     parameters: dict[str, Any]
     references: dict[str, str]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Return how the ramp with this manifest was made."""
+        references = {
+            source.role: source.sha256 for source in manifest.inputs if source.role.startswith(REFERENCE_ROLE)
+        }
+        return cls(manifest.versions, manifest.parameters, references)
 
     def like(self, other: "HowMade") -> bool:
         """Return whether nothing shows that two ramps were made in different ways.
@@ -181,16 +189,7 @@ def _summary(product: StoredProduct[BaseModel]) -> ProductSummary:
     if product.kind == "ramp":
         ramp = read_results(RampMetadata, results)
         member = member_of(ramp, f"{product.path}/{MANIFEST}", manifest.object(RAMP))
-        made = HowMade(
-            manifest.versions,
-            manifest.parameters,
-            {
-                source.role: source.sha256
-                for source in manifest.inputs
-                if source.role.startswith(REFERENCE_ROLE)
-            },
-        )
-        more: dict[str, Any] = {"member": member, "made": made, "groups": ramp.key.ngroups}
+        more: dict[str, Any] = {"member": member, "made": HowMade.of(manifest), "groups": ramp.key.ngroups}
         more["provenance"] = ramp.provenance
         more["delivery"] = RampDelivery.of(ramp, product.path, manifest.created)
         return ProductSummary(uri=ramp.uri, **more, **common)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from shared.catalog.products import walk
+from shared.catalog.store_contents import HowMade
 from shared.products.ramp import RampMetadata, configuration_prefix
 from shared.products.reference import ReferenceResults
 from shared.store.base import Store
@@ -24,11 +25,18 @@ class Waiting:
         Number of calibrated integrations.
     oldest, newest : datetime or None
         When the first and the last of these exposures was ingested; None if there is none.
+    outdated : int
+        Number of these exposures that are in no set, because their ramps were made with another CRDS context,
+        version or settings than the newest ramp of the configuration.
+    outdated_since : datetime or None
+        When the first of the outdated exposures was ingested; None if there is none.
     """
 
     integrations: int
     oldest: datetime | None = None
     newest: datetime | None = None
+    outdated: int = 0
+    outdated_since: datetime | None = None
 
 
 def what_waits(store: Store, configuration: str) -> Waiting:
@@ -52,16 +60,33 @@ def what_waits(store: Store, configuration: str) -> Waiting:
     }
     integrations: dict[str, int] = {}
     ingested: dict[str, datetime] = {}
+    made: list[tuple[datetime, str, str, HowMade]] = []
     for product in walk(store, configuration_prefix(configuration), kind=RampMetadata):
         exposure, created = product.subject, product.manifest.created
-        if exposure in used:
+        made.append((created, product.path, exposure, HowMade.of(product.manifest)))
+        count = product.manifest.results.get("integrations")
+        # Without a number nothing can be built from it: `status` names the manifest as damaged.
+        if exposure in used or not isinstance(count, int):
             continue
-        integrations[exposure] = int(product.manifest.results["integrations"])
+        integrations[exposure] = count
         # Another version may have made the ramp again: the exposure has waited since the first.
         ingested[exposure] = min(created, ingested.get(exposure, created))
+    outdated = ingested.keys() - _up_to_date(made)
     return Waiting(
-        sum(integrations.values()), min(ingested.values(), default=None), max(ingested.values(), default=None)
+        sum(integrations.values()),
+        min(ingested.values(), default=None),
+        max(ingested.values(), default=None),
+        len(outdated),
+        min((ingested[exposure] for exposure in outdated), default=None),
     )
+
+
+def _up_to_date(made: list[tuple[datetime, str, str, HowMade]]) -> set[str]:
+    """Return the exposures with a ramp that was made like the newest, as `shared.catalog.sets` does."""
+    if not made:
+        return set()
+    newest = max(made, key=lambda ramp: ramp[:2])[3]
+    return {exposure for _, _, exposure, how in made if newest.like(how)}
 
 
 class WaitingMetric(Protocol):
@@ -71,9 +96,7 @@ class WaitingMetric(Protocol):
         """Return the configurations that are shown."""
         ...
 
-    def set_waiting(
-        self, configuration: str, integrations: int, oldest: datetime | None, newest: datetime | None
-    ) -> None:
+    def set_waiting(self, configuration: str, waiting: Waiting) -> None:
         """Show how much of a configuration is waiting."""
         ...
 
@@ -104,7 +127,7 @@ class WaitingSurvey:
         for configuration in known:
             waiting = what_waits(store, configuration)
             if waiting.integrations or configuration in self._metric.waiting():
-                self._metric.set_waiting(configuration, waiting.integrations, waiting.oldest, waiting.newest)
+                self._metric.set_waiting(configuration, waiting)
 
 
 def _configurations(store: Store) -> list[str]:

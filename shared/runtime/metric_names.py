@@ -126,6 +126,18 @@ METRICS = (
         "When the last of these waiting exposures was ingested (Unix time; from ingest)",
     ),
     Described(
+        "darks_set_outdated_exposures",
+        "gauge",
+        ("configuration",),
+        "Waiting exposures in no set, as others were made with a later CRDS context or version (from ingest)",
+    ),
+    Described(
+        "darks_set_outdated_timestamp_seconds",
+        "gauge",
+        ("configuration",),
+        "When the first of these outdated exposures was ingested (Unix time; from ingest)",
+    ),
+    Described(
         "darks_references_built_total",
         "counter",
         ("service", "verification"),

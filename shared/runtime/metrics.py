@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from shared.catalog.waiting import Waiting
 from shared.contracts.messages import (
     Envelope,
     ExposureIngested,
@@ -140,31 +141,19 @@ class Metrics:
         with self._lock:
             return sorted(self._waiting)
 
-    def set_waiting(
-        self,
-        configuration: str,
-        integrations: int,
-        oldest: datetime | None = None,
-        newest: datetime | None = None,
-    ) -> None:
-        """Show how much of a configuration waits; forget a configuration of which nothing does.
-
-        Parameters
-        ----------
-        configuration : str
-        integrations : int
-        oldest, newest : datetime, optional
-            When the first and the last of the waiting exposures were ingested.
-        """
-        self._gauges["darks_set_waiting_integrations"].labels(configuration).set(integrations)
-        for end, when in (("oldest", oldest), ("newest", newest)):
-            gauge = self._gauges[f"darks_set_{end}_timestamp_seconds"]
+    def set_waiting(self, configuration: str, waiting: Waiting) -> None:
+        """Show how much of a configuration waits; forget a configuration of which nothing does."""
+        self._gauges["darks_set_waiting_integrations"].labels(configuration).set(waiting.integrations)
+        self._gauges["darks_set_outdated_exposures"].labels(configuration).set(waiting.outdated)
+        since = {"oldest": waiting.oldest, "newest": waiting.newest, "outdated": waiting.outdated_since}
+        for which, when in since.items():
+            gauge = self._gauges[f"darks_set_{which}_timestamp_seconds"]
             if when is not None:
                 gauge.labels(configuration).set(when.timestamp())
             else:
                 gauge.remove_by_labels({"configuration": configuration})
         with self._lock:
-            (self._waiting.add if integrations else self._waiting.discard)(configuration)
+            (self._waiting.add if waiting.integrations else self._waiting.discard)(configuration)
 
     def observe(self, event: WorkerEvent) -> None:
         """Count what a worker did; an observer of `shared.runtime.worker.Worker`."""

@@ -30,10 +30,11 @@ class Rejection(BaseModel):
     exposure_id: str
 
 
-def commit(store: LocalStore, product: str, folder: str, results: BaseModel) -> None:
+def commit(store: LocalStore, product: str, folder: str, results: BaseModel, context: str = "a.pmap") -> None:
     inputs = [InputDigest(role="x", uri="x", sha256=results.model_dump_json())]
-    path = f"{folder}/{product_key(inputs, {}, {})}"
-    Draft(store, product, path, inputs, {}, {}).commit(results)
+    versions = {"crds_context": context}
+    path = f"{folder}/{product_key(inputs, {}, versions)}"
+    Draft(store, product, path, inputs, {}, versions).commit(results)
 
 
 def test_the_facts_are_called_what_is_looked_for() -> None:
@@ -72,6 +73,36 @@ def test_since_when_it_waits_is_told_by_its_first_and_last_exposure(tmp_path: Pa
     # When a reference is made of the first, Then only the other counts
     commit(store, "reference", f"darkref/{SLUG}/set1", Reference(exposures=["a"]))
     assert what_waits(store, SLUG) == Waiting(2, made[1], made[1])
+
+
+def test_exposures_of_an_earlier_context_wait_in_no_set(tmp_path: Path) -> None:
+    # Given four exposures of an earlier context, one of them in a reference, and then one of a later context
+    store = LocalStore(tmp_path)
+    for name in ("a", "b", "c", "d"):
+        commit(store, "ramp", f"ingest/{SLUG}/{name}", Ramp(exposure_id=name, integrations=2))
+    commit(store, "reference", f"darkref/{SLUG}/set1", Reference(exposures=["a"]))
+    made = sorted(manifest.created for manifest in find_all(store, "ingest/"))
+    assert what_waits(store, SLUG).outdated == 0
+    commit(store, "ramp", f"ingest/{SLUG}/e", Ramp(exposure_id="e", integrations=2), "b.pmap")
+    # When it is asked what waits, Then the three that no reference holds are outdated, since the first came
+    waiting = what_waits(store, SLUG)
+    assert (waiting.integrations, waiting.outdated, waiting.outdated_since) == (8, 3, made[1])
+    # When two of them are made again, Then only the third is
+    for name in ("b", "c"):
+        commit(store, "ramp", f"ingest/{SLUG}/{name}", Ramp(exposure_id=name, integrations=2), "b.pmap")
+    waiting = what_waits(store, SLUG)
+    assert (waiting.outdated, waiting.outdated_since) == (1, made[3])
+
+
+def test_a_ramp_whose_manifest_lacks_its_integrations_stops_no_survey(tmp_path: Path) -> None:
+    # Given a whole ramp, and one whose manifest lacks the number of integrations
+    store, metrics = LocalStore(tmp_path), Metrics("ingest")
+    commit(store, "ramp", f"ingest/{SLUG}/a", Ramp(exposure_id="a", integrations=2))
+    commit(store, "ramp", f"ingest/{SLUG}/b", Rejection(exposure_id="b"))
+    # When the store is surveyed, Then the whole ramp is shown
+    WaitingSurvey(metrics)(store)
+    assert metrics.waiting() == [SLUG]
+    assert what_waits(store, SLUG).integrations == 2
 
 
 def test_what_waited_before_the_service_began_is_found_too(tmp_path: Path) -> None:

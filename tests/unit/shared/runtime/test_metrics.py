@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
+from shared.catalog.waiting import Waiting
 from shared.runtime.events import WorkerEvent
 from shared.runtime.metric_names import BUCKETS, METRICS, OUTCOMES, metrics_table
 from shared.runtime.metrics import Metrics
@@ -44,6 +45,8 @@ DESIGN = {
     "darks_build_info": {"service", "version", "jwst"},
     "darks_set_oldest_timestamp_seconds": {"configuration"},
     "darks_set_newest_timestamp_seconds": {"configuration"},
+    "darks_set_outdated_exposures": {"configuration"},
+    "darks_set_outdated_timestamp_seconds": {"configuration"},
     "darks_references_built_total": {"service", "verification"},
     "darks_cds_noise_electrons": {"detector", "subarray"},
     "darks_measured_timestamp_seconds": {"detector", "subarray", "figure"},
@@ -131,11 +134,15 @@ def test_what_waits_is_shown_by_configuration_until_nothing_does() -> None:
     configuration = ingested.content.configuration
     assert metrics.waiting() == [configuration]
     first, last = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
-    metrics.set_waiting(configuration, 5, first, last)
+    metrics.set_waiting(configuration, Waiting(5, first, last, 3, first))
     assert value(metrics, "darks_set_waiting_integrations", configuration) == 5
     assert value(metrics, "darks_set_oldest_timestamp_seconds", configuration) == first.timestamp()
     assert value(metrics, "darks_set_newest_timestamp_seconds", configuration) == last.timestamp()
-    metrics.set_waiting(configuration, 0)
+    assert value(metrics, "darks_set_outdated_exposures", configuration) == 3
+    assert value(metrics, "darks_set_outdated_timestamp_seconds", configuration) == first.timestamp()
+    metrics.set_waiting(configuration, Waiting(0))
+    assert value(metrics, "darks_set_outdated_exposures", configuration) == 0
+    assert value(metrics, "darks_set_outdated_timestamp_seconds", configuration) is None
     assert metrics.waiting() == []
     assert value(metrics, "darks_set_oldest_timestamp_seconds", configuration) is None
     assert value(metrics, "darks_set_newest_timestamp_seconds", configuration) is None
