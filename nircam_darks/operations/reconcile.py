@@ -77,7 +77,7 @@ def gaps(
         *(gap for configuration in configurations if outdated for gap in _outdated(configuration)),
         *_exposures(stored, since),
         *_noise(stored, since),
-        *(gap for configuration in configurations for gap in _sets(configuration, settings, since, now)),
+        *(gap for configuration in configurations for gap in _sets(configuration, settings, since)),
     ]
 
 
@@ -164,9 +164,7 @@ def _noise(stored: Stored, since: datetime) -> Iterator[Gap]:
             yield Gap("noise", ramp.subject, "noise of the exposure", path=ramp.path)
 
 
-def _sets(
-    stored: StoredConfiguration, settings: StageSettings, since: datetime, now: datetime
-) -> Iterator[Gap]:
+def _sets(stored: StoredConfiguration, settings: StageSettings, since: datetime) -> Iterator[Gap]:
     missing = {
         each.set_id: words
         for each in stored.sets
@@ -174,9 +172,9 @@ def _sets(
     }
     if missing:
         # Makes ingest form the sets again: by count, or because the settling time has passed.
-        settle = settings.settle_seconds
-        as_of = _NEVER if settle is None else now - timedelta(seconds=settle)
-        check = SetCheck(configuration=stored.configuration, scheduled_at=as_of)
+        # What was seen as the newest is named, not the hour: clocks may differ.
+        newest = stored.newest if settings.settle_seconds is not None else None
+        check = SetCheck(configuration=stored.configuration, scheduled_at=newest or _NEVER)
         identity = f"{stored.configuration}:{','.join(sorted(missing))}"
         words = "; ".join(f"{what} of set {name}" for name, what in sorted(missing.items()))
         yield Gap("set", stored.configuration, words, message=Envelope.of(check, identity=identity))

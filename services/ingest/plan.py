@@ -4,6 +4,7 @@ That is the steps that are run, the reference files, the settings and the versio
 with the bytes they give the product key of the ramp.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -51,6 +52,17 @@ class Plan:
     def context(self) -> str:
         """The CRDS context, or `NO_CONTEXT`."""
         return self.versions["crds_context"]
+
+    def is_older_than(self, versions: Mapping[str, str]) -> bool:
+        """Return whether a ramp with these versions was made by newer software than this plan's.
+
+        The first that differs decides: the algorithm, then jwst, then the CRDS context.
+        """
+        for name in ("algorithm", "jwst", "crds_context"):
+            mine, other = self.versions[name], versions.get(name, NO_CONTEXT)
+            if mine != other and NO_CONTEXT not in (mine, other):
+                return _numbers(mine) < _numbers(other)
+        return False
 
     def made(
         self, parameters: Mapping[str, Any], versions: Mapping[str, str], digests: Mapping[str, str]
@@ -117,6 +129,10 @@ def plan_for(
             "crds_context": references.crds_context() if types else NO_CONTEXT,
         },
     )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def plan_like(parameters: Mapping[str, Any], settings: StageSettings) -> Plan:

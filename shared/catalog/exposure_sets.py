@@ -57,11 +57,15 @@ class Epoch:
     expected : int or None
         The largest number of exposures announced with any exposure of the epoch; None if no number was
         announced.
+    outdated : tuple of SetMember
+        Exposures that have only a ramp that would be made differently today, in time order. A set of the
+        others would hold a part of the epoch.
     """
 
     sets: tuple[ReadySet, ...]
     rejected: frozenset[str]
     expected: int | None
+    outdated: tuple[SetMember, ...] = ()
 
     @property
     def ingested(self) -> int:
@@ -70,13 +74,32 @@ class Epoch:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every announced exposure was ingested or rejected."""
-        return self.expected is not None and self.ingested + len(self.rejected) >= self.expected
+        """Whether every announced exposure was ingested or rejected, and none is to be made again."""
+        return not self.outdated and self._all_arrived
+
+    @property
+    def _all_arrived(self) -> bool:
+        arrived = self.ingested + len(self.rejected) + len(self.outdated)
+        return self.expected is not None and arrived >= self.expected
+
+    def is_held(self, settled: bool, min_integrations: int) -> bool:
+        """Return whether its sets would be ready if its outdated exposures were made again.
+
+        The parameters are those of `complete_sets`.
+        """
+        if not self.outdated:
+            return False
+        integrations = sum(member.integrations for member in self._members)
+        return self._all_arrived or (settled and integrations >= min_integrations)
+
+    @property
+    def _members(self) -> tuple[SetMember, ...]:
+        return (*(member for ready in self.sets for member in ready.members), *self.outdated)
 
     def concerns(self, exposure_id: str) -> bool:
         """Return whether an exposure, ingested or rejected, belongs to this epoch."""
         return exposure_id in self.rejected or any(
-            member.exposure_id == exposure_id for ready in self.sets for member in ready.members
+            member.exposure_id == exposure_id for member in self._members
         )
 
 
@@ -179,6 +202,7 @@ def form_epochs(
     counts: Mapping[str, int],
     epoch_gap_days: float,
     groups: Mapping[str, str] | None = None,
+    outdated: Iterable[SetMember] = (),
 ) -> list[Epoch]:
     """Form the epochs of one configuration.
 
@@ -198,6 +222,9 @@ def form_epochs(
     groups : mapping of str to str, optional
         By manifest of the members: their `shared.products.provenance.provenance_groups`. Members of different
         groups are in different sets of the same epoch.
+    outdated : iterable of SetMember, optional
+        Exposures that have only a ramp that would be made differently today; those that are also among
+        `members` are ignored.
 
     Returns
     -------
@@ -206,6 +233,8 @@ def form_epochs(
     """
     chosen = unique_members(members)
     ingested = {member.exposure_id for member in chosen}
+    older = [member for member in unique_members(outdated) if member.exposure_id not in ingested]
+    ingested |= {member.exposure_id for member in older}
     starts: dict[str, float] = {}
     undated: set[str] = set()
     for exposure in rejected:
@@ -219,7 +248,7 @@ def form_epochs(
             starts[name] = min(start, starts.get(name, start))
     undated -= starts.keys()
     spans = {name: (start, start) for name, start in starts.items()}
-    spans |= {member.exposure_id: (member.start_mjd, member.end_mjd) for member in chosen}
+    spans |= {member.exposure_id: (member.start_mjd, member.end_mjd) for member in (*chosen, *older)}
     split = split_at_gaps(spans, spans.__getitem__, epoch_gap_days)
     if undated and not split:
         split = [[]]
@@ -236,6 +265,7 @@ def form_epochs(
                 sets=tuple(ReadySet(set_id(exposures), tuple(exposures)) for exposures in within),
                 rejected=(names & starts.keys()) | undated,
                 expected=max((counts[name] for name in names & counts.keys()), default=None),
+                outdated=tuple(member for member in older if member.exposure_id in names),
             )
         )
     return epochs
@@ -247,7 +277,8 @@ def complete_sets(
     """Return the sets of one configuration that are ready to be combined.
 
     The sets of an epoch are ready once every announced exposure was ingested or rejected, or if the sender
-    knows that no more will come. After the settling time, sets with enough integrations are ready too.
+    knows that no more will come. After the settling time, sets with enough integrations are ready too. An
+    epoch with outdated exposures has none that is ready, unless the sender knows better.
 
     Parameters
     ----------
@@ -263,8 +294,29 @@ def complete_sets(
         ready
         for epoch in epochs
         for ready in epoch.sets
-        if final or epoch.is_complete or (settled and ready.integrations >= min_integrations)
+        if final
+        or epoch.is_complete
+        or (settled and not epoch.outdated and ready.integrations >= min_integrations)
     ]
+
+
+def arrivals_token(paths: Iterable[str]) -> str:
+    """Return what stands for the arrival of these products and of no others.
+
+    Two lists of ramps and rejections have the same token only if nothing arrived in between. No clock has a
+    part in it, so machines whose clocks differ agree.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Paths of the ramps and rejections of a configuration, in any order.
+
+    Returns
+    -------
+    str
+        16 hex digits.
+    """
+    return hashlib.sha256("\n".join(sorted(paths)).encode()).hexdigest()[:16]
 
 
 def waiting_for(epochs: Sequence[Epoch], settled: bool, final: bool, min_integrations: int) -> str | None:
@@ -285,18 +337,20 @@ def waiting_for(epochs: Sequence[Epoch], settled: bool, final: bool, min_integra
             for ready in epoch.sets
             if ready.integrations < min_integrations
         ]
-        if settled and not short:
+        if settled and not short and not epoch.outdated:
             continue
         when = f"from MJD {epoch.sets[0].members[0].start_mjd:.2f}: " if len(begun) > 1 else ""
         if epoch.expected is None:
             ingested = _count(epoch.ingested, "exposure")
         else:
             ingested = f"{epoch.ingested} of {_count(epoch.expected, 'announced exposure')}"
-        why = (
-            f"too few to combine: {', '.join(short)} (at least {min_integrations})"
-            if settled
-            else "more may come"
-        )
+        if epoch.outdated:
+            older = _count(len(epoch.outdated), "exposure")
+            why = f"{older} of another version or other settings must be made again first"
+        elif settled:
+            why = f"too few to combine: {', '.join(short)} (at least {min_integrations})"
+        else:
+            why = "more may come"
         reasons.append(f"{when}{ingested} ingested, {len(epoch.rejected)} rejected; {why}")
     return "; ".join(reasons) or None
 

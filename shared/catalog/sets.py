@@ -7,10 +7,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from shared.catalog.exposure_sets import (
     BuiltSet,
+    Epoch,
     RejectedExposure,
     complete_sets,
     form_epochs,
@@ -21,6 +22,8 @@ from shared.catalog.store_contents import ProductSummary, Stored
 from shared.products.provenance import provenance_groups
 from shared.products.ramp import counting_ramps
 from shared.settings.stage import StageSettings
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ class StoredConfiguration:
         Path of each reference -> path of the reference that supersedes it, None if it is current.
     outdated : tuple of ProductSummary
         Ramps of exposures that were made in another way than the newest ramp only, such as with an earlier
-        CRDS context: they are in no set until they are made again.
+        CRDS context: they are in no set until they are made again, and no set of their epoch is complete.
+    newest : datetime or None
+        When the last of its ramps and rejections was committed.
     """
 
     configuration: str
@@ -83,6 +88,7 @@ class StoredConfiguration:
     sets: tuple[StoredSet, ...]
     superseded: dict[str, str | None]
     outdated: tuple[ProductSummary, ...] = ()
+    newest: datetime | None = None
 
 
 def stored_sets(stored: Stored, settings: StageSettings, now: datetime) -> list[StoredConfiguration]:
@@ -123,13 +129,7 @@ def _configuration(
     references = [product for product in products if product.kind == "reference"]
     noise = [product for product in products if product.kind == "set-noise"]
     groups = _groups(ramps)
-    epochs = form_epochs(
-        [ramp.member for ramp in ramps if ramp.member is not None],
-        [RejectedExposure(rejection.subject, rejection.start_mjd) for rejection in rejections],
-        counts,
-        settings.epoch_gap_days,
-        groups,
-    )
+    epochs = _epochs(ramps, outdated, rejections, counts, settings, groups)
     arrivals = [product.created for product in products if product.kind in ("ramp", "rejection")]
     settle = settings.settle_seconds
     settled = settle is not None and bool(arrivals) and max(arrivals) <= now - timedelta(seconds=settle)
@@ -168,6 +168,7 @@ def _configuration(
             for product in references
         ),
         outdated=tuple(outdated),
+        newest=max(arrivals, default=None),
     )
 
 
@@ -175,6 +176,34 @@ def _groups(ramps: list[ProductSummary]) -> dict[str, str]:
     """Return by manifest which ramps may be combined, see `provenance_groups`."""
     known = [(ramp.member, ramp.provenance) for ramp in ramps if ramp.member and ramp.provenance]
     return provenance_groups({member.manifest: provenance for member, provenance in known})
+
+
+def _epochs(
+    ramps: list[ProductSummary],
+    outdated: list[ProductSummary],
+    rejections: list[ProductSummary],
+    counts: Mapping[str, int],
+    settings: StageSettings,
+    groups: Mapping[str, str],
+) -> list[Epoch]:
+    refused = {rejection.subject: rejection.created for rejection in sorted(rejections, key=_created)}
+    return form_epochs(
+        [ramp.member for ramp in ramps if ramp.member is not None],
+        [RejectedExposure(rejection.subject, rejection.start_mjd) for rejection in rejections],
+        counts,
+        settings.epoch_gap_days,
+        groups,
+        # A newer version may have refused what an earlier one took.
+        [
+            ramp.member
+            for ramp in outdated
+            if ramp.member is not None and refused.get(ramp.subject, _NEVER) < ramp.created
+        ],
+    )
+
+
+def _created(product: ProductSummary) -> datetime:
+    return product.created
 
 
 def _outdated(ramps: list[ProductSummary], alike: list[ProductSummary]) -> list[ProductSummary]:

@@ -113,12 +113,20 @@ class SetCheck(MessageData):
         The exposures that make up the sets; None: all in the store.
     scheduled_at : datetime
         An exposure ingested later has a check of its own under way.
+    seen : str or None
+        What had arrived of the configuration when the check was scheduled (`arrivals_token`; since 1.2). The
+        configuration has settled if that is still all. Without it, `scheduled_at` decides, which is right
+        only where the clocks of all machines agree.
+    held : int
+        How often the check was passed on because exposures of its set were to be made again (since 1.2).
     """
 
     configuration: str
     scheduled_at: datetime
     final: bool = False
     exposure_ids: list[str] | None = None
+    seen: str | None = None
+    held: int = Field(default=0, ge=0)
 
 
 class ReferenceBuilt(HasVerdict, MessageData):

@@ -125,11 +125,15 @@ def test_ramps_of_an_earlier_version_are_no_part_of_the_sets_of_this_one(bench: 
         bench.redate(bench.ramp(Exposure(name, version="0")).path, 500)
     for name in "ab":
         bench.arrive(Exposure(name, count=2))
+    # Then nobody takes the two for the set
+    [the_set] = asked(bench).store.configurations[0].sets
+    assert (the_set.complete, bench.said) == (False, [])
+    # When the third is made again, Then the set is that of ingest
+    bench.arrive(Exposure("c"))
     result = asked(bench)
-    # Then the set is that of ingest
     [the_set] = result.store.configurations[0].sets
     assert {the_set.set_id} == {each.set_id for each in bench.said}
-    assert the_set.exposures == ["a", "b"]
+    assert the_set.exposures == ["a", "b", "c"]
 
 
 def test_the_newest_products_are_told_of_with_their_verdicts(bench: Ingest) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.ingest.sets import note_expected, sets_at_check
 from shared.catalog.exposure_sets import (
     BuiltSet,
     RejectedExposure,
@@ -16,8 +17,9 @@ from shared.catalog.exposure_sets import (
     split_at_gaps,
     superseded_by,
 )
-from shared.contracts.messages import SetReady
+from shared.contracts.messages import Envelope, SetCheck, SetReady
 from shared.products.announced_counts import announced_counts, note_key
+from shared.runtime.handler import Outgoing
 from shared.settings.stage import StageSettings
 from support.arrivals import SLUG, START_MJD, DictStore, Exposure, Ingest, names
 
@@ -312,3 +314,141 @@ def test_a_calibrated_exposure_joins_raw_ones_only_if_it_says_that_it_was_calibr
     ready = bench.arrive(Exposure("done", day=0.1, before=before))
     # Then they are a set if the versions agree
     assert [names(each) for each in ready] == ([{"raw", "done"}] if together else [{"raw"}, {"done"}])
+
+
+# ---- an upgrade between two exposures of a set
+
+
+def announced(outgoing: list[Outgoing]) -> list[str]:
+    """The exposures that are announced again."""
+    return [o.message.content.exposure_id for o in outgoing if o.message.schema_name == "exposure.announced"]
+
+
+def passed_on(outgoing: list[Outgoing]) -> list[SetCheck]:
+    return [o.message.content for o in outgoing if o.message.schema_name == "set.check"]
+
+
+def half_upgraded(version: str = "1") -> tuple[Ingest, SetCheck]:
+    """Four exposures, the first two ingested by another version, and the check of the last."""
+    bench = ingest(settle_seconds=7.0)
+    for exposure in (Exposure("a", version=version), Exposure("b", day=0.1, version=version)):
+        bench.ramp(exposure)
+    bench.outgoing(Exposure("c", day=0.2))
+    return bench, bench.outgoing(Exposure("d", day=0.3))[-1].message.content
+
+
+def follows(bench: Ingest, check: SetCheck) -> list[Outgoing]:
+    return sets_at_check(check, Envelope.of(check, identity="check"), bench.context)
+
+
+def test_an_upgrade_between_two_exposures_never_halves_their_set() -> None:
+    # Given two exposures of an older version and two of this; when the configuration has settled
+    bench, check = half_upgraded()
+    outgoing = follows(bench, check)
+    # Then no set is announced, but the older two, and the check is passed on
+    assert [o.message.schema_name for o in outgoing] == ["exposure.announced"] * 2 + ["set.check"]
+    assert announced(outgoing) == ["a", "b"]
+    assert outgoing[-1].delay == 7.0
+    assert passed_on(outgoing) == [check.model_copy(update={"held": 1})]
+    # When they were made again, Then what was passed on is out of date, and the set is whole
+    bench.outgoing(Exposure("a"))
+    last = bench.outgoing(Exposure("b", day=0.1))[-1].message.content
+    assert follows(bench, passed_on(outgoing)[0]) == []
+    [ready] = [o.message.content for o in follows(bench, last)]
+    assert names(ready) == {"a", "b", "c", "d"}
+
+
+def test_a_set_with_a_count_waits_for_what_an_upgrade_left_behind() -> None:
+    # Given four exposures that were announced as four, and an upgrade in the middle
+    bench = ingest()
+    for name in "ab":
+        note_expected(SLUG, 4, name, bench.store)
+        bench.ramp(Exposure(name, version="1"))
+    assert bench.outgoing(Exposure("c", count=4)) == []
+    # When the last arrives, Then the older ones are announced again
+    outgoing = bench.outgoing(Exposure("d", count=4))
+    assert [o.message.schema_name for o in outgoing] == ["exposure.announced"] * 2
+    assert announced(outgoing) == ["a", "b"]
+    # And once only: what is made again announces nothing but the whole set
+    assert bench.outgoing(Exposure("a")) == []
+    [ready] = bench.arrive(Exposure("b"))
+    assert names(ready) == {"a", "b", "c", "d"}
+
+
+def test_an_older_worker_leaves_a_set_to_the_version_that_is_rolled_out() -> None:
+    # Given a check that an older worker takes while newer ones are at work
+    bench, check = half_upgraded(version="99")
+    for _ in range(2):
+        # Then it makes nothing in the older way, and passes the check on
+        outgoing = follows(bench, check)
+        assert announced(outgoing) == []
+        [check] = passed_on(outgoing)
+    # And if only older ones are left after that, the roll-out was taken back
+    assert announced(follows(bench, check)) == ["a", "b"]
+
+
+def test_a_check_is_not_passed_on_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    # Given exposures that cannot be made again
+    bench, check = half_upgraded()
+    rounds = 0
+    while passed := passed_on(follows(bench, check)):
+        [check] = passed
+        rounds += 1
+    assert rounds == 5
+    assert caplog.records[-1].levelname == "ERROR"
+    # And one of which this version knows that it is bad does not hold the others up
+    bench.reject(Exposure("a", rejected=True))
+    bench.reject(Exposure("b", day=0.1, rejected=True))
+    [ready] = bench.check()
+    assert names(ready) == {"c", "d"}
+
+
+def test_a_set_that_was_all_there_before_the_upgrade_is_as_good_as_ever() -> None:
+    # Given a whole set of the version before, whose check comes after the upgrade
+    bench = ingest(settle_seconds=7.0)
+    for n, name in enumerate("ab"):
+        bench.ramp(Exposure(name, day=n / 10, version="1"))
+    # Then it is announced as it is
+    [ready] = bench.check()
+    assert names(ready) == {"a", "b"}
+    # And no longer when there is something of it
+    bench.build(ready)
+    assert bench.check() == []
+    # And of two versions before, it is made again
+    bench.ramp(Exposure("c", day=0.2, version="0"))
+    check = SetCheck(configuration=SLUG, scheduled_at=datetime.now(UTC))
+    assert announced(follows(bench, check)) == ["a", "b", "c"]
+
+
+def test_a_set_far_from_the_upgrade_is_left_alone() -> None:
+    bench, _ = half_upgraded()
+    for name in "xy":
+        bench.ramp(Exposure(name, day=100.0, version="1"))
+    bench.build(bench.check(exposure_ids=["x", "y"])[0])
+    later = SetCheck(configuration=SLUG, scheduled_at=datetime.now(UTC))
+    outgoing = follows(bench, later)
+    assert announced(outgoing) == ["a", "b"]
+    assert bench._ready(outgoing) == []
+
+
+def test_who_names_the_exposures_and_says_that_no_more_come_gets_them() -> None:
+    bench, _ = half_upgraded()
+    assert [names(each) for each in bench.check(final=True, exposure_ids=["c", "d"])] == [{"c", "d"}]
+
+
+# ---- clocks that differ
+
+
+@pytest.mark.parametrize("seconds_ago", [-3600.0, 3600.0])
+def test_a_set_settles_whatever_the_clocks_of_other_workers_say(seconds_ago: float) -> None:
+    # Given an exposure that a worker ingested whose clock is an hour off, and a later one
+    bench = ingest(settle_seconds=7.0)
+    bench.redate(bench.ramp(Exposure("a")).path, seconds_ago)
+    [early] = [o.message.content for o in bench.outgoing(Exposure("a"))]
+    [late] = [o.message.content for o in bench.outgoing(Exposure("b", day=0.1))]
+    # Then the check of the first is out of date, and that of the second finds the set
+    assert follows(bench, early) == []
+    assert [names(o.message.content) for o in follows(bench, late)] == [{"a", "b"}]
+    # And what a check says of the hour has no part in it
+    long_ago = late.model_copy(update={"scheduled_at": datetime(2020, 1, 1, tzinfo=UTC)})
+    assert len(follows(bench, long_ago)) == 1
