@@ -9,8 +9,10 @@ their work, with the reference files read once. Some of them look beyond a group
   group before a saturated one is compared with a lower threshold that depends on its number: the run is
   given with the group after it, and with its own place in the read pattern. Groups 0 to 2 of an integration
   have a rule of their own: they are always in one run, and two groups are put before any other.
-- **Reference pixels.** jwst puts a subarray into a full frame, and what the correction of a group leaves
-  around it is still there for the next. The frame is therefore kept from run to run.
+- **Reference pixels.** jwst works on a frame that it keeps from group to group. A subarray is put into it,
+  and what the correction of a group leaves around it is still there for the next. The correction from the
+  sides leaves it in double precision, so only the first group of an exposure is corrected in single
+  precision. The frame is therefore kept from run to run.
 - **Linearity** of frame-averaged patterns, where the reference has inverse coefficients, follows each pixel
   through its integration. It then goes by bands of rows, when all groups are on disk.
 
@@ -116,7 +118,7 @@ class GroupRuns:
         self._pipeline, self._names, self._source = pipeline, names, source
         self._references, self._length = references, max(length, LEAST_RUN)
         self._loaded: dict[str, Any] = {}
-        #: jwst's full frame around a subarray.
+        #: jwst's working frame, see the head of this module.
         self._refpix: Any = None
         #: Of each step, over all runs.
         self.seconds: dict[str, float] = dict.fromkeys(names, 0.0)
@@ -206,34 +208,40 @@ class GroupRuns:
         return corrected
 
     def _correct_reference_pixels(self, model: Any) -> None:
-        """Correct with reference pixels; of a subarray with what the groups before left, as in jwst."""
-        step = self._pipeline.refpix
-        if not reffile_utils.is_subarray(model):
-            step.process(model)
-            return
+        """Correct with reference pixels, from the state that the groups before left, as in jwst."""
         if self._refpix is None:
-            self._refpix = reference_pixels.create_dataset(
-                model,
-                step.odd_even_columns,
-                step.use_side_ref_pixels,
-                step.side_smoothing_length,
-                step.side_gain,
-                step.odd_even_rows,
-                # As the step gives them for any subarray.
-                {
-                    "refpix_algorithm": step.refpix_algorithm,
-                    "sirs_kernel_model": None,
-                    "sigreject": step.sigreject,
-                    "gaussmooth": step.gaussmooth,
-                    "halfwidth": step.halfwidth,
-                },
-                step.siglimit,
-            )
+            self._refpix = self._reference_pixels(model)
         if self._refpix is not None:
             self._refpix.input_model = model
             self._refpix.nints, self._refpix.ngroups = model.data.shape[:2]
             self._refpix.pixeldq = self._refpix.get_pixeldq()
             self._refpix.do_corrections()
+
+    def _reference_pixels(self, model: Any) -> Any:
+        """Return what jwst's step works with; None if it leaves such exposures as they are."""
+        step = self._pipeline.refpix
+        kernel = None
+        if step.refpix_algorithm == "sirs" and not reffile_utils.is_subarray(model):
+            # As the step does it; without a reference it uses the running median.
+            path = step.get_reference_file(model, "sirskernel")
+            if path != "N/A":
+                kernel = self._loaded["sirskernel"] = datamodels.SIRSKernelModel(path)
+        return reference_pixels.create_dataset(
+            model,
+            step.odd_even_columns,
+            step.use_side_ref_pixels,
+            step.side_smoothing_length,
+            step.side_gain,
+            step.odd_even_rows,
+            {
+                "refpix_algorithm": step.refpix_algorithm,
+                "sirs_kernel_model": kernel,
+                "sigreject": step.sigreject,
+                "gaussmooth": step.gaussmooth,
+                "halfwidth": step.halfwidth,
+            },
+            step.siglimit,
+        )
 
     def _flag_saturation(self, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:
         """Flag saturation as `jwst.saturation.saturation.flag_saturation` does, from any group on."""
