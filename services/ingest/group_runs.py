@@ -22,6 +22,7 @@ ZEROFRAME follows when all groups are done, as in jwst.
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 from stcal.saturation.saturation import flag_saturated_pixels
 from stdatamodels.jwst import datamodels
 
+from services.ingest.quick_medians import running_median
 from services.ingest.ramp_planes import RampPlanes
 from services.ingest.telemetry import Telemetry, fill_in
 from shared.nircam.dq import flag_unused_pixels
@@ -226,7 +228,7 @@ class GroupRuns:
             path = step.get_reference_file(model, "sirskernel")
             if path != "N/A":
                 kernel = self._loaded["sirskernel"] = datamodels.SIRSKernelModel(path)
-        return reference_pixels.create_dataset(
+        dataset = reference_pixels.create_dataset(
             model,
             step.odd_even_columns,
             step.use_side_ref_pixels,
@@ -242,6 +244,13 @@ class GroupRuns:
             },
             step.siglimit,
         )
+        if dataset is not None:
+            dataset.median_filter = partial(running_median, dataset.median_filter)
+            # A column, where jwst has the frame that repeats it: numpy subtracts the same.
+            dataset.combine_ref_signals = lambda left, right: (
+                dataset.combine_with_nans(left, right)[:, np.newaxis]
+            )
+        return dataset
 
     def _flag_saturation(self, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:
         """Flag saturation as `jwst.saturation.saturation.flag_saturation` does, from any group on."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from stcal.jump.jump import detect_jumps_data, flag_large_events
 from stcal.jump.jump_class import JumpData
 
+from services.ingest.quick_medians import QuickMedians
 from services.ingest.ramp_planes import RampPlanes
 from shared.nircam.dq import GroupFlag
 
@@ -243,6 +244,7 @@ class _Frame:
         shape = (integrations, ngroups, count + 1, nx)
         band.data, band.gdq = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
         band.data[:, :, :count], band.gdq[:, :, :count] = data, groupdq
+        band.data = band.data.view(QuickMedians)
         band.gdq[:, :, count] = self._unused[:, :, np.newaxis] * GroupFlag.DO_NOT_USE.mask
         band.gain_2d = np.concatenate([self._jump_data.gain_2d[rows], np.ones((1, nx), np.float32)])
         band.rnoise_2d = np.concatenate([self._jump_data.rnoise_2d[rows], np.ones((1, nx), np.float32)])
