@@ -247,9 +247,9 @@ class GroupRuns:
         if dataset is not None:
             dataset.median_filter = partial(running_median, dataset.median_filter)
             # A column, where jwst has the frame that repeats it: numpy subtracts the same.
-            dataset.combine_ref_signals = lambda left, right: (
-                dataset.combine_with_nans(left, right)[:, np.newaxis]
-            )
+            dataset.combine_ref_signals = lambda left, right: dataset.combine_with_nans(left, right)[
+                :, np.newaxis
+            ]
         return dataset
 
     def _flag_saturation(self, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:

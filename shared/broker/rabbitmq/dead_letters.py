@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -263,6 +263,11 @@ class DeadLetterQueues(AbstractContextManager["DeadLetterQueues", None]):
         """Close the connections; letters that were being read return to their queue."""
         self._publisher.close()
         self._return_letters()
+        if self._session.is_open:
+            # The broker removes an exclusive queue some time after its connection ended; the next command
+            # would be refused until then.
+            with suppress(TransientError):
+                self._session.ask("queue_delete", _IN_USE)
         self._session.close()
 
     def _return_letters(self) -> None:
