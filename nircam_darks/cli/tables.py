@@ -130,6 +130,8 @@ def _head(summary: "Summary") -> Text:
         from nircam_darks.operations.find_exposures import PassedOver
 
         head.append(f"\nPassed over {PassedOver(Counter(summary.passed_over))}", style="dim")
+    for remark in summary.set_remarks:
+        head.append(f"\n{remark}", style="yellow")
     if summary.simulated:
         head.append("\nSIMULATED DATA: no number here is a flight result", style="bold yellow")
     return head

@@ -1,7 +1,5 @@
 """What the primary header of a file tells before the file is announced."""
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,37 +92,3 @@ def candidate_of(probe: ExposureProbe, settings: StageSettings | None, path: Pat
         end_mjd=float(end) if isinstance(end, (int, float)) else None,
         simulated=str(header.get("PEDIGREE", "")).strip().upper() == "SIMULATION",
     )
-
-
-def odd_lengths(candidates: Iterable[Candidate]) -> list[str]:
-    """Return a sentence about each number of groups that only some exposures of a configuration have.
-
-    Exposures that differ only in their number of groups form a set for each length, which may not be what a
-    person meant: an exposure that lost its last group stands alone.
-
-    Parameters
-    ----------
-    candidates : iterable of Candidate
-
-    Returns
-    -------
-    list of str
-        The exposures of the rarer lengths, and how to make one set of all.
-    """
-    alike: dict[ConfigurationKey, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for candidate in candidates:
-        if candidate.key is not None:
-            same = candidate.key.model_copy(update={"ngroups": 0})
-            alike[same][candidate.key.ngroups].append(candidate.path.name)
-    sentences = []
-    for key, by_length in alike.items():
-        usual, least = max(by_length, key=lambda ngroups: (len(by_length[ngroups]), ngroups)), min(by_length)
-        for ngroups, names in sorted(by_length.items()):
-            if ngroups != usual:
-                which = names[0] if len(names) == 1 else f"{len(names)} exposures ({names[0]}, ...)"
-                sentences.append(
-                    f"{key.detector} {key.subarray} {key.readpatt}: {which} with {ngroups} groups and "
-                    f"{len(by_length[usual])} with {usual} form sets of their own; --truncate {least} makes "
-                    f"one set of the first {least} groups of all"
-                )
-    return sentences

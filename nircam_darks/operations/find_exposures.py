@@ -32,9 +32,9 @@ from services.ingest.header_checks import EXP_TYPE, header_checks
 from services.ingest.probe import header_values, open_exposure
 from services.ingest.segments import segment_of
 from shared.errors import BadInput, DarksError
+from shared.nircam.exposure_id import is_fits_name
 from shared.settings.stage import StageSettings
 
-_FITS_NAME = re.compile(r"\.fits?(\.gz|\.fz)?$", re.IGNORECASE)
 #: MAST's names of NIRCam exposures, apart from the products that are made after the ramp.
 _DARK_NAME = re.compile(
     r"jw\d{11}_[0-9a-z]{5}_\d{5}(-seg\d+)?_nrc[ab]([1-5]|long)(?!.*_(rate|rateints|cal|calints|i2d|crf|o\d+))",
@@ -230,7 +230,7 @@ def _examine(path: Path) -> tuple[ExposureProbe, str | None]:
     unread = ExposureProbe(path.name)
     if not path.exists():
         return unread, BROKEN_LINKS
-    if not _FITS_NAME.search(path.name):
+    if not is_fits_name(path.name):
         return unread, f"*{path.suffix.lower()}" if path.suffix else "without a suffix"
     is_raw = bool(_RAW_NAME.match(path.name))
     looks_like_one = is_raw or bool(_DARK_NAME.match(path.name))

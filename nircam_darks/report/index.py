@@ -99,6 +99,9 @@ def _chapters(
         segments = [(Path(entry.file).name, _reason(entry)) for entry in waiting]
         table = Table(["File", "What it waits for"], text_rows(*segments, files=(0,)), widths=(0.4, 0.6))
         yield Chapter("Waiting for segments", [table])
+    if summary.set_remarks:
+        remarks = [Paragraph(f"{remark}.", weight="missing") for remark in summary.set_remarks]
+        yield Chapter("Exposures that form no common set", remarks)
     if summary.failures:
         failed = [
             (failure.service, failure.configuration or failure.subject, failure.reason)

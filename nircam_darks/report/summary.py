@@ -14,6 +14,7 @@ from uuid import uuid4
 from pydantic import BaseModel, BeforeValidator
 
 from nircam_darks.operations.find_exposures import FoundExposures
+from nircam_darks.operations.set_remarks import different_calibrations, odd_lengths
 from nircam_darks.report.exposure_entries import (
     ExposureEntry,
     Failure,
@@ -133,7 +134,8 @@ class FailureEntry(BaseModel):
 class Summary(BaseModel):
     """`summary.json`. `simulated` is true if any exposure of the run is simulated.
 
-    `passed_over` has the number of files in the folders that are no dark exposures, by kind.
+    `passed_over` has the number of files in the folders that are no dark exposures, by kind. `set_remarks`
+    say why exposures of one configuration form more than one set, and how to make one set of them.
     """
 
     exposures: list[ExposureEntry]
@@ -146,6 +148,7 @@ class Summary(BaseModel):
     finished: datetime
     versions: dict[str, str]
     passed_over: dict[str, int] = {}
+    set_remarks: list[str] = []
 
     @property
     def ingested(self) -> int:
@@ -237,6 +240,10 @@ def build_summary(store: Store, run: RunResult) -> Summary:
         finished=run.finished,
         versions=_versions(ramps),
         passed_over=dict(run.found.passed_over.kinds) if run.found is not None else {},
+        set_remarks=[
+            *odd_lengths((ramp.key, ramp.file) for ramp in ramps),
+            *different_calibrations(ramps),
+        ],
     )
 
 

@@ -21,7 +21,7 @@ from shared.addresses import bucket_address
 from shared.contracts.bounds import fault_of, is_plausible
 from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import BadMessage
-from shared.nircam.exposure_id import exposure_id
+from shared.nircam.exposure_id import exposure_id, is_fits_name
 
 _TEST = "s3:TestEvent"
 _CREATED = "ObjectCreated"
@@ -75,7 +75,7 @@ class _Notification(BaseModel):
     records: list[_Record] = Field(alias="Records")
 
 
-def announcements(body: bytes, pattern: str) -> list[Envelope] | None:
+def announcements(body: bytes, pattern: str | None = None) -> list[Envelope] | None:
     """Read a message body as an S3 event notification.
 
     The same version of an object always gives the same message id, however often it is notified.
@@ -83,8 +83,9 @@ def announcements(body: bytes, pattern: str) -> list[Envelope] | None:
     Parameters
     ----------
     body : bytes
-    pattern : str
-        Only objects whose whole key matches it are announced; ``*`` matches anything, ``/`` included.
+    pattern : str, optional
+        Only objects whose whole key matches it are announced; ``*`` matches anything, ``/`` included. By
+        default those that `run` takes from a folder by their names, apart from hidden ones.
 
     Returns
     -------
@@ -115,10 +116,16 @@ def announcements(body: bytes, pattern: str) -> list[Envelope] | None:
     for record in records:
         # A key that ends in a slash stands for a folder.
         made = record.name.removeprefix("s3:").startswith(_CREATED) and not record.key.endswith("/")
-        if made and fnmatchcase(record.key, pattern):
+        if made and _is_wanted(record.key, pattern):
             message = _announcement(record)
             announced.setdefault(str(message.id), message)
     return list(announced.values())
+
+
+def _is_wanted(key: str, pattern: str | None) -> bool:
+    if pattern is not None:
+        return fnmatchcase(key, pattern)
+    return is_fits_name(key) and not any(part.startswith(".") for part in key.split("/"))
 
 
 def _json(body: bytes) -> dict[str, Any]:

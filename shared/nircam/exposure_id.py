@@ -28,6 +28,7 @@ _ARCHIVE_NAME = re.compile(
     r"(?P<observation>jw\d{11}_[0-9a-z]{5}_\d{5})(?:-seg\d+)?_(?P<detector>nrc[ab](?:[1-5]|long))(?![0-9a-z])",
     re.IGNORECASE,
 )
+_FITS_NAME = re.compile(r"\.fits?(\.gz|\.fz)?$", re.IGNORECASE)
 _SEGMENT = re.compile(r"-seg\d+(?=_|$)", re.IGNORECASE)
 #: Suffixes of the products of jwst up to the ramp: of its pipelines, and of each step that is run by itself.
 _SUFFIX = re.compile(
@@ -94,11 +95,22 @@ def exposure_id(name: str, header: Mapping[str, Any] | None = None) -> str:
     filename = header.get("FILENAME") if header else None
     named = filename.strip() if isinstance(filename, str) else ""
     stem = PurePosixPath(named or name).name
-    stem = re.sub(r"\.fits(\.gz|\.fz)?$", "", stem, flags=re.IGNORECASE)
+    stem = _FITS_NAME.sub("", stem)
     if (archive_id := _archive_id(stem)) is not None:
         return archive_id
     stem = _SEGMENT.sub("", _SUFFIX.sub("", stem))
     return re.sub(r"[^A-Za-z0-9_.-]", "-", stem).lstrip(".") or "unnamed"
+
+
+def is_fits_name(name: str) -> bool:
+    """Return whether a name is that of a FITS file: ``.fits``, ``.fit``, also ``.gz`` or ``.fz``, any case.
+
+    Parameters
+    ----------
+    name : str
+        File name, path or key of an object.
+    """
+    return _FITS_NAME.search(name) is not None
 
 
 def contradicts(announced_id: str, header_id: str) -> bool:

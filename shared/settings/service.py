@@ -65,10 +65,11 @@ class ServiceSettings(BaseSettings):
         min_length=1,
         description="Seconds before the second, third, ... attempt; the last one repeats",
     )
-    announce_pattern: str = Field(
-        default="*.fits",
+    announce_pattern: str | None = Field(
+        default=None,
         min_length=1,
-        description="S3 event notifications announce the objects whose keys match this pattern",
+        description="S3 event notifications announce the objects whose keys match this pattern, such as "
+        "`*_uncal.fits`; None: `.fits` and `.fit`, also `.gz` or `.fz`, in any case, as `run` takes them",
     )
     simulated_metrics: bool = Field(
         default=False,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nircam_darks.cli.options import AsJson, found_exposures, usage
+from nircam_darks.cli.options import AsJson, found_exposures, stage_settings, usage
 
 
 def announce_command(
@@ -36,10 +36,27 @@ def announce_command(
             help="With --complete: days without an exposure after which a new set begins.",
         ),
     ] = None,
+    truncate: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            envvar="DARKS_TRUNCATE",
+            help="As the services have it: longer exposures belong to the sets of this many groups.",
+        ),
+    ] = None,
+    derive_keywords: Annotated[
+        bool,
+        typer.Option(
+            "--derive-keywords",
+            envvar="DARKS_DERIVE_KEYWORDS",
+            help="As the services have it: keywords that a header lacks are derived.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Announce exposures to the services, through the broker that DARKS_BROKER_URL names."""
     from nircam_darks.operations.announce import announce, announce_addresses
+    from nircam_darks.operations.set_remarks import odd_lengths
     from shared.broker.opening import open_services_broker
     from shared.settings.stage import StageSettings
 
@@ -53,7 +70,9 @@ def announce_command(
         )
     if addresses and uri_prefix is not None:
         raise usage(f"--uri-prefix is for files; {addresses[0]} is already an address")
-    found = found_exposures(files)
+    # The sets are those that the services will form: by the configuration after what they change.
+    settings = stage_settings(store=Path.cwd(), truncate=truncate, derive_keywords=derive_keywords)
+    found = found_exposures(files, settings)
     with closing(open_services_broker()) as broker:
         for announced in chain(
             announce(found.candidates, broker, complete, epoch_gap_days, uri_prefix),
@@ -66,3 +85,5 @@ def announce_command(
         typer.echo(f"{unneeded.candidate.path}: {unneeded.reason}", err=True)
     if found.passed_over:
         typer.echo(f"passed over {found.passed_over}", err=True)
+    for sentence in odd_lengths((each.key, each.path.name) for each in found.candidates):
+        typer.echo(sentence, err=True)

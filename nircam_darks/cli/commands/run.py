@@ -84,7 +84,7 @@ def run_command(
     from nircam_darks.cli.run.crds_choice import choose_crds
     from nircam_darks.cli.run.local_run import run_local
     from nircam_darks.cli.tables import terminal_table
-    from nircam_darks.operations.candidates import odd_lengths
+    from nircam_darks.operations.set_remarks import odd_lengths
     from services.ingest.prefetch import fetch_references
     from services.ingest.step_parameters import check_step_parameters
 
@@ -93,7 +93,7 @@ def run_command(
     found = found_exposures(files, settings)
     candidates = found.candidates
     console = Console()
-    for sentence in odd_lengths(candidates):
+    for sentence in odd_lengths((each.key, each.path.name) for each in candidates):
         console.print(sentence, soft_wrap=True, highlight=False)
     crds = choose_crds(candidates, crds_path, crds_context)
     for line in crds.lines:

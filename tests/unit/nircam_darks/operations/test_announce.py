@@ -11,6 +11,7 @@ from nircam_darks.operations.candidates import Candidate
 from shared.broker.memory import MemoryBroker
 from shared.contracts.messages import parse
 from shared.errors import BadInput, EnvironmentFault
+from support.ingest_exposures import START_MJD, write_exposure
 
 GAP = 10.0
 
@@ -145,3 +146,21 @@ def test_nothing_is_announced_to_a_broker_that_nobody_else_can_reach(command, tm
     with pytest.raises(EnvironmentFault) as caught:
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert caught.value.setting == "DARKS_BROKER_URL"
+
+
+@pytest.mark.parametrize(("truncate", "counts"), [(None, {1, 2}), ("5", {3})])
+def test_sets_are_counted_as_services_that_truncate_form_them(tmp_path, monkeypatch, truncate, counts):
+    # Given two exposures of five groups and one of six
+    for number, ngroups in enumerate((5, 5, 6)):
+        path = tmp_path / f"{number}_nrca3_uncal.fits"
+        write_exposure(path, ngroups=ngroups, start_mjd=START_MJD + number / 100)
+    broker = MemoryBroker()
+    monkeypatch.setattr("shared.broker.opening.open_services_broker", lambda: broker)
+    if truncate is not None:
+        monkeypatch.setenv("DARKS_TRUNCATE", truncate)
+    # When all are announced as the only exposures of their sets
+    done = CliRunner().invoke(app, ["announce", "--complete", str(tmp_path)])
+    # Then their number is that of the sets that the services will form, and odd lengths are named
+    assert done.exit_code == 0, done.output
+    assert {message.content.expected_exposures for message in announced(broker)} == counts
+    assert ("--truncate 5" in done.output) == (truncate is None)

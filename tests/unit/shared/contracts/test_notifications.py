@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from shared.contracts.messages import Envelope, ExposureAnnounced, parse
 from shared.contracts.s3_events import announcements
 from shared.errors import BadMessage
+from shared.nircam.exposure_id import is_fits_name
 from shared.settings.stage import StageSettings
 from shared.store.sources import source_of
 from support.paths import NOTIFICATIONS
@@ -176,3 +177,29 @@ def test_any_key_comes_through_encoding(name: str) -> None:
     assert (parts.scheme, parts.netloc, unquote(parts.path)) == ("s3", "darks", f"/{key}")
     assert not parts.query
     assert not parts.fragment
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("x_uncal.fits", True),
+        ("X_UNCAL.FITS", True),
+        ("x_uncal.fits.gz", True),
+        ("x_uncal.fits.fz", True),
+        ("x.fit", True),
+        ("x_uncal.jpg", False),
+        ("._x_uncal.fits", False),
+        ("x_uncal.fits.part", False),
+    ],
+)
+def test_without_a_pattern_objects_are_announced_by_the_names_that_run_takes(
+    name: str, taken: bool, tmp_path: Path
+) -> None:
+    # Given an event of a new object
+    raw = json.loads(form("minio"))
+    raw["Records"][0]["s3"]["object"]["key"] = f"1062/{name}"
+    # When it is read with the default of the services
+    announced = announcements(json.dumps(raw).encode())
+    # Then it is announced if `run` would take a file of that name from a folder
+    assert bool(announced) is taken
+    assert is_fits_name(name) or not taken
