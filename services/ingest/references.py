@@ -17,6 +17,7 @@ from crds.core import log as crds_log
 from crds.core.exceptions import CrdsDownloadError, CrdsError, CrdsLookupError, CrdsNetworkError
 from stpipe import crds_client
 
+from services.ingest.crds_cache import fetch_again, fetched_references, has_server, may_fetch
 from services.ingest.steps import REFERENCE_TYPES
 from shared.errors import EnvironmentFault, TransientError
 from shared.nircam.configuration import ConfigurationKey
@@ -136,7 +137,10 @@ def find_references(
     wanted = [reftype for reftype in types if reftype not in files]
     if wanted:
         with crds_faults(where), quiet_pipeline():
-            selected = crds_client.get_multiple_reference_paths(dict(parameters), wanted, "jwst")
+            selected = fetched_references(parameters, wanted)
+            paths = [Path(path) for path in selected.values() if path != "N/A"]
+            if may_fetch() and (broken := [path for path in paths if _fault_of(path) is not None]):
+                fetch_again(broken, parameters, wanted)
         for reftype in wanted:
             path = selected.get(reftype, "N/A")
             if path == "N/A":
@@ -160,25 +164,16 @@ def check_reference(
     TransientError
         If a file of the CRDS cache is not whole: another worker may be fetching it just now (crds#1228).
     """
-    try:
-        with warnings.catch_warnings():
-            # That the file may have been truncated is found here, too, and told as an error.
-            warnings.simplefilter("ignore", AstropyUserWarning)
-            with fits.open(path, memmap=True) as hdus:
-                header = hdus[0].header
-                ends = [info["datLoc"] + info["datSpan"] for info in map(fits.PrimaryHDU.fileinfo, hdus)]
-        if len(ends) == 1:
-            raise OSError("it ends before its first extension")
-        expected, size = max(ends), path.stat().st_size
-        if size < expected:
-            raise OSError(f"it ends after {size} bytes, and its headers announce {expected}")
-    except (OSError, ValueError, TypeError) as error:
+    error = _fault_of(path)
+    if error is not None:
         fault = _unreadable(reftype, path, error)
         if overridden or isinstance(error, FileNotFoundError):
             raise fault from error
         raise TransientError(
             f"{fault}; if nobody is fetching it, remove it, so that it is fetched again", where=path
         ) from error
+    with fits.open(path, memmap=True) as hdus:
+        header = hdus[0].header
     name = f"{where}: {reftype.upper()} reference {path}"
     detector = header.get("DETECTOR")
     if detector is not None and str(detector).strip() not in (key.detector, "ANY", "N/A"):
@@ -200,6 +195,24 @@ def check_reference(
             f"{name} does not cover the exposure: SUBSTRT1,2 and SUBSIZE1,2 are {x0},{y0} and {nx},{ny}, the "
             f"exposure's {key.substrt1},{key.substrt2} and {key.subsize1},{key.subsize2}"
         )
+
+
+def _fault_of(path: Path) -> Exception | None:
+    """Return why a reference file is not whole, None if it is; only its headers are read."""
+    try:
+        with warnings.catch_warnings():
+            # That the file may have been truncated is found here, too, and told as an error.
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            with fits.open(path, memmap=True) as hdus:
+                ends = [info["datLoc"] + info["datSpan"] for info in map(fits.PrimaryHDU.fileinfo, hdus)]
+        if len(ends) == 1:
+            raise OSError("it ends before its first extension")
+        expected, size = max(ends), path.stat().st_size
+        if size < expected:
+            raise OSError(f"it ends after {size} bytes, and its headers announce {expected}")
+    except (OSError, ValueError, TypeError) as error:
+        return error
+    return None
 
 
 def median_gain(path: Path, key: ConfigurationKey) -> float:
@@ -236,8 +249,8 @@ def crds_faults(where: str) -> Iterator[None]:
         cache = f"{path} (CRDS_PATH) holds no CRDS cache" if path else "CRDS_PATH is not set"
         raise EnvironmentFault(f"{where}: {cache}, and no CRDS server answers; {_SET_UP}") from error
     except (CrdsDownloadError, CrdsNetworkError) as error:
-        server = os.environ.get("CRDS_SERVER_URL", "")
-        if server and "serverless" not in server:
+        if has_server():
+            server = os.environ["CRDS_SERVER_URL"]
             raise TransientError(f"{where}: the CRDS server {server} failed: {_line(error)}") from error
         raise EnvironmentFault(
             f"{where}: the CRDS cache {os.environ.get('CRDS_PATH', '')} lacks files of the context "
