@@ -34,6 +34,9 @@ class QuickMedians(np.ndarray[Any, Any]):
                     return medians
                 out[...] = medians
                 return out
+        if func in (np.nanmax, np.nanmin):
+            # Of a subclass numpy warns in other words, which stcal does not pass over.
+            return func(np.asarray(args[0]), *args[1:], **kwargs)
         return super().__array_function__(func, types, args, kwargs)
 
 
