@@ -1,9 +1,14 @@
 """The noise that a configuration should show, measured on simulated ramps of read noise alone.
 
 The 1/f noise that jwst's reference pixel correction leaves has no closed form. It is therefore measured on
-noise-only ramps that go through that correction; Poisson noise, the rounding of the converter and the
-scatter of the dark rate are added in closed form. The statistics are robust ones over science pixels
-(median and 1.4826 MAD), taken before rounding, because the MAD of whole numbers is a whole number.
+noise-only ramps that go through that correction; Poisson noise and the rounding of the converter are
+added in closed form. The statistics are robust ones over science pixels (median and 1.4826 MAD), taken
+before rounding, because the MAD of whole numbers is a whole number.
+
+Spatial effective noise is the width of a sum: each pixel's own rate, with its hot, warm and dead tails, and
+noise that depends on the pixel. MADs of such parts do not add in quadrature (1 per cent of pixels far off
+widens the MAD of the sum by 1.2 per cent, and that of a part by as much of that part alone), so the parts of
+each pixel are drawn and added before the width is taken.
 """
 
 import contextlib
@@ -22,13 +27,15 @@ from nircam_darks.simulation.exposure import clocking_of, frames_per_integration
 from nircam_darks.simulation.noise import ONE_OVER_F, ReadNoise
 from nircam_darks.simulation.plan import SimulationPlan
 from shared.nircam.dq import PixelFlag
-from shared.statistics.robust import median_and_sigma
+from shared.statistics.robust import MAD_ERROR, MEDIAN_ERROR, median_and_sigma
 from shared.statistics.verdicts import Value
 
 #: Number of pixels x groups to draw, and minimum and maximum number of ramps. Reference pixel correction
 #: takes much longer than drawing, so fewer ramps go through it; of a full frame, one.
 _SAMPLES, _FEWEST, _MOST, _MOST_CORRECTED = 8_000_000, 4, 32, 8
 _PLENTY = 1_000_000
+#: Relative scatter of the variance that a single ramp shows, for lack of others to compare it with.
+_SINGLE = 0.02
 
 
 @dataclass(frozen=True)
@@ -62,15 +69,19 @@ def expected_noise(
     Effective noise is sigma(slope) (n-1) t_g with n = NGROUPS. Its Poisson part, f T 6(n^2+1)/(5n(n+1)),
     is Rauscher et al. 2007 (PASP 119, 768), equation 1.
     """
-    differences, slopes = _measure_noise_only(plan, pixels, rng)
     n = plan.ngroups
     rounding = pixels.gain**2 / 12
-    seconds = plan.tgroup * (n - 1)
-    rate = pixels.rate[pixels.science]
-    poisson_cds = pixels.bulk_rate * plan.tgroup
-    poisson_slope = pixels.bulk_rate * seconds * 6 * (n**2 + 1) / (5 * n * (n + 1))
-    fixed = (_spread(rate)[1] * seconds) ** 2
     rounded_slope = rounding * 12 * (n - 1) / (n * (n + 1))
+    seconds = plan.tgroup * (n - 1)
+    slope_seconds = seconds * 6 * (n**2 + 1) / (5 * n * (n + 1))
+    signal = _Signal(
+        rise=pixels.rate * np.float32(seconds),
+        noise=np.sqrt(pixels.rate * np.float32(slope_seconds) + np.float32(rounded_slope)),
+        rng=rng.spawn(1)[0],
+    )
+    differences, slopes, spreads = _measure_ramps(plan, pixels, signal, rng)
+    poisson_cds = pixels.bulk_rate * plan.tgroup
+    poisson_slope = pixels.bulk_rate * slope_seconds
 
     drift, within = differences[:, 0] ** 2, differences[:, 1] ** 2
     slope_drift, slope_within = slopes[:, 0] ** 2, slopes[:, 1] ** 2
@@ -79,22 +90,43 @@ def expected_noise(
     return ExpectedNoise(
         cds=_root(drift + within, 2 * rounding + poisson_cds, count),
         cds_median_removed=_root(within, 2 * rounding + poisson_cds, count),
-        spatial=_root(slope_within, rounded_slope + poisson_slope + fixed, ramps),
+        spatial=_spatial(spreads, slope_within, int(pixels.science.sum()), ramps),
         temporal=_root(slope_drift + slope_within, rounded_slope + poisson_slope, ramps),
         one_over_f_cds_variance=max(float(np.mean(drift + within)) - 2 * white, 0.0),
     )
 
 
-def _measure_noise_only(
-    plan: SimulationPlan, pixels: SimulatedPixels, rng: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return (median, robust sigma) of every group difference and of every ramp's effective slope (e-)."""
+@dataclass(frozen=True)
+class _Signal:
+    """What the rise of each pixel holds besides read noise (e-): dark current, its noise and rounding."""
+
+    rise: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    rng: np.random.Generator
+
+    def added_to(self, slope: NDArray[np.float32]) -> NDArray[np.float32]:
+        drawn = self.rng.standard_normal(slope.shape, dtype=np.float32)
+        return slope + self.rise + self.noise * drawn
+
+
+def _measure_ramps(
+    plan: SimulationPlan, pixels: SimulatedPixels, signal: _Signal, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Measure ramps of read noise (e-).
+
+    Returns
+    -------
+    differences, slopes : ndarray, 2D (any, 2)
+        Median and robust sigma of every group difference, and of every ramp's effective slope.
+    spreads : ndarray, 1D (ramps,)
+        Robust sigma of every ramp's effective slope with the signal added.
+    """
     corrected = not pixels.science.all()
     model = _model(plan, pixels) if corrected else None
     at = np.arange(plan.ngroups) - (plan.ngroups - 1) / 2
     # Least squares slope per group times the (n - 1) groups that it spans.
     weights = at / np.sum(at**2) * (plan.ngroups - 1)
-    differences, slopes = [], []
+    differences, slopes, spreads = [], [], []
     for _ in range(_ramps(plan, corrected)):
         previous: NDArray[np.float32] | None = None
         slope = np.zeros(plan.shape, np.float32)
@@ -109,7 +141,10 @@ def _measure_noise_only(
                 differences.append(_spread((group - previous)[pixels.science]))
             previous = group
         slopes.append(_spread(slope[pixels.science]))
-    return np.array(differences), np.array(slopes)
+        # Of all pixels: the rates of a detector are what they are, so a sample of them would be in error.
+        with_signal = signal.added_to(slope)[pixels.science & ~pixels.dead]
+        spreads.append(median_and_sigma(with_signal, dtype=np.float32)[1])
+    return np.array(differences), np.array(slopes), np.array(spreads)
 
 
 def _ramps(plan: SimulationPlan, corrected: bool) -> int:
@@ -199,10 +234,33 @@ def _spread(values: NDArray[np.float32]) -> tuple[float, float]:
     return median_and_sigma(values, dtype=np.float32)
 
 
+def _spatial(
+    spreads: NDArray[np.float64], read_noise: NDArray[np.float64], science: int, ramps: int
+) -> Value:
+    """Return the mean spread; the scatter is that of the median of `ramps` ramps and of the prediction.
+
+    Parameters
+    ----------
+    spreads : ndarray, 1D
+        Robust sigma of each ramp that was drawn (e-).
+    read_noise : ndarray, 1D
+        Variance of the part of it that is read noise (e-^2).
+    science : int
+        Number of pixels.
+    """
+    value = float(np.sqrt(np.mean(spreads**2)))
+    if spreads.size > 1:
+        scatter = float(np.std(spreads, ddof=1))
+    else:
+        drawn = value * MAD_ERROR / math.sqrt(science)
+        scatter = math.hypot(drawn, _SINGLE * float(read_noise[0]) / (2 * value))
+    return Value(value, scatter * math.sqrt(MEDIAN_ERROR**2 / ramps + 1 / spreads.size))
+
+
 def _root(variances: NDArray[np.float64], added: float, count: int) -> Value:
     """Return sqrt(mean + added); the scatter is that of a set of `count` and that of the prediction."""
     variance = float(np.mean(variances)) + added
-    scatter = float(np.std(variances, ddof=1)) if variances.size > 1 else float(variances[0]) * 0.02
+    scatter = float(np.std(variances, ddof=1)) if variances.size > 1 else float(variances[0]) * _SINGLE
     sigma_variance = scatter * math.sqrt(1 / count + 1 / variances.size)
     value = math.sqrt(variance)
     return Value(value, sigma_variance / (2 * value))

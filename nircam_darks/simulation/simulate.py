@@ -44,7 +44,7 @@ __all__ = ["SimulationPlan", "SimulationResult", "environment", "simulate"]
 SimulationProgress = Callable[[int, int, str], None]
 
 #: Raise this when the same plans begin to make other files.
-SIMULATION_VERSION = "1"
+SIMULATION_VERSION = "2"
 #: Start of the first exposure unless a plan gives one: about when NRC-09 was taken.
 _START = "2022-04-18T00:00:00"
 #: Time between two exposures and between two configurations (s): about NIRCam's overheads.

@@ -119,9 +119,10 @@ class Truth(_Truth):
         default=(
             "Dark rate, counts and hits: as drawn. Noise: robust statistics of noise-only ramps from the "
             "same generator, taken through jwst's reference pixel correction, plus closed forms for Poisson "
-            "noise and rounding. Jumps: probability of each deposited charge to pass the jump step's "
-            "threshold, its neighbour rule, and false positives counted by running stcal's jump detection "
-            "on white noise. Every sigma is 1 sigma."
+            "noise and rounding; for the spatial effective noise each pixel's own rate and noise are drawn "
+            "and added before the width is taken. Jumps: probability of each deposited charge to pass the "
+            "jump step's threshold, its neighbour rule, and false positives counted by running stcal's jump "
+            "detection on white noise. Every sigma is 1 sigma."
         )
     )
     version: str = Field(default="", description="Of the simulation's method; empty before it was recorded")
