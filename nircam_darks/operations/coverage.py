@@ -14,6 +14,7 @@ from shared.catalog.sets import StoredConfiguration, stored_sets
 from shared.catalog.store_contents import ProductSummary, Stored, read_stored
 from shared.errors import DarksError
 from shared.nircam.configuration import ConfigurationKey
+from shared.products.unserved import UnservedConfiguration
 from shared.settings.stage import StageSettings
 from shared.statistics.verdicts import Acceptance
 from shared.store.base import Store
@@ -91,7 +92,8 @@ class CoverageCell(BaseModel):
 class CoverageMatrix(BaseModel):
     """The matrix, by detector; `damaged` are addresses of manifests that cannot be read.
 
-    `asked` counts the cells that NRC-09 requests, and `complete` those of them that are complete.
+    `asked` counts the cells that NRC-09 requests, and `complete` those of them that are complete. `unserved`
+    are the configurations that cannot be calibrated: CRDS has no reference for them, or the cache lacks it.
     """
 
     asked: int
@@ -99,6 +101,7 @@ class CoverageMatrix(BaseModel):
     simulated: bool
     cells: list[CoverageCell]
     damaged: list[str]
+    unserved: list[UnservedConfiguration] = []
 
 
 class Coverage(BaseModel):
@@ -160,6 +163,7 @@ def coverage_matrix(store: Store, settings: StageSettings, now: datetime) -> Cov
         simulated=simulated,
         cells=cells,
         damaged=sorted(stored.damaged),
+        unserved=stored.still_unserved(),
     )
 
 

@@ -11,6 +11,7 @@ from shared.catalog.sets import StoredConfiguration, StoredSet, stored_sets
 from shared.catalog.store_contents import ProductSummary, Stored, read_stored
 from shared.errors import DarksError
 from shared.products.claim import Claim, describe_missing, missing_segments, newest_segments
+from shared.products.unserved import UnservedConfiguration
 from shared.settings.stage import StageSettings
 from shared.store.base import Store
 
@@ -105,7 +106,7 @@ class AsideStatus(BaseModel):
 
 
 class StoreStatus(BaseModel):
-    """Contents of the store."""
+    """Contents of the store; `unserved` are the configurations without a reference file to calibrate with."""
 
     ingested: int
     rejected: int
@@ -114,6 +115,7 @@ class StoreStatus(BaseModel):
     configurations: list[ConfigurationStatus]
     last_products: list[ProductStatus]
     damaged: list[str]
+    unserved: list[UnservedConfiguration] = []
 
 
 class Status(BaseModel):
@@ -198,6 +200,7 @@ def store_status(stored: Stored, settings: StageSettings, last: int, now: dateti
             for product in newest
         ],
         damaged=sorted(stored.damaged),
+        unserved=stored.still_unserved(),
     )
 
 

@@ -31,6 +31,7 @@ from services.ingest.ramp_file import RampFile, make_ramp_file
 from services.ingest.segments import arrived_segments, joined_file, segment_of
 from services.ingest.sets import note_expected, sets_at_arrival, sets_at_check
 from services.ingest.telemetry import find_lost_telemetry, telemetry_check
+from services.ingest.unserved import noted_if_unserved
 from shared.contracts.messages import (
     Envelope,
     ExposureAnnounced,
@@ -303,7 +304,7 @@ def _ingest_pixels(
     )
     # A segment's claim stays: the fault may be another segment's, which is then delivered again.
     bad_file = claim_ends_with_failure(exposure.claim(), store) if exposure.segment is None else nullcontext()
-    with bad_file:
+    with bad_file, noted_if_unserved(exposure.key.slug, plan, store):
         return _make_ramp(valid, exposure.folder, plan, message, context)
 
 

@@ -135,7 +135,7 @@ def find_all_references(request: PrefetchRequest) -> Prefetched:
             where, parameters = wanted.configuration, references.crds_parameters(wanted.header)
             try:
                 references.find_references(parameters, wanted.types, request.overrides, where)
-            except references.MissingReference as fault:
+            except references.AbsentReference as fault:
                 answer.missing[where] = str(fault)
     except DarksError as fault:
         answer.fault = str(fault)

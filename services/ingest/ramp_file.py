@@ -158,7 +158,8 @@ def _prepare_references(
 
     where = exposure.path.name
     types = references.types_for(plan.steps)
-    files = references.find_references(parameters, types, plan.overrides, where)
+    # By configuration: all its exposures have one and the same reason.
+    files = references.find_references(parameters, types, plan.overrides, exposure.key.slug)
     if "gain" not in files:
         try:
             files |= references.find_references(parameters, ["gain"], plan.overrides, where)

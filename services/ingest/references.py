@@ -22,6 +22,7 @@ from services.ingest.steps import REFERENCE_TYPES
 from shared.errors import EnvironmentFault, TransientError
 from shared.nircam.configuration import ConfigurationKey
 from shared.nircam.geometry import science_pixels
+from shared.products.unserved import AbsentKind
 from shared.store.sources import sha256_of
 
 #: Every type of reference file that one of our steps uses.
@@ -34,8 +35,20 @@ _SET_UP = (
 )
 
 
-class MissingReference(EnvironmentFault):
-    """CRDS, or the cache, has no reference file of some type for a configuration; it may serve others."""
+class AbsentReference(EnvironmentFault):
+    """There is no reference file of some type for a configuration; others may be served."""
+
+    kind: AbsentKind = "N/A"
+
+
+class MissingReference(AbsentReference):
+    """CRDS has no reference file of some type for a configuration."""
+
+
+class UncachedReference(AbsentReference):
+    """CRDS has a reference file for a configuration, and the cache lacks it, which no server fills."""
+
+    kind: AbsentKind = "not in the cache"
 
 
 def types_for(steps: Iterable[str]) -> list[str]:
@@ -129,7 +142,8 @@ def find_references(
     Raises
     ------
     EnvironmentFault
-        If CRDS is not set up; `MissingReference` if it has no reference of a type for this exposure.
+        If CRDS is not set up; `MissingReference` if it has no reference of a type for this exposure,
+        `UncachedReference` if the cache lacks it.
     TransientError
         If the CRDS server does not answer.
     """
@@ -149,6 +163,14 @@ def find_references(
                     f"another CRDS_CONTEXT, or give --override {reftype}=path"
                 )
             files[reftype] = Path(path)
+            if not files[reftype].exists():
+                raise UncachedReference(
+                    f"{where}: the {reftype.upper()} reference {Path(path).name} is not in the CRDS cache "
+                    f"{os.environ.get('CRDS_PATH', '')}, and was not fetched; fetch it with `crds sync`, or "
+                    "set CRDS_SERVER_URL and let the cache be written to",
+                    where=path,
+                    setting="CRDS_SERVER_URL",
+                )
     return files
 
 
@@ -252,7 +274,7 @@ def crds_faults(where: str) -> Iterator[None]:
         if has_server():
             server = os.environ["CRDS_SERVER_URL"]
             raise TransientError(f"{where}: the CRDS server {server} failed: {_line(error)}") from error
-        raise EnvironmentFault(
+        raise UncachedReference(
             f"{where}: the CRDS cache {os.environ.get('CRDS_PATH', '')} lacks files of the context "
             f"{os.environ.get('CRDS_CONTEXT', '(its own)')}, and there is no CRDS_SERVER_URL to fetch them "
             f"from: {_line(error)}"

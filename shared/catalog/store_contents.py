@@ -22,6 +22,7 @@ from shared.products.ramp import (
     RejectionMetadata,
     member_of,
 )
+from shared.products.unserved import UnservedConfiguration, unserved_configurations
 from shared.statistics.verdicts import Acceptance, HasVerdict, Verdict, overall
 from shared.store.base import Store, get_many
 from shared.store.manifest import MANIFEST, Manifest
@@ -124,12 +125,26 @@ class Stored:
         Files that stand for exposures.
     damaged : list of str
         Addresses of manifests and claims that cannot be read as such.
+    unserved : list of UnservedConfiguration
+        Configurations that an exposure met without a reference file, see `still_unserved`.
     """
 
     products: list[ProductSummary] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    unserved: list[UnservedConfiguration] = field(default_factory=list)
+
+    def still_unserved(self) -> list[UnservedConfiguration]:
+        """Return the notes of configurations of which no ramp was made since."""
+        newest: dict[str | None, datetime] = {}
+        for ramp in self.of_kind("ramp"):
+            newest[ramp.configuration] = max(ramp.created, newest.get(ramp.configuration, ramp.created))
+        return [
+            note
+            for note in self.unserved
+            if note.configuration not in newest or newest[note.configuration] < note.noted
+        ]
 
     def of_kind(self, *kinds: str) -> list[ProductSummary]:
         """Return the products of some kinds."""
@@ -152,7 +167,9 @@ def read_stored(store: Store) -> Stored:
             contents.claims.append(Claim.model_validate_json(body))
         except ValidationError:
             contents.damaged.append(store.uri(key))
-    contents.counts = announced_counts(store.list(notes_prefix()))
+    notes = list(store.list(notes_prefix()))
+    contents.counts = announced_counts(notes)
+    contents.unserved = unserved_configurations(notes, store)
     for product in walk(store, *PRODUCT_FOLDERS, damaged=contents.damaged):
         try:
             contents.products.append(_summary(product))

@@ -114,6 +114,10 @@ def ids(service: str, message: Envelope | None) -> dict[str, str]:
     }
 
 
+#: Errors whose reason names the configuration and not the exposure; reasons that are remembered.
+_OF_CONFIGURATIONS, _MOST_LACKS = frozenset({"MissingReference", "UncachedReference"}), 1000
+
+
 class EventLog:
     """Logs what a worker does; an observer of `shared.runtime.worker.Worker`.
 
@@ -126,6 +130,7 @@ class EventLog:
     def __init__(self, progress_every: float = 30.0) -> None:
         self._every = progress_every
         self._logged_at = time.monotonic()
+        self._lacks: set[str] = set()
 
     def __call__(self, event: WorkerEvent) -> None:
         """Log an event."""
@@ -135,10 +140,16 @@ class EventLog:
             self._logged_at = time.monotonic()
             log_event(event, progress="info")
             return
-        log_event(event)
+        # What CRDS or its cache lacks, every exposure of a configuration meets: it is one error.
+        repeated = event.reason in self._lacks
+        if event.error in _OF_CONFIGURATIONS and len(self._lacks) < _MOST_LACKS:
+            self._lacks.add(event.reason)
+        log_event(event, repeated=repeated)
 
 
-def log_event(event: WorkerEvent, progress: Literal["debug", "info"] = "debug") -> None:
+def log_event(
+    event: WorkerEvent, progress: Literal["debug", "info"] = "debug", repeated: bool = False
+) -> None:
     """Log what a worker did.
 
     Parameters
@@ -146,6 +157,8 @@ def log_event(event: WorkerEvent, progress: Literal["debug", "info"] = "debug") 
     event : WorkerEvent
     progress : {"debug", "info"}
         Level of a job's progress.
+    repeated : bool
+        Whether the reason of a dead letter was logged as an error before.
     """
     logger = structlog.stdlib.get_logger("nircam-darks")
     results: dict[str, Any] = {
@@ -168,7 +181,7 @@ def log_event(event: WorkerEvent, progress: Literal["debug", "info"] = "debug") 
     elif event.kind == "dead-lettered":
         if event.traceback:
             results["exception"] = event.traceback
-        logger.error(event.reason, error=event.error, **results)
+        getattr(logger, "info" if repeated else "error")(event.reason, error=event.error, **results)
     elif event.kind == "requeued":
         logger.info(event.reason, **results)
     else:

@@ -108,3 +108,17 @@ def test_half_a_reference_that_lies_in_the_cache_is_fetched_again(
     assert is_whole(found["gain"], server)
     assert (server.fetched[broken.name], server.fetched[Path(found["mask"]).name]) == (2, 1)
     assert fits.getdata(broken, "SCI").shape == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("edits", "fault"), [({"SUBARRAY": "SUB640"}, "MissingReference"), ({}, "UncachedReference")]
+)
+def test_what_crds_has_not_and_what_the_cache_lacks_are_told_apart(
+    server: CrdsServer, exposure: Path, edits: dict[str, str], fault: str
+) -> None:
+    # Given a cache without a server, that lacks the gain of one subarray, and has rules for no other
+    next(path for name, path in server.files().items() if "_gain_" in name and name.endswith("fits")).unlink()
+    edit(exposure, **edits)
+    server.url = "https://crds-serverless-mode.stsci.edu"
+    # When references are looked for, Then the fault says which of the two it is
+    assert look(server, server.cache, exposure) == [{"fault": fault}]

@@ -54,6 +54,8 @@ def coverage_tables(answer: "Coverage") -> Iterator[RenderableType]:
     yield _head(answer.coverage)
     for address in answer.coverage.damaged:
         yield damaged_manifest(address)
+    for note in answer.coverage.unserved:
+        yield Text(f"Not served: {note}", style="yellow")
     for detector, cells in groupby(answer.coverage.cells, lambda cell: cell.detector):
         table = titled_table(
             detector, "subarray", "outputs", "mask", "ramps", "groups", "reference", "status"

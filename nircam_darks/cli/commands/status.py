@@ -79,6 +79,8 @@ def _store(store: "StoreStatus") -> Iterator[RenderableType]:
     yield head
     for address in store.damaged:
         yield damaged_manifest(address)
+    for note in store.unserved:
+        yield Text(f"Not served: {note}", style="yellow")
     slugs = {product.configuration for product in store.last_products if product.configuration is not None}
     names = short_names({configuration.configuration for configuration in store.configurations} | slugs)
     if store.configurations:

@@ -10,8 +10,13 @@ from typer.testing import CliRunner
 
 from nircam_darks.cli.commands.status import status_tables
 from nircam_darks.cli.main import app
-from nircam_darks.operations.status import Status, ask_status
+from nircam_darks.operations.coverage import coverage_matrix
+from nircam_darks.operations.status import Status, ask_status, store_status
+from services.ingest.plan import plan_for
+from services.ingest.references import MissingReference, UncachedReference
+from services.ingest.unserved import noted_if_unserved
 from shared.broker.rabbitmq.management import QueueState
+from shared.catalog.store_contents import read_stored
 from shared.errors import StoreUnavailable, TransientError
 from shared.products.claim import Claim, Segment, exposure_claim
 from shared.settings.stage import StageSettings
@@ -256,3 +261,27 @@ def test_a_file_that_is_not_needed_is_told_with_the_reason(bench: Ingest) -> Non
     result = asked(bench)
     assert [(each.uri, each.reason) for each in result.store.not_needed] == [(claim.uri, claim.stands_aside)]
     assert "1 file not needed" in shown(result)
+
+
+def test_a_configuration_without_a_reference_is_noted_once_until_a_ramp_is_made(
+    bench: Ingest, caplog
+) -> None:
+    # Given three exposures of which each meets that CRDS has no reference for their configuration
+    plan = plan_for([], bench.settings, persistence_done=True)
+    for _ in range(3):
+        with pytest.raises(MissingReference), noted_if_unserved(SLUG, plan, bench.store):
+            raise MissingReference(f"{SLUG}: CRDS has no SUPERBIAS reference")
+    # When `status` and `coverage` look, Then both tell it, once, and so does the log
+    now = datetime.now(UTC)
+    [note] = store_status(read_stored(bench.store), bench.settings, 10, now).unserved
+    assert (note.configuration, note.kind) == (SLUG, "N/A")
+    assert coverage_matrix(bench.store, bench.settings, now).unserved == [note]
+    assert len(caplog.records) == 1
+    # and what the cache lacks is another kind
+    with pytest.raises(UncachedReference), noted_if_unserved(SLUG, plan, bench.store):
+        raise UncachedReference("the GAIN reference is not in the cache")
+    assert [each.kind for each in read_stored(bench.store).still_unserved()] == ["not in the cache"]
+    # When a ramp of the configuration is made, Then there is nothing left to tell
+    bench.arrive(Exposure("a"))
+    assert read_stored(bench.store).still_unserved() == []
+    assert read_stored(bench.store).counts == {}

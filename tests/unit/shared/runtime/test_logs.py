@@ -262,3 +262,13 @@ def test_evidence_stands_in_the_line_of_each_attempt_in_bounded_length(log: Log)
     for line in log.lines:
         assert line["evidence"].startswith("attempt: 1 of 5\nx")
         assert len(line["evidence"]) == 4000
+
+
+def test_what_a_configuration_lacks_is_one_error_line_whatever_the_number_of_exposures(log: Log) -> None:
+    # Given three exposures that are dead letters for want of the same reference, and one for another reason
+    observe = EventLog()
+    for error in ("MissingReference", "MissingReference", "MissingReference", "BadMessage"):
+        observe(event("dead-lettered", reason=f"nrca1: {error}", error=error))
+    # Then the reference is one error
+    assert [line["level"] for line in log.lines] == ["error", "info", "info", "error"]
+    assert [line["error"] for line in log.lines] == ["MissingReference"] * 3 + ["BadMessage"]
