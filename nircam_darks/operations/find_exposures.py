@@ -63,10 +63,19 @@ _SAID = {
 
 @dataclass(frozen=True)
 class UnneededFile:
-    """A file of an exposure that another file stands for, and why."""
+    """A file of an exposure that another file stands for, and why.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    reason : str
+    stand_in : Candidate
+        The file that is announced in its place.
+    """
 
     candidate: Candidate
     reason: str
+    stand_in: Candidate
 
 
 @dataclass
@@ -323,11 +332,12 @@ def _unneeded(files: Sequence[_File], settings: StageSettings | None) -> Iterato
         else:
             # Equally raw and of one date, but not the same file: ingest compares their pixels.
             continue
-        yield UnneededFile(file.candidate, f"not needed: {why}")
+        yield UnneededFile(file.candidate, f"not needed: {why}", best.candidate)
     # Unusable files that are less raw than the best would not count anyway.
     for file in files:
         if file not in usable and file.steps_done > best.steps_done:
-            yield UnneededFile(file.candidate, f"not needed: {best.path.name} of the same exposure is rawer")
+            why = f"not needed: {best.path.name} of the same exposure is rawer"
+            yield UnneededFile(file.candidate, why, best.candidate)
 
 
 def _rawest_first(files: Iterable[_File]) -> list[_File]:

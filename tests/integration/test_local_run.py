@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 from pydantic import BaseModel
 from rich.console import Console
 
@@ -15,10 +16,12 @@ from nircam_darks.cli.run import local_run
 from nircam_darks.cli.run.local_run import run_local
 from nircam_darks.cli.run.tracker import RunTracker
 from nircam_darks.operations.candidates import Candidate
+from nircam_darks.operations.find_exposures import find_exposures
 from shared.errors import EnvironmentFault, NoSpaceLeft
 from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
 from shared.store.manifest import Draft, InputDigest, find
+from support.ingest_exposures import ARCHIVE_ID, IDENTITY, START_MJD, edit, write_exposure
 
 HANDLER = """
 from shared.errors import NoSpaceLeft
@@ -195,3 +198,43 @@ def test_what_cannot_be_written_at_the_end_is_a_fault_of_the_store(tmp_path, mon
     with pytest.raises(NoSpaceLeft) as caught:
         run(tmp_path)
     assert caught.value.where == str(tmp_path)
+
+
+@pytest.mark.timeout(120)
+def test_where_the_rawest_file_of_an_exposure_fails_the_next_is_tried(tmp_path, monkeypatch):
+    # Given a raw file whose pixels contradict its sums, two calibrated files of its exposure, the later of
+    # which fails as well, and a good file of another exposure
+    (tmp_path / "stand_in.py").write_text(HANDLER.format(body="pass"))
+    monkeypatch.syspath_prepend(tmp_path)
+    for service in ("darkref", "noise"):
+        monkeypatch.setitem(local_run.STAGE_HANDLERS, service, "stand_in:handle")
+    folder = tmp_path / "darks"
+    files = []
+    for name, finished, date in (("uncal", False, 1), ("darkpipeline", True, 2), ("jumpstep", True, 1)):
+        path = write_exposure(folder / f"{ARCHIVE_ID}_{name}.fits", finished=finished)
+        files.append(edit(path, **IDENTITY, DATE=f"2026-01-0{date}T00:00:00"))
+    other = write_exposure(folder / "other_uncal.fits", seed=1, start_mjd=START_MJD + 0.01, finished=True)
+    edit(other, **{**IDENTITY, "EXPOSURE": "2"})
+    for path in files[:2]:
+        with fits.open(path, memmap=False) as hdus:
+            hdus.writeto(path, overwrite=True, checksum=True)
+        body = bytearray(path.read_bytes())
+        body[-4000] ^= 1
+        path.write_bytes(body)
+    found = find_exposures([folder])
+    assert [each.path for each in found.candidates] == [files[0], other]
+    # When a run is given the folder
+    out = tmp_path / "out"
+    bars = StageBars(Console(file=io.StringIO()), 2)
+    settings = StageSettings(store=out, persistence_time=0)
+    summary = run_local(found.candidates, out, settings, 1, {}, bars, found).summary
+    # Then the third file is the exposure's, both bad files are told, and none is said not to be needed
+    status = {Path(entry.file).name: entry.status for entry in summary.exposures}
+    assert status == {
+        files[0].name: "rejected",
+        files[1].name: "rejected",
+        files[2].name: "ingested",
+        other.name: "ingested",
+    }
+    assert summary.ingested == 2
+    assert not summary.all_well

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nircam_darks.cli.progress import StageBars
 from nircam_darks.cli.run.tracker import RunTracker
 from nircam_darks.operations.candidates import Candidate
-from nircam_darks.operations.find_exposures import FoundExposures
+from nircam_darks.operations.find_exposures import FoundExposures, UnneededFile
 from nircam_darks.report.exposure_entries import Failure
 from nircam_darks.report.figures_file import FIGURES_FILE, write_figures
 from nircam_darks.report.html import write_report
@@ -100,21 +100,23 @@ def run_local(
         started = datetime.now(UTC)
         unserved = unserved or {}
         served = [each for each in candidates if each.configuration not in unserved]
-        tracker = _run_services(served, out, settings, jobs, environment, bars)
+        spare = [] if found is None else found.not_needed
+        reserves = [each for each in spare if each.candidate.configuration not in unserved]
+        tracker = _run_services(served, out, settings, jobs, environment, bars, reserves)
         tracker.failures += [
             Failure(service="ingest", uri=each.uri, reason=unserved[each.configuration])
             for each in candidates
             if each.configuration is not None and each.configuration in unserved
         ]
         run = RunResult(
-            files=[(candidate.path, candidate.exposure_id) for candidate in candidates],
+            files=[(each.path, each.exposure_id) for each in (*candidates, *tracker.tried)],
             manifests=tracker.manifests,
             rejected=tracker.rejected,
             failures=tracker.failures,
             settings=settings,
             started=started,
             finished=datetime.now(UTC),
-            found=found,
+            found=_without_tried(found, tracker.tried),
         )
         return _write_outcome(store, run, out)
 
@@ -126,11 +128,12 @@ def _run_services(
     jobs: int,
     environment: Mapping[str, str],
     bars: StageBars,
+    reserves: Sequence[UnneededFile] = (),
 ) -> RunTracker:
     """Run the services until nothing is left to do, or the disk is full."""
     broker = MemoryBroker()
     turns = Turns(settings)
-    tracker = RunTracker(broker, candidates, settings, turns, jobs)
+    tracker = RunTracker(broker, candidates, settings, turns, jobs, reserves)
     log_file = out / "run.log"
     # Created now, so that an error can still be reported.
     log_file.touch()
@@ -164,6 +167,14 @@ def _run_services(
     if tracker.halted is not None:
         tracker.fail_rest(tracker.halted)
     return tracker
+
+
+def _without_tried(found: FoundExposures | None, tried: Sequence[Candidate]) -> FoundExposures | None:
+    """Return what was found without the files that were needed after all."""
+    if found is None:
+        return None
+    paths = {candidate.path for candidate in tried}
+    return replace(found, not_needed=[each for each in found.not_needed if each.candidate.path not in paths])
 
 
 def _write_outcome(store: Store, run: RunResult, out: Path) -> Outcome:

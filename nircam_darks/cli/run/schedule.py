@@ -83,6 +83,11 @@ class Schedule:
         self._held.discard(candidate.uri)
         self._waiting = sorted([*self._waiting, candidate], key=_by_time)
 
+    def add(self, candidate: Candidate) -> None:
+        """Add a file that takes the place of a rejected one; call this before that is settled."""
+        self._all.append(candidate)
+        self._waiting = sorted([*self._waiting, candidate], key=_by_time)
+
     def settle(self, uri: str) -> None:
         """Count an exposure as finished, whatever the outcome."""
         self._running.pop(uri, None)

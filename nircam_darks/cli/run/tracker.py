@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from nircam_darks.cli.run.schedule import Schedule
 from nircam_darks.operations.candidates import Candidate
+from nircam_darks.operations.find_exposures import UnneededFile
 from nircam_darks.report.exposure_entries import Failure
 from shared.broker.memory import MemoryBroker
 from shared.contracts.messages import Envelope, ExposureAnnounced, SetCheck
@@ -19,6 +20,16 @@ class RunTracker:
     """Announces the exposures of one run and tracks what happens to them.
 
     The workers' threads call `observe`; everything it changes is guarded by one lock.
+
+    Parameters
+    ----------
+    broker : MemoryBroker
+    candidates : sequence of Candidate
+    settings : StageSettings
+    turns : Turns
+    jobs : int
+    reserves : sequence of UnneededFile, optional
+        Other files of these exposures, the rawest first: where a file is rejected, the next is announced.
     """
 
     def __init__(
@@ -28,6 +39,7 @@ class RunTracker:
         settings: StageSettings,
         turns: Turns,
         jobs: int,
+        reserves: Sequence[UnneededFile] = (),
     ) -> None:
         self._broker = broker
         self._lock = threading.RLock()
@@ -35,6 +47,11 @@ class RunTracker:
         self._turns = turns
         self._ingested: dict[str, list[str]] = {}
         self._checked: set[str] = set()
+        self._reserves: dict[str, list[Candidate]] = {}
+        for reserve in reserves:
+            self._reserves.setdefault(reserve.stand_in.uri, []).append(reserve.candidate)
+        #: Files that were announced because a rawer or later one was rejected.
+        self.tried: list[Candidate] = []
         self.manifests: list[str] = []
         self.rejected: dict[str, str] = {}
         self.failures: list[Failure] = []
@@ -77,6 +94,8 @@ class RunTracker:
                 return
             content = event.envelope.content if event.envelope else None
             if isinstance(content, ExposureAnnounced):
+                if content.uri in self.rejected:
+                    self._try_next(content.uri)
                 self._schedule.settle(content.uri)
                 self._check_sets()
                 self.announce()
@@ -97,6 +116,15 @@ class RunTracker:
                 self.rejected[content.uri] = content.reason
             elif name in ("reference.built", "noise.measured"):
                 self.manifests.append(content.manifest)
+
+    def _try_next(self, rejected: str) -> None:
+        """Have the next file of an exposure announced whose file was rejected."""
+        files = self._reserves.pop(rejected, [])
+        if files:
+            candidate, *rest = files
+            self._reserves[candidate.uri] = rest
+            self._schedule.add(candidate)
+            self.tried.append(candidate)
 
     def _check_sets(self) -> None:
         """Request set checks for the configurations whose exposures are all settled."""
