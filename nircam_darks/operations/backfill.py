@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from nircam_darks.operations.backfill_sources import AddressSource, FoundAddress, refused_addresses
+from nircam_darks.operations.redeliveries import Redeliveries
 from shared.broker.base import Broker
-from shared.catalog.store_contents import settled_exposures
 from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import DarksError, EnvironmentFault, PermanentError
 from shared.settings.stage import StageSettings
@@ -77,6 +77,10 @@ class BackfillProgress(BaseModel):
         Addresses announced and skipped.
     finished : bool
         True at the end of the source; the next backfill then starts from the beginning.
+    began : datetime or None
+        When this backfill began.
+    handled_before : datetime or None
+        When the last one that finished began: it has announced or skipped what is older.
     """
 
     source: str
@@ -85,6 +89,8 @@ class BackfillProgress(BaseModel):
     passed: int = 0
     finished: bool = False
     updated: datetime | None = None
+    began: datetime | None = None
+    handled_before: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,9 @@ def read_progress(source: AddressSource, store: Store) -> BackfillProgress:
             where=store.uri(key),
             setting="--restart",
         ) from None
-    return BackfillProgress(source=source.name) if saved.finished else saved
+    if saved.finished:
+        return BackfillProgress(source=source.name, handled_before=saved.began)
+    return saved
 
 
 def backfill(
@@ -150,7 +158,8 @@ def backfill(
     restart : bool
         Start from the beginning.
     again : bool
-        Also announce exposures that have a ramp or a rejection.
+        Also announce exposures that have a ramp or a rejection; otherwise only where their file was delivered
+        again since.
 
     Yields
     ------
@@ -166,7 +175,8 @@ def backfill(
     """
     progress = BackfillProgress(source=source.name) if restart else read_progress(source, store)
     _require_allowed(source, progress.after, settings)
-    settled = set() if again else settled_exposures(store)
+    progress.began = progress.began or datetime.now(UTC)
+    redeliveries = None if again else Redeliveries(store, progress.handled_before)
     steps, key = pace.steps(), progress_key(source)
     saved = progress.model_copy()
 
@@ -178,7 +188,7 @@ def backfill(
 
     try:
         for address in source.addresses(progress.after):
-            handled = _handle(address, settled, steps, broker)
+            handled = _handle(address, redeliveries, steps, broker)
             progress.after = address.position
             progress.announced += handled.outcome == "announced"
             progress.passed += handled.outcome == "passed"
@@ -198,10 +208,10 @@ def backfill(
 
 
 def _handle(
-    address: FoundAddress, settled: set[str], steps: Iterator[None], broker: Broker
+    address: FoundAddress, redeliveries: Redeliveries | None, steps: Iterator[None], broker: Broker
 ) -> HandledAddress:
     exposure = address.exposure_id
-    if exposure in settled:
+    if redeliveries is not None and redeliveries.is_settled(address):
         return HandledAddress("passed", exposure, address.uri)
     next(steps)
     content = ExposureAnnounced(exposure_id=exposure, uri=address.uri, size=address.size)

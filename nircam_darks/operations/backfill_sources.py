@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +37,8 @@ class FoundAddress:
         Together with the address, the identity of its announcement: a repeated one is the same message.
     path : Path or None
         The file, if this machine can read it.
+    modified : datetime or None
+        When it was last changed, if known.
     """
 
     position: str
@@ -43,6 +46,7 @@ class FoundAddress:
     size: int | None = None
     mark: str = ""
     path: Path | None = None
+    modified: datetime | None = None
 
     @property
     def exposure_id(self) -> str:
@@ -89,7 +93,8 @@ class BucketPrefix:
                 version = f"?versionId={quote(entry.version, safe='')}" if entry.version else ""
                 uri = f"s3://{self.bucket}/{quote(entry.key)}{version}"
                 # The same mark as from the bucket's own event notification of this object.
-                yield FoundAddress(entry.key, uri, entry.size, f"#{entry.etag}")
+                mark = f"#{entry.etag}"
+                yield FoundAddress(entry.key, uri, entry.size, mark, modified=entry.modified)
 
 
 @dataclass(frozen=True)
@@ -214,4 +219,7 @@ def _of_file(position: str, path: Path) -> FoundAddress:
     except OSError:
         # Ingest reports what is wrong with it.
         return FoundAddress(position, path.as_uri(), path=path)
-    return FoundAddress(position, path.as_uri(), state.st_size, f":{state.st_size}:{state.st_mtime_ns}", path)
+    mark = f":{state.st_size}:{state.st_mtime_ns}"
+    # A copy may keep the time of its original; that of the entry in the folder is its own.
+    changed = datetime.fromtimestamp(max(state.st_mtime, state.st_ctime), UTC)
+    return FoundAddress(position, path.as_uri(), state.st_size, mark, path, changed)

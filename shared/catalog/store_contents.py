@@ -1,5 +1,6 @@
 """The contents of a store, read once: a summary of every product, the numbers announced, and the claims."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -187,10 +188,14 @@ def claims_of_exposures(store: Store, exposure_ids: Iterable[str]) -> dict[str, 
     return found
 
 
-def settled_exposures(store: Store) -> set[str]:
-    """Return the ids of the exposures that have a ramp or a rejection, from the keys alone."""
-    committed = (key.split("/") for key in store.list("ingest/") if key.endswith(f"/{MANIFEST}"))
-    return {parts[2] for parts in committed if len(parts) == 5}
+def manifests_by_exposure(store: Store) -> dict[str, list[str]]:
+    """Return the keys of the manifests of ramps and rejections by exposure; no manifest is read."""
+    keys: dict[str, list[str]] = defaultdict(list)
+    for key in store.list("ingest/"):
+        parts = key.split("/")
+        if len(parts) == 5 and parts[4] == MANIFEST:
+            keys[parts[2]].append(key)
+    return dict(keys)
 
 
 def _summary(product: StoredProduct[BaseModel]) -> ProductSummary:

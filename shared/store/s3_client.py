@@ -7,6 +7,7 @@ store (`shared.store.s3`) and exposures in buckets (`shared.store.sources`) both
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -213,6 +214,7 @@ class ListedObject(NamedTuple):
     size: int
     etag: str
     version: str | None
+    modified: datetime | None = None
 
 
 def fetch(settings: BucketAccess, bucket: str, key: str, version: str | None, path: Path) -> bool:
@@ -293,7 +295,9 @@ def list_objects(settings: BucketAccess, bucket: str, prefix: str, after: str = 
                 key, version = entry["Key"], entry.get("VersionId")
                 if key > after and not key.endswith("/") and entry.get("IsLatest", True):
                     version = None if version in (None, "", "null") else version
-                    yield ListedObject(key, entry["Size"], entry["ETag"].strip('"'), version)
+                    yield ListedObject(
+                        key, entry["Size"], entry["ETag"].strip('"'), version, entry.get("LastModified")
+                    )
             page = next(pages, None)
 
 

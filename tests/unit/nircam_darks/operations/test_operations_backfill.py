@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from typer.testing import CliRunner
 
 from nircam_darks.cli.main import app
 from nircam_darks.operations.backfill import HandledAddress, Pace, backfill, progress_key
-from nircam_darks.operations.backfill_sources import AddressList, Folder, open_source
+from nircam_darks.operations.backfill_sources import AddressList, Folder, FoundAddress, open_source
+from nircam_darks.operations.redeliveries import Redeliveries
 from shared.broker.memory import MemoryBroker
 from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import BadInput, EnvironmentFault, PermanentError, PublishFailed
+from shared.products.claim import Claim, exposure_claim
 from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
-from support.arrivals import SLUG, DictStore
+from support.arrivals import SLUG, DictStore, Exposure, Ingest
 
 
 class Hearing(MemoryBroker):
@@ -120,6 +123,48 @@ def test_exposures_that_came_before_are_passed_over_unless_asked_for(inbox: Path
     again = Hearing()
     run(Folder(inbox, "*_uncal.fits"), store, again, again=True)
     assert again.names == everything(inbox)
+
+
+def test_a_file_that_was_delivered_again_since_is_announced_once(inbox: Path) -> None:
+    # Given a store with a ramp of every exposure but one, made after the files were written
+    store = DictStore()
+    source = Folder(inbox, "*_uncal.fits")
+    bench = Ingest(store, StageSettings(store="s3://test"))
+    for name in everything(inbox)[1:]:
+        bench.ramp(Exposure(name))
+    first = Hearing()
+    run(source, store, first)
+    assert first.names == everything(inbox)[:1]
+    bench.ramp(Exposure(everything(inbox)[0]))
+    # When one of the files is delivered again, Then it is announced, and the next time it is not
+    path = inbox / "jw04_uncal.fits"
+    path.write_bytes(path.read_bytes())
+    again, last = Hearing(), Hearing()
+    run(source, store, again)
+    assert again.names == ["jw04"]
+    bench.ramp(Exposure("jw04", version="3"))
+    run(source, store, last)
+    assert last.names == []
+
+
+def test_an_address_without_a_time_is_no_redelivery(tmp_path: Path) -> None:
+    # Given addresses of an exposure that was taken: of which nothing is known, of a version that was taken,
+    # of another version, and one that an earlier backfill handled
+    bench = Ingest(DictStore(), StageSettings(store="s3://test"))
+    made = bench.ramp(Exposure("jw1")).created
+    bench.claim(Exposure("jw1"), claimed=made)
+    taken = "s3://b/jw1_uncal.fits?versionId=1"
+    claim = Claim(exposure_id="jw1", uri=taken, file="f", sha256="0", claimed=made - timedelta(hours=1))
+    bench.store.put(exposure_claim("jw1", "0"), claim.model_dump_json().encode())
+    later = made + timedelta(minutes=1)
+    redeliveries = Redeliveries(bench.store)
+    unknown = FoundAddress("1", "s3://b/jw1_uncal.fits")
+    same = FoundAddress("1", taken, modified=later)
+    other = FoundAddress("1", "s3://b/jw1_uncal.fits?versionId=2", modified=later)
+    # Then only the other version is one
+    assert [redeliveries.is_settled(each) for each in (unknown, same, other)] == [True, True, False]
+    assert Redeliveries(bench.store, later + timedelta(hours=1)).is_settled(other)
+    assert not redeliveries.is_settled(FoundAddress("1", "s3://b/jw2_uncal.fits"))
 
 
 @pytest.mark.parametrize("fails_at", range(0, 25, 3))
