@@ -77,6 +77,18 @@ class EnvironmentFault(PermanentError):
     """
 
 
+class DamagedObject(EnvironmentFault):
+    """Bytes in the store are not those that were written, and reading them again did not help."""
+
+
+class ScratchTooSmall(TransientError):
+    """A file does not fit on the scratch disk as it is now; nothing of it was fetched for nothing."""
+
+
+class DamagedInTransit(TransientError):
+    """The bytes that arrived are not those that the server has, also when they are fetched again."""
+
+
 class StoreUnavailable(TransientError):
     """The store did not answer, or has no space left."""
 

@@ -31,6 +31,7 @@ from nircam_darks.cli.commands import (
     stability,
     status,
     topology,
+    verify,
 )
 from nircam_darks.cli.options import AsJson
 from shared.errors import DarksError
@@ -164,5 +165,6 @@ app.command("drain", rich_help_panel=_SERVICES)(drain.drain_command)
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=_SERVICES)
 app.add_typer(topology.app, name="topology", rich_help_panel=_SERVICES)
 app.command("status", rich_help_panel=_ASK)(status.status_command)
+app.command("verify", rich_help_panel=_ASK)(verify.verify_command)
 app.command("coverage", rich_help_panel=_ASK)(coverage.coverage_command)
 app.command("stability", rich_help_panel=_ASK)(stability.stability_command)

@@ -28,7 +28,7 @@ from shared.products.reference import (
     PREVIOUS_ROLE,
     LeftOutExposure,
 )
-from shared.ramps.ramp import open_member
+from shared.ramps.members import open_member
 from shared.ramps.window_reader import Integration
 from shared.runtime.handler import Outgoing, StageContext, outbox
 from shared.store.base import Store

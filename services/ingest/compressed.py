@@ -16,7 +16,7 @@ from pathlib import Path
 
 from services.ingest.checks import ExposureProbe, delivery_checks, first_failure
 from shared.contracts.messages import ExposureAnnounced
-from shared.errors import BadInput
+from shared.errors import BadInput, NoSpaceLeft, ScratchTooSmall
 from shared.store.faults import store_faults
 from shared.store.sources import FileReader, sha256_of
 
@@ -54,7 +54,7 @@ def uncompressed(
     BadInput
         If the file is damaged, is not FITS inside, or becomes too large (check ``"FITS"`` or
         ``"truncated"``), or if it is not the one that was announced (check ``"size"`` or ``"sha256"``).
-    StoreUnavailable
+    ScratchTooSmall
         If scratch has no room for it.
     """
     with FileReader(path) as file:
@@ -72,8 +72,16 @@ def uncompressed(
     with tempfile.TemporaryDirectory(dir=folder, prefix="uncompressed-") as own:
         stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
         target = Path(own) / stem
-        with store_faults(folder):
-            _decompress(path, target, min(_LARGEST, max(_SMALL, size * _LARGEST_RATIO)))
+        try:
+            with store_faults(folder):
+                _decompress(path, target, min(_LARGEST, max(_SMALL, size * _LARGEST_RATIO)))
+        except NoSpaceLeft as error:
+            # Were the store full, it would be waited for, and the file fetched again and again.
+            raise ScratchTooSmall(
+                f"{path.name}: decompressed, it does not fit on the scratch disk: {error}",
+                where=folder,
+                setting="DARKS_SCRATCH",
+            ) from error
         yield target, announced.model_copy(update={"size": None, "sha256": None})
 
 

@@ -10,6 +10,7 @@ from shared.nircam.configuration import ConfigurationKey
 from shared.nircam.pedigree import SIMULATION, pedigree_of_data
 from shared.products.ramp import SupersededRamp
 from shared.store.manifest import InputDigest
+from shared.store.sources import FileState
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class ValidExposure:
         See `RampMetadata`.
     adaptations : tuple of str
         What was changed in it before, see `services.ingest.adapted`.
+    delivered : FileState or None
+        The file as it was before its digest was taken.
     """
 
     exposure_id: str
@@ -49,6 +52,7 @@ class ValidExposure:
     date: str = ""
     supersedes: tuple[SupersededRamp, ...] = ()
     adaptations: tuple[str, ...] = ()
+    delivered: FileState | None = None
 
     @property
     def history(self) -> list[str]:

@@ -8,8 +8,8 @@ Whenever an exposure was ingested or rejected, ingest looks whether a set of its
 import logging
 import re
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,7 @@ from shared.products.ramp import (
     configuration_prefix,
     member_of,
 )
+from shared.ramps.digests import DIGESTS, RampDigester
 from shared.ramps.ramp import Ramp
 from shared.runtime.handler import Outgoing, StageContext, outbox
 from shared.settings.stage import StageSettings
@@ -63,10 +64,11 @@ from shared.store.manifest import (
     Draft,
     InputDigest,
     Manifest,
+    ObjectEntry,
     ProductSpec,
     get_or_build,
 )
-from shared.store.sources import source_of
+from shared.store.sources import FileReader, FileState, source_of
 
 #: Stands for the configuration of an exposure whose header does not give one.
 UNKNOWN = "unknown"
@@ -90,6 +92,8 @@ class _Exposure:
         The files it was delivered in: one, or its segments in order.
     adaptation : Adaptation
         What is changed in it before it is calibrated.
+    delivered : FileState or None
+        The file as it was when work on it began.
     """
 
     announced: ExposureAnnounced
@@ -105,11 +109,22 @@ class _Exposure:
     segment: Segment | None = None
     files: list[InputDigest] = field(default_factory=list)
     adaptation: Adaptation = field(default_factory=Adaptation)
+    delivered: FileState | None = None
 
     def adapt(self, probe: ExposureProbe, settings: StageSettings) -> ExposureProbe:
         """Decide what is changed in the exposure; return the probe with the keywords that were derived."""
         self.adaptation = Adaptation.of(probe, settings)
         return self.adaptation.probe(probe)
+
+    @contextmanager
+    def as_delivered(self, path: Path) -> Iterator[None]:
+        """Watch over the delivered file: nothing that it is rejected for may be of a file that changed."""
+        state = self.delivered = FileState.of(path)
+        try:
+            yield
+        except BadInput:
+            state.require_unchanged()
+            raise
 
     @property
     def folder(self) -> str:
@@ -167,12 +182,13 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
             "'_', '-' and '.'",
             keyword="exposure_id",
         )
-    source = source_of(content.uri, context.settings)
+    source = source_of(content.uri, context.settings, content.etag)
     exposure = _Exposure(content, content.exposure_id, source.name, source.uri, Path(source.name))
     manifest: Manifest | None
     try:
         with (
             source.on_disk(context.store.scratch) as delivered,
+            exposure.as_delivered(delivered),
             uncompressed(delivered, content, context.store.scratch) as (exposure.path, exposure.announced),
         ):
             manifest = _ingest(exposure, message, context)
@@ -301,6 +317,7 @@ def _ingest_pixels(
         date=exposure.date,
         supersedes=tuple(supersedes),
         adaptations=tuple(exposure.adaptation.remarks),
+        delivered=exposure.delivered,
     )
     # A segment's claim stays: the fault may be another segment's, which is then delivered again.
     bad_file = claim_ends_with_failure(exposure.claim(), store) if exposure.segment is None else nullcontext()
@@ -359,6 +376,9 @@ def _make_ramp(
 
         # Before the product has a key: the state that it begins with is one of its inputs.
         made = make_ramp_file(exposure, plan, begin_persistence, folder_of_files, context.progress)
+        # Its digest was taken before its pixels were read.
+        if exposure.delivered is not None:
+            exposure.delivered.require_unchanged()
         spec = ProductSpec("ramp", folder, _inputs(exposure, plan, carried), plan.parameters, plan.versions)
 
         def build(draft: Draft) -> BuiltProduct:
@@ -366,7 +386,7 @@ def _make_ramp(
             if made.state is not None:
                 # Before the ramp is committed: a redelivery that finds the ramp would not keep the state.
                 keep_state(made.state, carried, results, spec, store, folder_of_files)
-            entry = draft.add(RAMP, made.path)
+            entry = _add_with_digests(draft, made.path)
             ingested = ExposureIngested(
                 configuration=exposure.key.slug,
                 key=exposure.key,
@@ -379,6 +399,15 @@ def _make_ramp(
             return BuiltProduct(results, ingested, {**timings, "write": made.write_seconds})
 
         return get_or_build(store, spec, build, cause=message)
+
+
+def _add_with_digests(draft: Draft, path: Path) -> ObjectEntry:
+    """Add the ramp, and the digests of its blocks, which are taken while the store hashes the file."""
+    with Ramp(FileReader(path), path.name) as ramp:
+        digester = RampDigester(ramp)
+    entry = draft.add(RAMP, path, digester.update)
+    draft.add(DIGESTS, digester.finish().encode())
+    return entry
 
 
 def _ramp_metadata(

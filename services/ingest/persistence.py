@@ -27,7 +27,16 @@ from services.ingest.plan import Plan
 from shared.nircam.configuration import ConfigurationKey
 from shared.products.ramp import PersistenceMetadata, RampMetadata
 from shared.store.base import Store
-from shared.store.manifest import MANIFEST, BuiltProduct, Draft, Manifest, ProductSpec, find_all, get_or_build
+from shared.store.manifest import (
+    MANIFEST,
+    BuiltProduct,
+    Draft,
+    Manifest,
+    ProductSpec,
+    find_all,
+    get_or_build,
+    read_object,
+)
 
 #: Object name of the ``persistence`` product.
 STATE = "state.asdf"
@@ -136,7 +145,7 @@ def carried_state(exposure: ValidExposure, plan: Plan, store: Store, scratch: Pa
             continue
         entry = manifest.object(STATE)
         file = scratch / "carried.asdf"
-        file.write_bytes(store.get(entry.key))
+        file.write_bytes(read_object(store, entry))
         state = read_state(file, detector)
         return CarriedState(
             exposure_id=str(manifest.results["exposure_id"]),

@@ -30,7 +30,7 @@ from shared.products.claim import Claim, Segment, missing_segments, newest_segme
 from shared.ramps.ramp import Ramp
 from shared.runtime.handler import StageContext
 from shared.store.base import Store
-from shared.store.sources import FileReader, NotThereYet, sha256_of, source_of
+from shared.store.sources import FileReader, FileState, NotThereYet, sha256_of, source_of
 
 #: Name of the check of an exposure's segments.
 SEGMENTS = "segments"
@@ -122,30 +122,37 @@ def joined_file(segments: Sequence[Claim], here: Path, context: StageContext) ->
     BadInput
         If a segment is no longer where it was announced, was changed since, or does not belong to the others
         (check ``"segments"``).
+    TransientError
+        If a file changed while it was read.
     """
     with ExitStack() as opened:
-        paths = []
+        # As they were before their digests were taken.
+        states: list[FileState] = []
         for claim in segments:
-            path = here if claim.file == here.name else None
-            if path is None or sha256_of(path) != claim.sha256:
-                path = opened.enter_context(_on_disk(claim, context))
-            paths.append(path)
+            state = FileState.of(here)
+            if claim.file != here.name or sha256_of(here) != claim.sha256:
+                state = opened.enter_context(_on_disk(claim, context))
+            states.append(state)
+        paths = [state.path for state in states]
         ramps = [opened.enter_context(Ramp(FileReader(path), path.name)) for path in paths]
         _require_whole(segments, ramps)
         folder = tempfile.TemporaryDirectory(dir=context.store.scratch(), prefix="segments-")
         target = Path(opened.enter_context(folder)) / whole_name(segments[0].file)
         join(ramps, target, [claim.date for claim in segments])
+        for state in states:
+            state.require_unchanged()
         yield target
 
 
 @contextmanager
-def _on_disk(claim: Claim, context: StageContext) -> Iterator[Path]:
+def _on_disk(claim: Claim, context: StageContext) -> Iterator[FileState]:
     source = source_of(claim.uri, context.settings)
     with ExitStack() as opened:
         try:
             delivered = opened.enter_context(source.on_disk(context.store.scratch))
             as_before = ExposureAnnounced(exposure_id=claim.exposure_id, uri=claim.uri)
             path, _ = opened.enter_context(uncompressed(delivered, as_before, context.store.scratch))
+            state = FileState.of(path)
             same = sha256_of(path) == claim.sha256
         except (BadInput, NotThereYet) as error:
             raise BadInput(
@@ -159,7 +166,7 @@ def _on_disk(claim: Claim, context: StageContext) -> Iterator[Path]:
                 f"{claim.file}: {claim.segment} was changed since it came ({claim.uri}); announce it again",
                 where=claim.uri,
             )
-        yield path
+        yield state
 
 
 def _require_whole(segments: Sequence[Claim], ramps: Sequence[Ramp]) -> None:

@@ -46,7 +46,8 @@ from shared.products.noise import (
 )
 from shared.products.ramp import member_inputs
 from shared.products.reference import LeftOutExposure
-from shared.ramps.ramp import Ramp, open_member
+from shared.ramps.members import open_member
+from shared.ramps.ramp import Ramp
 from shared.ramps.window_reader import Integration
 from shared.runtime.handler import Outgoing, StageContext, outbox
 from shared.statistics.verdicts import not_measured

@@ -33,12 +33,16 @@ class ObjectRef(MessageData):
 
 
 class ExposureAnnounced(MessageData):
-    """A new exposure is at `uri`; its set will have `expected_exposures` exposures."""
+    """A new exposure is at `uri`; its set will have `expected_exposures` exposures.
+
+    `etag` is that of an object in a bucket, as the bucket's event has it (since 1.2).
+    """
 
     exposure_id: str
     uri: str
     size: int | None = None
     sha256: str | None = None
+    etag: str | None = Field(default=None, max_length=200)
     expected_exposures: int | None = Field(default=None, ge=1)
 
 

@@ -40,7 +40,7 @@ class _Object(BaseModel):
     # No exposure has 0 bytes.
     size: Annotated[int | None, BeforeValidator(_none_if_empty)] = Field(default=None, ge=0)
     etag: Annotated[str | None, BeforeValidator(_none_if_empty)] = Field(
-        default=None, validation_alias=AliasChoices("eTag", "etag")
+        default=None, max_length=200, validation_alias=AliasChoices("eTag", "etag")
     )
     sequencer: Annotated[str | None, BeforeValidator(_none_if_empty)] = None
     # Unversioned buckets omit it, or give "null" or (Ceph) an empty string.
@@ -149,7 +149,7 @@ def _announcement(record: _Record) -> Envelope:
     uri = f"s3://{bucket}/{quote(key)}"
     if entry.version not in (None, "null"):
         uri += f"?versionId={quote(entry.version or '', safe='')}"
-    content = ExposureAnnounced(exposure_id=exposure_id(key), uri=uri, size=entry.size)
+    content = ExposureAnnounced(exposure_id=exposure_id(key), uri=uri, size=entry.size, etag=entry.etag)
     message = Envelope.of(content, identity=f"{uri}#{record.mark}")
     changes: dict[str, Any] = {"correlation_id": message.id}
     if record.time is not None and is_plausible(record.time):

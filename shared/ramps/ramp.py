@@ -2,10 +2,15 @@
 
 The headers are read once, then only the bytes of each window: a whole exposure is never in memory. Files are
 as jwst writes them: uncompressed, SCI and GROUPDQ 4-D (integrations, groups, y, x), PIXELDQ 2-D.
+
+A ramp that is opened with its digests is checked as it is read: whole blocks are read, and one that is not as
+it was written is read once more, in case a bit was flipped on the way.
 """
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +19,11 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from shared.contracts.messages import SetMember
-from shared.errors import BadInput, PermanentError
-from shared.nircam.configuration import ConfigurationKey
-from shared.store.base import ObjectReader, Store
+from shared.errors import BadInput, DamagedObject
+from shared.ramps.digests import RampDigests
+from shared.store.base import ObjectReader
+
+_logger = logging.getLogger(__name__)
 
 _BLOCK = 2880
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -36,6 +42,7 @@ _PIECE = 8 * 1024 * 1024
 
 @dataclass(frozen=True)
 class _Array:
+    name: str
     offset: int
     shape: tuple[int, ...]
     bitpix: int
@@ -45,13 +52,17 @@ class _Array:
 
 @dataclass(frozen=True)
 class HduExtent:
-    """Where an HDU lies in its file: bytes `start` to `end`, its data from `data_at` on, padding included."""
+    """Where an HDU lies in its file: bytes `start` to `end`, its data from `data_at` on, padding included.
+
+    `header_crc` is the CRC-32 of its header.
+    """
 
     name: str
     header: fits.Header
     start: int
     data_at: int
     end: int
+    header_crc: int
 
 
 class Ramp(AbstractContextManager["Ramp", None]):
@@ -63,6 +74,8 @@ class Ramp(AbstractContextManager["Ramp", None]):
         The file's bytes; closed with the ramp.
     where : str
         Name of the file, for errors.
+    digests : RampDigests, optional
+        What was written. All that is read is compared with it.
 
     Attributes
     ----------
@@ -77,10 +90,13 @@ class Ramp(AbstractContextManager["Ramp", None]):
     ------
     BadInput
         If the bytes are not FITS, or are cut short (check ``"FITS"`` or ``"truncated"``).
+    DamagedObject
+        If a header is not the one that was written.
     """
 
-    def __init__(self, reader: ObjectReader, where: str) -> None:
+    def __init__(self, reader: ObjectReader, where: str, digests: RampDigests | None = None) -> None:
         self._reader = reader
+        self._digests = digests
         self.where = where
         self.headers: dict[str, fits.Header] = {}
         self.extents: list[HduExtent] = []
@@ -88,7 +104,7 @@ class Ramp(AbstractContextManager["Ramp", None]):
         self._data: dict[str, tuple[int, int]] = {}
         offset = 0
         while (located := self._header(offset)) is not None:
-            header, data_at = located
+            header, data_at, crc = located
             if offset == 0:
                 self.primary = header
             name, array, size = self._described(header, offset, data_at)
@@ -99,16 +115,37 @@ class Ramp(AbstractContextManager["Ramp", None]):
                     f"{where}: truncated: HDU {name} should end at byte {end}, "
                     f"but the file has {reader.size}; fetch it again",
                 )
-            self.extents.append(HduExtent(name, header, offset, data_at, end))
+            self.extents.append(HduExtent(name, header, offset, data_at, end, crc))
             # Of HDUs with the same name the first counts, as in astropy.
             self.headers.setdefault(name, header)
             self._data.setdefault(name, (data_at, size))
             if array is not None:
                 self._arrays.setdefault(name, array)
             offset = end
+        if digests is not None:
+            self._check_headers(digests)
 
-    def _header(self, offset: int) -> tuple[fits.Header, int] | None:
-        """Return the header at `offset` and where its data begin; None if there is no further HDU."""
+    def _check_headers(self, digests: RampDigests) -> None:
+        read = [extent.header_crc for extent in self.extents]
+        if read != digests.headers.tolist():
+            differ = [
+                extent.name
+                for extent, crc in zip(self.extents, digests.headers.tolist(), strict=False)
+                if extent.header_crc != crc
+            ]
+            raise self._damaged(f"the header of HDU {(differ or ['?'])[0]}", (differ or [""])[0])
+
+    def _damaged(self, what: str, extension: str) -> DamagedObject:
+        return DamagedObject(
+            f"{self.where}: {what} is not what was written there, also when it is read again; "
+            "`nircam-darks verify` says what else is damaged; remove the ramp's product and announce the "
+            "exposure again",
+            where=self.where,
+            keyword=extension,
+        )
+
+    def _header(self, offset: int) -> tuple[fits.Header, int, int] | None:
+        """Return the header at `offset`, where its data begin, and its CRC-32; None if no HDU follows."""
         start = self._reader.read(offset, min(8, self._reader.size - offset))
         if offset == 0 and start[:6] != b"SIMPLE":
             hint = "it is gzip-compressed: gunzip it" if start[:2] == b"\x1f\x8b" else "fetch it again"
@@ -126,8 +163,9 @@ class Ramp(AbstractContextManager["Ramp", None]):
                     f"{self._reader.size}; fetch it again",
                 )
             blocks.append(self._reader.read(at, _BLOCK))
+        stored = b"".join(blocks)
         try:
-            return fits.Header.fromstring(b"".join(blocks)), offset + len(blocks) * _BLOCK
+            return fits.Header.fromstring(stored), offset + len(stored), zlib.crc32(stored)
         except Exception as error:
             raise self._unreadable(offset, error) from error
 
@@ -145,8 +183,9 @@ class Ramp(AbstractContextManager["Ramp", None]):
             raise self._unreadable(offset, error) from error
         if bitpix not in _DTYPES or size < 0 or min(shape, default=0) < 0:
             raise self._unreadable(offset, f"BITPIX {bitpix} with axes {shape}")
-        array = _Array(data_at, shape, bitpix, *scale) if is_image else None
-        return name.strip().upper(), array, size
+        name = name.strip().upper()
+        array = _Array(name, data_at, shape, bitpix, *scale) if is_image else None
+        return name, array, size
 
     def _unreadable(self, offset: int, why: object) -> BadInput:
         reason = " ".join(str(why).split())
@@ -216,12 +255,10 @@ class Ramp(AbstractContextManager["Ramp", None]):
         ndarray, 3D (groups, rows, x)
             In native byte order, scaled; float32 SCI stays float32, GROUPDQ is uint8.
         """
-        array, window, start, runs, step = self._window(extension, integration, groups, rows)
-        length = math.prod(window) // max(runs, 1)
-        parts = [self._values(array, start + run * step, length) for run in range(runs)]
-        if len(parts) == 1:
-            return parts[0].reshape(window)
-        return np.stack(parts).reshape(window) if parts else self._values(array, 0, 0).reshape(window)
+        array, window, plane, row = self._window(extension, integration, groups, rows)
+        stored = np.empty(window, _DTYPES[array.bitpix])
+        self._fill(array, plane, row, stored)
+        return _values(array, stored)
 
     def read_stored(
         self,
@@ -248,27 +285,78 @@ class Ramp(AbstractContextManager["Ramp", None]):
         if stored != into.dtype or (array.bscale, array.bzero) != (1, 0):
             into[...] = self.read(extension, integration, groups, rows)
             return
-        array, window, start, runs, step = self._window(extension, integration, groups, rows)
+        array, window, plane, row = self._window(extension, integration, groups, rows)
         if into.shape != window:
             raise ValueError(f"{self.where}: {extension}: the window is {window}, not {into.shape}")
+        self._fill(array, plane, row, into)
+
+    def _fill(self, array: _Array, plane: int, row: int, into: NDArray[Any]) -> None:
+        """Read rows from `row` on of the planes from `plane` on, 3D (planes, rows, x), as they are stored."""
+        if into.size == 0:
+            return
+        planes, height, nx = into.shape
+        ny = array.shape[-2]
+        blocks = None if self._digests is None else self._digests.blocks.get(array.name)
+        if self._digests is not None and blocks is not None:
+            first, stop = self._digests.around(row, row + height, ny)
+            if (first, stop) != (row, row + height):
+                whole = np.empty((planes, stop - first, nx), into.dtype)
+                self._fill(array, plane, first, whole)
+                into[...] = whole[:, row - first : row - first + height]
+                return
         buffer = into.reshape(-1).view(np.uint8).data
-        size = len(buffer) // max(runs, 1)
+        # Whole planes lie one after the other.
+        runs = 1 if height == ny else planes
+        size = len(buffer) // runs
         for run in range(runs):
-            at = array.offset + (start + run * step) * stored.itemsize
+            at = self._offset(array, plane + run, row)
             self._reader.read_into(at, buffer[run * size : (run + 1) * size])
+        if self._digests is not None and blocks is not None:
+            self._check_blocks(array, plane, row, into, blocks)
+
+    def _offset(self, array: _Array, plane: int, row: int) -> int:
+        ny, nx = array.shape[-2:]
+        return array.offset + (plane * ny + row) * nx * abs(array.bitpix) // 8
+
+    def _check_blocks(
+        self, array: _Array, plane: int, row: int, values: NDArray[Any], blocks: NDArray[np.uint32]
+    ) -> None:
+        """Compare whole blocks with what was written; read those that differ once more."""
+        assert self._digests is not None
+        height = self._digests.rows
+        for number, whole in enumerate(values, start=plane):
+            for first in range(0, len(whole), height):
+                block = whole[first : first + height]
+                data = block.reshape(-1).view(np.uint8).data
+                expected = int(blocks[number, (row + first) // height])
+                if zlib.crc32(data) == expected:
+                    continue
+                where = self._block_words(array, number, row + first, len(block))
+                self._reader.forget()
+                self._reader.read_into(self._offset(array, number, row + first), data)
+                if zlib.crc32(data) != expected:
+                    raise self._damaged(where, array.name)
+                _logger.warning("%s: %s arrived damaged, and whole when read again", self.where, where)
+
+    def _block_words(self, array: _Array, plane: int, row: int, rows: int) -> str:
+        words = f"HDU {array.name}, rows {row + 1} to {row + rows}"
+        if len(array.shape) == 4:
+            integration, group = divmod(plane, array.shape[1])
+            words += f" of group {group + 1} of integration {integration + 1}"
+        return words
 
     def _window(
         self, extension: str, integration: int, groups: slice, rows: slice
-    ) -> tuple[_Array, tuple[int, int, int], int, int, int]:
-        """Return the array and shape of a window, and the runs of bytes that make it up.
+    ) -> tuple[_Array, tuple[int, int, int], int, int]:
+        """Return the array and shape of a window, and where it begins.
 
         Returns
         -------
         array : _Array
         window : (int, int, int)
             Shape.
-        start, runs, step : int
-            The first run begins at value `start`, each further one `step` values later.
+        plane, row : int
+            Its first plane, counted over all integrations, and its first row.
         """
         array = self._array(extension)
         if len(array.shape) != 4:
@@ -277,10 +365,8 @@ class Ramp(AbstractContextManager["Ramp", None]):
         if not 0 <= integration < nints:
             raise IndexError(f"{self.where}: integration {integration} of {nints}")
         (g0, g1), (r0, r1) = _window(groups, ngroups), _window(rows, ny)
-        planes, height = max(g1 - g0, 0), max(r1 - r0, 0)
-        start = ((integration * ngroups + g0) * ny + r0) * nx
-        runs, step = (1, 0) if height == ny else (planes, ny * nx)
-        return array, (planes, height, nx), start, runs, step
+        window = max(g1 - g0, 0), max(r1 - r0, 0), nx
+        return array, window, integration * ngroups + g0, r0
 
     def read_image(self, extension: str, rows: slice = slice(None)) -> NDArray[Any]:
         """Read rows of a 2-D extension such as PIXELDQ.
@@ -294,25 +380,10 @@ class Ramp(AbstractContextManager["Ramp", None]):
             raise BadInput("shape", f"{self.where}: {extension} has {len(array.shape)} axes, not 2")
         ny, nx = array.shape
         r0, r1 = _window(rows, ny)
-        height = max(r1 - r0, 0)
-        return self._values(array, r0 * nx, height * nx).reshape(height, nx)
-
-    def _values(self, array: _Array, start: int, count: int) -> NDArray[Any]:
-        dtype = np.dtype(_DTYPES[array.bitpix])
-        raw = self._reader.read(array.offset + start * dtype.itemsize, count * dtype.itemsize)
-        stored = np.frombuffer(raw, dtype=dtype)
-        native = stored.astype(dtype.newbyteorder("="))
-        if array.bscale == 1 and array.bzero == 0:
-            return native
-        shifted = _SHIFTED.get((array.bitpix, array.bzero))
-        if shifted is not None and array.bscale == 1:
-            # Adding 2**(n-1) modulo 2**n is flipping the highest bit.
-            flipped: NDArray[Any] = native.view(shifted) ^ np.array(1 << (array.bitpix - 1)).astype(shifted)
-            return flipped
-        # float32 holds every 16-bit integer; astropy scales to the same types.
-        wide = np.float32 if array.bitpix in (8, 16, -32) else np.float64
-        scaled: NDArray[Any] = (native.astype(np.float64) * array.bscale + array.bzero).astype(wide)
-        return scaled
+        stored = np.empty((1, max(r1 - r0, 0), nx), _DTYPES[array.bitpix])
+        self._fill(array, 0, r0, stored)
+        image: NDArray[Any] = _values(array, stored)[0]
+        return image
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -320,6 +391,22 @@ class Ramp(AbstractContextManager["Ramp", None]):
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
+
+
+def _values(array: _Array, stored: NDArray[Any]) -> NDArray[Any]:
+    """Return values in native byte order, scaled, from those in the file, which may be changed in place."""
+    native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    if array.bscale == 1 and array.bzero == 0:
+        return native
+    shifted = _SHIFTED.get((array.bitpix, array.bzero))
+    if shifted is not None and array.bscale == 1:
+        # Adding 2**(n-1) modulo 2**n is flipping the highest bit.
+        flipped: NDArray[Any] = native.view(shifted) ^ np.array(1 << (array.bitpix - 1)).astype(shifted)
+        return flipped
+    # float32 holds every 16-bit integer; astropy scales to the same types.
+    wide = np.float32 if array.bitpix in (8, 16, -32) else np.float64
+    scaled: NDArray[Any] = (native.astype(np.float64) * array.bscale + array.bzero).astype(wide)
+    return scaled
 
 
 def _ends(block: bytes) -> bool:
@@ -331,52 +418,3 @@ def _window(wanted: slice, length: int) -> tuple[int, int]:
     if step != 1:
         raise ValueError(f"{wanted}: a window is contiguous and ascending")
     return start, stop
-
-
-def open_member(
-    store: Store, member: SetMember, key: ConfigurationKey, extensions: Sequence[str] = ("SCI", "GROUPDQ")
-) -> Ramp:
-    """Open the ramp of one exposure of a set, and check that it has the shape of its configuration.
-
-    Parameters
-    ----------
-    store : Store
-    member : SetMember
-    key : ConfigurationKey
-        Of the set.
-    extensions : sequence of str, optional
-        The extensions that will be read: 4-D (integrations, groups, y, x), except PIXELDQ, 2-D (y, x).
-
-    Returns
-    -------
-    Ramp
-        Close it, or use it in a ``with``.
-
-    Raises
-    ------
-    PermanentError
-        If the ramp is not in the store, or an extension has another shape.
-    BadInput
-        If the file cannot be read as a ramp.
-    """
-    where = f"{member.exposure_id} ({member.ramp.key})"
-    try:
-        reader = store.open(member.ramp.key)
-    except KeyError as error:
-        raise PermanentError(
-            f"{where}: the ramp is not in the store; ingest the exposure again", where=member.ramp.key
-        ) from error
-    ramp = Ramp(reader, where)
-    cube = (member.integrations, key.ngroups, key.subsize2, key.subsize1)
-    for extension in extensions:
-        expected = cube[2:] if extension == "PIXELDQ" else cube
-        shape = ramp.shape(extension)
-        if shape != expected:
-            ramp.close()
-            raise PermanentError(
-                f"{where}: {extension} has shape {shape}, but NINTS, NGROUPS, SUBSIZE2, SUBSIZE1 say "
-                f"{expected}; ingest the exposure again",
-                where=member.ramp.key,
-                keyword=extension,
-            )
-    return ramp

@@ -8,6 +8,8 @@ windows here; what they hold for each pixel is theirs to say (`WindowCost`). Res
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shared.ramps.digests import rows_per_block
+
 #: Bytes of a group that one request reads, where there is room for it: a bucket charges by the request, and
 #: each takes its time.
 _PIECE = 2 * 1024**2
@@ -146,6 +148,10 @@ def plan_windows(
     while rows > 1 and groups_that_fit(rows) < 1:
         bands += 1
         rows = -(-ny // bands)
+    # Of a block that lies in two bands, all would be read with each.
+    block = rows_per_block(nx)
+    if block < rows < ny:
+        rows -= rows % block
     worthwhile = max(_LARGEST_WINDOW // (rows * nx * cost.stored * integrations), 1)
     groups = min(max(groups_that_fit(rows), 1), worthwhile, ngroups)
     return WindowPlan(groups=groups, rows=rows, ngroups=ngroups, ny=ny)

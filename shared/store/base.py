@@ -1,7 +1,8 @@
 """The store protocol: objects under keys, in the terms of S3, whether in a folder or in a bucket."""
 
+import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,10 @@ class ObjectInfo(NamedTuple):
     sha256: str
 
 
+#: Takes the bytes of a file, piece by piece in order, while the store hashes them.
+Watch = Callable[[memoryview], None]
+
+
 class ObjectReader(Protocol):
     """Random access to one object's bytes."""
 
@@ -40,6 +45,10 @@ class ObjectReader(Protocol):
 
         Several threads may read at once.
         """
+        ...
+
+    def forget(self) -> None:
+        """Drop bytes that were read ahead or kept, so that the next read asks the store again."""
         ...
 
     def close(self) -> None:
@@ -64,8 +73,11 @@ class Store(Protocol):
         """Write `data` under `key`, replacing what is there."""
         ...
 
-    def put_file(self, key: str, path: Path) -> ObjectInfo:
-        """Store the finished file at `path` as `key`; the file may be moved away."""
+    def put_file(self, key: str, path: Path, watch: Watch | None = None) -> ObjectInfo:
+        """Store the finished file at `path` as `key`; the file may be moved away.
+
+        `watch` sees the bytes in the same pass in which they are hashed.
+        """
         ...
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -109,6 +121,21 @@ class Store(Protocol):
         ...
 
 
+def hash_file(path: Path, watch: Watch | None = None) -> str:
+    """Return the sha256 of a file in hex digits, and give `watch` its bytes on the way.
+
+    The file is read once, in pieces of 1 MiB, through one buffer: a watch must not keep what it is given.
+    """
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_HASHED_AT_ONCE))
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            digest.update(buffer[:size])
+            if watch is not None:
+                watch(buffer[:size])
+    return digest.hexdigest()
+
+
+_HASHED_AT_ONCE = 1 << 20
 #: A bucket answers as many requests as quickly as one.
 _FETCHED_AT_ONCE = 16
 

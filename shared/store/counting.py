@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.store.base import ObjectInfo, ObjectReader, Store
+from shared.store.base import ObjectInfo, ObjectReader, Store, Watch
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class CountingStore:
         self._written += info.size
         return info
 
-    def put_file(self, key: str, path: Path) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, watch: Watch | None = None) -> ObjectInfo:
         """Take a finished file in as `key`."""
-        info = self._store.put_file(key, path)
+        info = self._store.put_file(key, path, watch)
         self._written += info.size
         return info
 
@@ -113,6 +113,9 @@ class _CountingReader(AbstractContextManager["_CountingReader", None]):
     def read_into(self, offset: int, buffer: memoryview) -> None:
         self._reader.read_into(offset, buffer)
         self._owner.count_read(len(buffer))
+
+    def forget(self) -> None:
+        self._reader.forget()
 
     def __exit__(self, *_: object) -> None:
         self.close()

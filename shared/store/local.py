@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from shared.addresses import checked_key
 from shared.errors import StoreUnavailable
-from shared.store.base import ObjectInfo, ObjectReader
+from shared.store.base import ObjectInfo, ObjectReader, Watch, hash_file
 from shared.store.faults import disk_fault, store_faults
 from shared.store.ranged_file import RangedFile
 from shared.store.scratch import ScratchFolders
@@ -73,13 +73,13 @@ class LocalStore:
             self._name(source, target)
         return ObjectInfo(len(data), hashlib.sha256(data).hexdigest())
 
-    def put_file(self, key: str, path: Path) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, watch: Watch | None = None) -> ObjectInfo:
         """Take the finished file at `path` in as `key`; a file on the same file system is moved."""
         target = self._path(key)
         size = path.stat().st_size
         with store_faults(self.root, size):
+            digest = hash_file(path, watch)
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
             try:
                 if path.is_symlink():

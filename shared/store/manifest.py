@@ -27,8 +27,8 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.contracts.messages import Envelope, MessageData
-from shared.errors import DarksError, EnvironmentFault
-from shared.store.base import Store, get_many
+from shared.errors import DamagedObject, DarksError, EnvironmentFault
+from shared.store.base import Store, Watch, get_many
 
 _logger = logging.getLogger(__name__)
 
@@ -164,6 +164,29 @@ def find(store: Store, path: str) -> Manifest | None:
         return _parse(store, key, store.get(key))
     except KeyError:
         return None
+
+
+def read_object(store: Store, entry: ObjectEntry) -> bytes:
+    """Return the bytes of a small object of a product, which are those that its manifest says.
+
+    Raises
+    ------
+    DamagedObject
+        If they are missing or others, also when they are read again.
+    """
+    # Once more, in case a bit was flipped on the way.
+    for _ in range(2):
+        try:
+            data = store.get(entry.key)
+        except KeyError:
+            break
+        if hashlib.sha256(data).hexdigest() == entry.sha256:
+            return data
+    raise DamagedObject(
+        f"{store.uri(entry.key)} is missing, or not what was written there; remove its product and announce "
+        "its exposure or set again",
+        where=entry.key,
+    )
 
 
 def find_all(store: Store, *prefixes: str, damaged: list[str] | None = None) -> Iterator[Manifest]:
@@ -348,11 +371,17 @@ class Draft:
         # of its own, so that the winner's manifest names what the winner wrote.
         self._folder = f"{path}/{uuid4().hex[:8]}"
 
-    def add(self, name: str, data: bytes | Path) -> ObjectEntry:
-        """Write one data object; a `Path` is a finished file, which the store may move away."""
+    def add(self, name: str, data: bytes | Path, watch: Watch | None = None) -> ObjectEntry:
+        """Write one data object; a `Path` is a finished file, which the store may move away.
+
+        `watch` sees the bytes of a file while they are hashed.
+        """
         key = f"{self._folder}/{name}"
         try:
-            info = self._store.put(key, data) if isinstance(data, bytes) else self._store.put_file(key, data)
+            if isinstance(data, bytes):
+                info = self._store.put(key, data)
+            else:
+                info = self._store.put_file(key, data, watch)
         except DarksError:
             # On a full disk, every further attempt would take more room.
             self._discard(self._objects)

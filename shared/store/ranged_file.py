@@ -69,6 +69,11 @@ class RangedFile(AbstractContextManager["RangedFile", None]):
         if have < len(buffer):
             raise self._short(offset, len(buffer), have)
 
+    def forget(self) -> None:
+        """Let the system drop what it keeps of the file, so that the next read is from the disk."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def _failed(self, error: OSError) -> Exception:
         """Return the error to raise for a failed read; a subclass knows what it means."""
         return error

@@ -23,7 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from shared.addresses import bucket_address, checked_key, checked_prefix
 from shared.errors import EnvironmentFault, StoreUnavailable
 from shared.settings.stage import S3Settings
-from shared.store.base import ObjectInfo, ObjectReader
+from shared.store.base import ObjectInfo, ObjectReader, Watch, hash_file
 from shared.store.faults import store_faults
 from shared.store.s3_client import (
     CONDITION_FAILED,
@@ -179,12 +179,16 @@ class S3Reader(AbstractContextManager["S3Reader", None]):
             where=self._address.where,
         )
 
+    def forget(self) -> None:
+        """Drop the bytes that were read ahead."""
+        self._piece = _Piece(0, b"")
+
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Drop the bytes that were read ahead."""
-        self._piece = _Piece(0, b"")
+        self.forget()
 
 
 class S3Store:
@@ -248,12 +252,11 @@ class S3Store:
             self._put(at, data, content_md5(data), {"sha256": digest})
         return ObjectInfo(len(data), digest)
 
-    def put_file(self, key: str, path: Path) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, watch: Watch | None = None) -> ObjectInfo:
         """Upload the finished file at `path` as `key`, in parts if it is large; a scratch file is removed."""
         at = self.address_of(key)
         size = path.stat().st_size
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hash_file(path, watch)
         with s3_faults(at.where):
             if size > self.settings.part_size:
                 self._put_parts(at, path, size, digest)

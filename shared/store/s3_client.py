@@ -30,7 +30,6 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from shared.errors import DarksError, EnvironmentFault, NoSpaceLeft, StoreUnavailable
 from shared.settings.stage import BucketAccess
-from shared.store.faults import store_faults
 
 #: Error codes of a missing object (the answer to a HEAD has no body, so only the status).
 MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
@@ -64,8 +63,6 @@ _RESEND = frozenset(
 )
 _BROKEN_BODY = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 
-#: Bytes of an object that are in memory while it is downloaded.
-_PIECE = 1 << 20
 #: Answers of a server that does not let us list versions, or keeps none.
 _NO_VERSIONS = frozenset({"AccessDenied", "AllAccessDisabled", "403", "MethodNotAllowed", "NotImplemented"})
 
@@ -82,10 +79,11 @@ def make_client(settings: BucketAccess) -> Any:
     EnvironmentFault
         If the settings or the profile in the environment cannot be used.
     """
-    if settings.ca is not None and not settings.ca.is_file():
+    ca: Path | None = settings.ca
+    if ca is not None and not ca.is_file():
         raise EnvironmentFault(
-            f"DARKS_S3_CA names {settings.ca}: there is no such file; correct it",
-            where=settings.ca,
+            f"DARKS_S3_CA names {ca}: there is no such file; correct it",
+            where=ca,
             setting="DARKS_S3_CA",
         )
     path_style = settings.path_style if settings.path_style is not None else bool(settings.endpoint)
@@ -105,7 +103,7 @@ def make_client(settings: BucketAccess) -> Any:
                 "s3",
                 endpoint_url=settings.endpoint,
                 region_name=settings.region,
-                verify=str(settings.ca) if settings.ca else None,
+                verify=str(ca) if ca else None,
                 config=config,
             )
     except (BotoCoreError, ValueError, OSError) as error:
@@ -217,42 +215,11 @@ class ListedObject(NamedTuple):
     modified: datetime | None = None
 
 
-def fetch(settings: BucketAccess, bucket: str, key: str, version: str | None, path: Path) -> bool:
-    """Download an object to `path`, in pieces; return False if there is no such object.
-
-    Raises
-    ------
-    StoreUnavailable, EnvironmentFault
-        See `s3_fault`; the former also if fewer bytes arrive than were promised.
-    """
-    client, named = make_client(settings), _named(bucket, key, version)
-
-    def download() -> tuple[int, int]:
-        answer = client.get_object(**named)
-        received = 0
-        with path.open("wb") as file:
-            for piece in answer["Body"].iter_chunks(_PIECE):
-                received += file.write(piece)
-        return received, answer["ContentLength"]
-
-    where = _where(settings, bucket, key)
-    with s3_faults(where), store_faults(path.parent):
-        try:
-            received, promised = persistently(settings.attempts, download)
-        except ClientError as error:
-            if code_of(error) in MISSING:
-                return False
-            raise
-    if received != promised:
-        raise StoreUnavailable(f"{where}: {promised} bytes were promised, {received} arrived", where=where)
-    return True
-
-
 def is_there(settings: BucketAccess, bucket: str, key: str, version: str | None) -> bool:
     """Return whether there is such an object; raises as `fetch` does."""
-    with s3_faults(_where(settings, bucket, key)):
+    with s3_faults(object_address(settings, bucket, key)):
         try:
-            make_client(settings).head_object(**_named(bucket, key, version))
+            make_client(settings).head_object(**object_named(bucket, key, version))
         except ClientError as error:
             if code_of(error) in MISSING:
                 return False
@@ -279,7 +246,7 @@ def list_objects(settings: BucketAccess, bucket: str, prefix: str, after: str = 
         See `s3_fault`.
     """
     client, named = make_client(settings), {"Bucket": bucket, "Prefix": prefix}
-    with s3_faults(_where(settings, bucket, prefix)):
+    with s3_faults(object_address(settings, bucket, prefix)):
         try:
             versions = client.get_paginator("list_object_versions")
             pages = iter(versions.paginate(**named, **({"KeyMarker": after} if after else {})))
@@ -301,9 +268,11 @@ def list_objects(settings: BucketAccess, bucket: str, prefix: str, after: str = 
             page = next(pages, None)
 
 
-def _named(bucket: str, key: str, version: str | None) -> dict[str, Any]:
+def object_named(bucket: str, key: str, version: str | None) -> dict[str, Any]:
+    """Return the parameters by which boto3 names an object, or one version of it."""
     return {"Bucket": bucket, "Key": key} | ({"VersionId": version} if version is not None else {})
 
 
-def _where(settings: BucketAccess, bucket: str, key: str) -> str:
+def object_address(settings: BucketAccess, bucket: str, key: str) -> str:
+    """Return where an object lies, for errors."""
     return f"s3://{bucket}/{key}" + (f" on {settings.endpoint}" if settings.endpoint else "")

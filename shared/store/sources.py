@@ -24,7 +24,7 @@ from shared.store.ranged_file import RangedFile
 _VERSION = re.compile(r"versionId=([A-Za-z0-9._~%-]+)")
 
 
-def source_of(uri: str, settings: StageSettings) -> "ExposureSource":
+def source_of(uri: str, settings: StageSettings, etag: str | None = None) -> "ExposureSource":
     """Return the file at an announced address, if it may be read.
 
     Parameters
@@ -33,6 +33,8 @@ def source_of(uri: str, settings: StageSettings) -> "ExposureSource":
         A path, a ``file://`` URI of this machine, or ``s3://bucket/key``, percent-encoded as
         `urllib.parse.quote` does, with ``?versionId=`` for one version.
     settings : StageSettings
+    etag : str, optional
+        ETag of the object, if its announcement has it.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def source_of(uri: str, settings: StageSettings) -> "ExposureSource":
     """
     if uri.startswith("s3://"):
         at, version = _object(uri)
-        source: ExposureSource = BucketSource(at, version, settings.source_bucket)
+        source: ExposureSource = BucketSource(at, version, settings.source_bucket, etag)
         allowed = _in_a_bucket(at, settings.allowed_sources)
     else:
         path = local_path(uri)
@@ -87,6 +89,8 @@ class ExposureSource(Protocol):
             If there is no object at this address.
         StoreUnavailable
             If the server does not answer.
+        DamagedInTransit, ScratchTooSmall, BadInput
+            See `shared.store.s3_fetch.fetch`.
         EnvironmentFault
             If it does not allow reading.
         """
@@ -125,11 +129,12 @@ class FileSource:
 
 @dataclass(frozen=True)
 class BucketSource:
-    """An object in a bucket, or one version of it."""
+    """An object in a bucket, or one version of it; `etag` is as announced."""
 
     at: BucketAddress
     version: str | None
     settings: BucketAccess
+    etag: str | None = None
 
     @property
     def uri(self) -> str:
@@ -146,11 +151,11 @@ class BucketSource:
     def on_disk(self, scratch: Callable[[], Path]) -> Iterator[Path]:
         """Download the object in pieces; the file is removed at the end of the context."""
         # Importing boto3 takes long, and who only reads files does not need it.
-        from shared.store.s3_client import fetch
+        from shared.store.s3_fetch import fetch
 
         with tempfile.TemporaryDirectory(dir=scratch(), prefix="source-") as folder:
             path = Path(folder) / self.name
-            if not fetch(self.settings, self.at.bucket, self.at.prefix, self.version, path):
+            if not fetch(self.settings, self.at.bucket, self.at.prefix, self.version, path, self.etag):
                 raise NotThereYet(
                     f"{self.name}: no such object: {self.uri}; unless it appears, announce it where it is",
                     where=self.uri,
@@ -165,6 +170,46 @@ class BucketSource:
             return is_there(self.settings, self.at.bucket, self.at.prefix, self.version)
         except DarksError:
             return True
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file at one moment, by which a later moment tells whether it was written to or replaced.
+
+    A file that is read several times, for its digest and for its pixels, must be the same each time.
+
+    Attributes
+    ----------
+    path : Path
+    mark : tuple of int or None
+        Device, inode, size and time of the last change; None if there was no file.
+    """
+
+    path: Path
+    mark: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, path: Path) -> "FileState":
+        """Return the state of a file now."""
+        try:
+            found = path.stat()
+        except OSError:
+            return cls(path, None)
+        return cls(path, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+
+    def require_unchanged(self) -> None:
+        """Raise if the file is not as it was.
+
+        Raises
+        ------
+        TransientError
+            If it was written to, replaced, or removed: what was read of it may be of two files.
+        """
+        if FileState.of(self.path) != self:
+            raise TransientError(
+                f"{self.path}: the file changed while it was read; wait until it is written",
+                where=self.path,
+            )
 
 
 def local_path(uri: str) -> Path:

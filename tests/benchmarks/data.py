@@ -6,18 +6,18 @@ exposures, and the references to calibrate them with, are simulated.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from shared.contracts.messages import Envelope, ExposureIngested, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, ExposureIngested, SetMember, SetReady
 from shared.store.local import LocalStore
-from shared.store.manifest import MANIFEST, Draft
+from shared.store.manifest import MANIFEST
 from support.configurations import configuration
 from support.darkref_sets import START_MJD, KeyResults, write_ramp
+from support.ramp_products import link_ramp
 
 #: Hits a pixel and group, before their neighbours are flagged too: 5 % of the pixels in 20 groups.
 _HITS = 0.0005
@@ -31,19 +31,18 @@ def ramps(side: int, ngroups: int, exposures: int, distinct: int, folder: Path) 
     members: list[SetMember] = []
     for n in range(exposures):
         path = f"ingest/{key.slug}/jw{n:03d}/0123abcd{n}"
-        (folder / path).mkdir(parents=True)
-        file = folder / path / "ramp.fits"
         if n < distinct:
+            file = folder / path / "ramp.fits"
+            file.parent.mkdir(parents=True)
             write_ramp(file, key, *_ramp(np.random.default_rng(n), ngroups, side))
         else:
-            os.link(folder / members[n % distinct].ramp.key, file)
-        Draft(store, "ramp", path, [], {}, {}).commit(KeyResults(key=key))
+            file = folder / members[n % distinct].ramp.key
         start = START_MJD + 0.01 * n
         members.append(
             SetMember(
                 exposure_id=f"jw{n:03d}",
                 manifest=f"{path}/{MANIFEST}",
-                ramp=ObjectRef(key=f"{path}/ramp.fits", size=file.stat().st_size, sha256=f"{n:064x}"),
+                ramp=link_ramp(store, path, file, f"{n:064x}", KeyResults(key=key)),
                 integrations=1,
                 start_mjd=start,
                 end_mjd=start + 0.005,

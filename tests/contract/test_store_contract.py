@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import random
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,24 @@ def test_a_file_from_scratch_is_taken_in(store: Store) -> None:
     file.write_bytes(b"x" * 5000)
     assert store.put_file("ramps/1", file) == (5000, hashlib.sha256(b"x" * 5000).hexdigest())
     assert store.get("ramps/1") == b"x" * 5000
+
+
+def test_a_watch_sees_the_bytes_of_a_file_in_order(store: Store, tmp_path: Path) -> None:
+    # Given a file of more than one piece, When it is stored, Then the watch was given all of it, in order
+    file = tmp_path / "ramp.fits"
+    file.write_bytes(data := random.Random(4).randbytes(3 << 20) + b"end")
+    seen: list[bytes] = []
+    info = store.put_file("ramps/1", file, lambda piece: seen.append(bytes(piece)))
+    assert b"".join(seen) == data
+    assert info.sha256 == hashlib.sha256(data).hexdigest()
+
+
+def test_a_reader_that_forgot_asks_again(store: Store) -> None:
+    store.put("k", b"0123456789" * 1000)
+    with store.open("k") as reader:
+        before = reader.read(5, 20)
+        reader.forget()
+        assert reader.read(5, 20) == before
 
 
 def test_a_file_from_elsewhere_is_taken_in_and_replaces(store: Store, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """darkref's peak memory on a full-frame set of 10 x 1 integrations x 20 groups, in a process of its own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.contracts.messages import Envelope, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, SetMember, SetReady
 from shared.store.local import LocalStore
-from shared.store.manifest import MANIFEST, Draft
+from shared.store.manifest import MANIFEST
 from support.configurations import configuration
 from support.darkref_sets import START_MJD, KeyResults, write_ramp
+from support.ramp_products import link_ramp
 
 _JOB = """
 import sys
@@ -44,14 +44,11 @@ def full_frames(tmp_path_factory):
     members = []
     for n in range(10):
         path = f"ingest/{key.slug}/jw{n}/0123abcd{n}"
-        (folder / path).mkdir(parents=True)
-        os.link(file, folder / path / "ramp.fits")
-        Draft(store, "ramp", path, [], {}, {}).commit(KeyResults(key=key))
         members.append(
             SetMember(
                 exposure_id=f"jw{n}",
                 manifest=f"{path}/{MANIFEST}",
-                ramp=ObjectRef(key=f"{path}/ramp.fits", size=file.stat().st_size, sha256=f"{n:064x}"),
+                ramp=link_ramp(store, path, file, f"{n:064x}", KeyResults(key=key)),
                 integrations=1,
                 start_mjd=START_MJD + 0.01 * n,
                 end_mjd=START_MJD + 0.01 * n + 0.005,

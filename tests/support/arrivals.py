@@ -53,7 +53,7 @@ class DictStore:
         self.objects[key] = data
         return ObjectInfo(len(data), hashlib.sha256(data).hexdigest())
 
-    def put_file(self, key: str, path: Path) -> ObjectInfo:
+    def put_file(self, key: str, path: Path, watch: object = None) -> ObjectInfo:
         return self.put(key, path.read_bytes())
 
     def put_if_absent(self, key: str, data: bytes) -> bool:

@@ -10,12 +10,13 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from shared.contracts.messages import Envelope, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, SetMember, SetReady
 from shared.nircam.configuration import ConfigurationKey
 from shared.nircam.detectors import detectors
 from shared.nircam.dq import GroupFlag
 from shared.store.base import Store
-from shared.store.manifest import MANIFEST, Draft
+from shared.store.manifest import MANIFEST
+from support.ramp_products import commit_ramp
 
 JUMP_DET = GroupFlag.JUMP_DET.mask
 START_MJD = 59680.25
@@ -105,15 +106,13 @@ def commit_set(
     members = []
     for n, (file, key, count) in enumerate(zip(files, keys, integrations, strict=True)):
         path = f"ingest/{key.slug}/{file.stem}/0123abcd{n}"
-        draft = Draft(store, "ramp", path, [], {}, {})
-        entry = draft.add("ramp.fits", file.read_bytes())
-        draft.commit(KeyResults(key=key))
+        entry = commit_ramp(store, path, file, KeyResults(key=key))
         start = start_mjd + 0.02 * n
         members.append(
             SetMember(
                 exposure_id=file.stem,
                 manifest=f"{path}/{MANIFEST}",
-                ramp=ObjectRef(key=entry.key, size=entry.size, sha256=entry.sha256),
+                ramp=entry,
                 integrations=count,
                 start_mjd=start,
                 end_mjd=start + 0.015,

@@ -5,8 +5,12 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from shared.contracts.messages import Envelope, ExposureIngested, ObjectRef, SetMember, SetReady
+from shared.contracts.messages import Envelope, ExposureIngested, SetMember, SetReady
 from shared.nircam.dq import GroupFlag
+from shared.store.base import hash_file
+from shared.store.manifest import MANIFEST
+from support.darkref_sets import KeyResults
+from support.ramp_products import commit_ramp
 
 START_MJD = 59680.25
 GAIN = 1.84
@@ -35,13 +39,13 @@ def put_ramp(store, scratch, key, sci, groupdq=None, pixeldq=None, number=1):
         ]
     ).writeto(path, overwrite=True)
     exposure = f"jw01062001001_{number:05d}"
-    target = f"ingest/{key.slug}/{exposure}/ramp.fits"
-    info = store.put_file(target, path)
+    product = f"ingest/{key.slug}/{exposure}/{hash_file(path)[:32]}"
+    entry = commit_ramp(store, product, path, KeyResults(key=key))
     start = START_MJD + 0.01 * number
     return SetMember(
         exposure_id=exposure,
-        manifest=f"ingest/{key.slug}/{exposure}/{info.sha256[:32]}/manifest.json",
-        ramp=ObjectRef(key=target, size=info.size, sha256=info.sha256),
+        manifest=f"{product}/{MANIFEST}",
+        ramp=entry,
         integrations=len(sci),
         start_mjd=start,
         end_mjd=start + len(sci) * key.ngroups * key.group_time / 86400,

@@ -17,6 +17,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from shared.products.reference import CONTRIBUTIONS
+from shared.ramps.digests import rows_per_block
 
 
 class _Bytes(io.RawIOBase):
@@ -214,6 +215,8 @@ def bands(shape: tuple[int, int, int]) -> Iterator[slice]:
     """Yield slices of rows whose float32 cube (groups, rows, x) takes `BAND_BYTES` at most, or is one row."""
     groups, ny, nx = shape
     height = max(1, BAND_BYTES // (4 * groups * nx))
+    # The ramps that are read with them are checked by blocks, see `shared.ramps.digests`.
+    height -= height % rows_per_block(nx) if height > rows_per_block(nx) else 0
     for start in range(0, ny, height):
         yield slice(start, min(start + height, ny))
 

@@ -5,7 +5,7 @@ import pytest
 
 from services.noise.planes import exposure_pixels, planes
 from shared.errors import PermanentError
-from shared.ramps.ramp import open_member
+from shared.ramps.members import open_member
 from shared.store.local import LocalStore
 from support.configurations import configuration
 from support.noise_sets import put_ramp

@@ -54,9 +54,18 @@ def test_each_server_s_form_is_read(name: str, uri: str) -> None:
     assert result is not None
     [message] = result
     assert message.schema_name == "exposure.announced"
-    assert message.content == ExposureAnnounced(exposure_id=EXPOSURE, uri=uri, size=409685760)
+    assert message.content == ExposureAnnounced(
+        exposure_id=EXPOSURE, uri=uri, size=409685760, etag=ETAGS[name]
+    )
     assert message.time.replace(microsecond=0) == datetime(2022, 5, 1, 12, tzinfo=UTC)
     assert parse(message.encode()) == message
+
+
+ETAGS = {
+    "aws": "d41d8cd98f00b204e9800998ecf8427e-49",
+    "minio": "b7ce786cd89b182bfd5ae765557bbc37",
+    "ceph": "37b51d194a7513e45b56f6524f2d51f2",
+}
 
 
 @pytest.mark.parametrize("name", ["aws", "minio"])

@@ -33,6 +33,9 @@ class Bytes:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         buffer[:] = self.read(offset, len(buffer))
 
+    def forget(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
