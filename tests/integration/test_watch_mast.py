@@ -5,9 +5,11 @@ import json
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
+from nircam_darks.operations.mast.state import FileMark, WatchState
 from shared.settings.mast import mast_settings_table
 from support.mast_watching import WATCH, counts, exposure, names, run
 from support.paths import DOCS
@@ -68,6 +70,33 @@ def test_a_second_look_announces_only_what_is_new_or_was_published_late(archive,
     assert run(monkeypatch, *WATCH) == 0
     # Then these two are announced
     assert names(heard) == ["jw01062001001_02101_00004_nrca1", "jw01062001001_02101_00006_nrca1"]
+
+
+def test_a_file_that_the_archive_delivers_again_is_announced_again_once(archive, heard, monkeypatch):
+    # Given a dark of two detectors that was announced
+    archive.exposures = [exposure(5, day=20)]
+    run(monkeypatch, *WATCH)
+    first = {message.content.exposure_id: message.id for message in heard}
+    heard.clear()
+    # When the archive makes one of its files anew
+    archive.exposures[0].files["nrca1"] += b"and more"
+    for _ in range(2):
+        assert run(monkeypatch, *WATCH) == 0
+    # Then that file is announced once more, by a message of its own
+    assert names(heard) == ["jw01062001001_02101_00005_nrca1"]
+    assert heard[0].content.size == len(archive.exposures[0].files["nrca1"])
+    assert heard[0].id != first[heard[0].content.exposure_id]
+
+
+def test_a_delivery_is_told_by_size_and_etag_as_far_as_they_are_known():
+    # Given a state that knows a file by its size only, as it was downloaded
+    state = WatchState(announced={"a": datetime(2024, 1, 2, tzinfo=UTC)}, marks={"a": FileMark(size=5)})
+    # When it appears in the public bucket, Then it is the same, and its ETag counts from then on
+    assert state.is_known("a", FileMark(size=5, etag="x"))
+    assert state.is_known("a", FileMark(size=None, etag=None))
+    assert not state.is_known("a", FileMark(size=5, etag="y"))
+    assert not state.is_known("a", FileMark(size=6))
+    assert not state.is_known("b", FileMark(size=5))
 
 
 def test_what_is_long_past_is_neither_asked_for_nor_kept(archive, heard, monkeypatch, tmp_path):

@@ -18,11 +18,15 @@ from shared.store.s3_client import MISSING, code_of, make_client, s3_faults
 
 @dataclass(frozen=True)
 class Placed:
-    """Address of a file for the services; `sha256` is known only if it was downloaded here."""
+    """Address of a file for the services.
+
+    `sha256` is known only if it was downloaded here, `etag` only in the public bucket.
+    """
 
     uri: str
     size: int | None
     sha256: str | None
+    etag: str | None = None
 
 
 class Places(AbstractContextManager["Places", None]):
@@ -122,24 +126,25 @@ class _PublicCopy:
         key = f"{self._prefix}/{_below(file)}" if self._prefix else _below(file)
         uri = f"s3://{self._bucket}/{key}"
         try:
-            size = self._size(key, uri)
+            size, etag = self._head(key, uri)
         except EnvironmentFault as error:
             raise EnvironmentFault(
                 f"{error}; to read the archive's public bucket, set DARKS_SOURCE_S3_ANONYMOUS=true; to do "
                 "without it, set DARKS_MAST_PUBLIC_BUCKET= (empty)"
             ) from error
         # Another size means an older delivery of the same exposure.
-        return Placed(uri, size, None) if size is not None and file.size in (None, size) else None
+        return Placed(uri, size, None, etag) if size is not None and file.size in (None, size) else None
 
-    def _size(self, key: str, uri: str) -> int | None:
+    def _head(self, key: str, uri: str) -> tuple[int | None, str | None]:
         with s3_faults(uri):
             if self._client is None:
                 self._client = make_client(self._access)
             try:
-                return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
+                answer = self._client.head_object(Bucket=self._bucket, Key=key)
+                return int(answer["ContentLength"]), answer.get("ETag")
             except ClientError as error:
                 if code_of(error) in MISSING:
-                    return None
+                    return None, None
                 raise
 
 

@@ -8,6 +8,21 @@ from shared.errors import EnvironmentFault
 from shared.store.base import Store
 
 
+class FileMark(BaseModel):
+    """What tells a delivery of a file from an earlier one: its size, and its ETag in the public bucket.
+
+    Either is None where it is not known.
+    """
+
+    size: int | None = None
+    etag: str | None = None
+
+    def differs(self, other: "FileMark") -> bool:
+        """Return whether two deliveries are known to be different."""
+        pairs = ((self.size, other.size), (self.etag, other.etag))
+        return any(first != second for first, second in pairs if None not in (first, second))
+
+
 class WatchState(BaseModel):
     """How far a watch has come.
 
@@ -19,6 +34,8 @@ class WatchState(BaseModel):
         Start of the oldest exposure with an outstanding file: not public yet, or refused.
     announced : dict
         Announced files, each with the start of its exposure. Holds only the period that is searched again.
+    marks : dict of str to FileMark
+        Which delivery of each of these files was announced; a state of an earlier version has none.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -26,6 +43,7 @@ class WatchState(BaseModel):
     newest: datetime | None = None
     open_since: datetime | None = None
     announced: dict[str, datetime] = Field(default_factory=dict)
+    marks: dict[str, FileMark] = Field(default_factory=dict)
 
     def begin(self, since: datetime, overlap: timedelta) -> datetime:
         """Return the start of the period to search next."""
@@ -46,6 +64,18 @@ class WatchState(BaseModel):
         self.open_since = open_since
         begin = self.begin(since, overlap)
         self.announced = {name: start for name, start in self.announced.items() if start >= begin}
+        self.marks = {name: mark for name, mark in self.marks.items() if name in self.announced}
+
+    def is_known(self, name: str, mark: FileMark) -> bool:
+        """Return whether this delivery of a file was announced, and keep what is known of it."""
+        if name not in self.announced:
+            return False
+        before = self.marks.get(name, FileMark())
+        if before.differs(mark):
+            return False
+        size = before.size if mark.size is None else mark.size
+        self.marks[name] = FileMark(size=size, etag=mark.etag or before.etag)
+        return True
 
 
 def state_key(program: int, since: datetime, until: datetime | None) -> str:

@@ -1,9 +1,10 @@
 """Watch the archive for new darks and announce them.
 
 Each round asks MAST for the NIRCam darks of a program, starting an overlap before the newest known exposure,
-and announces the new files: at their address in the archive's public bucket, or after a download. The store
-records what has been announced, exposure by exposure, once the broker has confirmed it. A watch that is
-killed in between announces one exposure again, under the same message ids, which does no harm.
+and announces the new files, and those that were delivered again with another size or ETag: at their address
+in the archive's public bucket, or after a download. The store records what has been announced, exposure by
+exposure, once the broker has confirmed it. A watch that is killed in between announces one exposure again,
+under the same message ids, which does no harm.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from nircam_darks.operations.mast.client import DownloadRefused, MastArchive
 from nircam_darks.operations.mast.locations import Placed, Places
 from nircam_darks.operations.mast.records import DarkExposure, DarkFile
 from nircam_darks.operations.mast.signals import Stop
-from nircam_darks.operations.mast.state import WatchState, load_state, save_state, state_key
+from nircam_darks.operations.mast.state import FileMark, WatchState, load_state, save_state, state_key
 from shared.broker.base import Broker
 from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.errors import TransientError
@@ -171,14 +172,17 @@ class ArchiveWatch:
         try:
             outstanding = 0
             for file in exposure.files:
-                if file.name in state.announced:
+                mark = self._mark(file) if file.name in state.announced else FileMark(size=file.size)
+                if state.is_known(file.name, mark):
                     round_.known += 1
                 elif not file.public:
                     round_.withheld += 1
                     outstanding += 1
                 else:
                     try:
-                        announced = self._announce(file)
+                        # A later delivery has a message of its own, even at the same address.
+                        again = file.name in state.announced
+                        announced, mark = self._announce(file, again)
                     except DownloadRefused as error:
                         round_.refused += 1
                         outstanding += 1
@@ -186,6 +190,7 @@ class ArchiveWatch:
                     else:
                         round_.announced += 1
                         done.append(file.name)
+                        state.marks[file.name] = mark
                         yield announced
             whole = bool(exposure.files) and not outstanding
         finally:
@@ -202,20 +207,28 @@ class ArchiveWatch:
             if done:
                 save_state(self.store, key, state)
 
-    def _announce(self, file: DarkFile) -> AnnouncedFile:
+    def _mark(self, file: DarkFile) -> FileMark:
+        """Return what tells this delivery of a file from an earlier one."""
+        with self.stop.interruptible():
+            placed = self.places.public(file)
+        return FileMark(size=file.size, etag=placed.etag if placed else None)
+
+    def _announce(self, file: DarkFile, again: bool) -> tuple[AnnouncedFile, FileMark]:
         name = exposure_id(file.name)
         with self.stop.interruptible():
             placed = self.places.public(file)
             if placed is None and self.broker is not None:
                 placed = self.places.download(file)
+        mark = FileMark(size=file.size, etag=placed.etag if placed else None)
         if self.broker is None or placed is None:
-            return AnnouncedFile(name, placed.uri if placed else None, file.size, None, None)
-        message = _announcement(name, placed)
+            return AnnouncedFile(name, placed.uri if placed else None, file.size, None, None), mark
+        message = _announcement(name, placed, again)
         self.broker.publish(message)
-        return AnnouncedFile(name, placed.uri, placed.size, placed.sha256, str(message.id))
+        return AnnouncedFile(name, placed.uri, placed.size, placed.sha256, str(message.id)), mark
 
 
-def _announcement(name: str, placed: Placed) -> Envelope:
+def _announcement(name: str, placed: Placed, again: bool) -> Envelope:
     # No expected count: the archive does not say how many exposures a configuration will have.
     content = ExposureAnnounced(exposure_id=name, uri=placed.uri, size=placed.size, sha256=placed.sha256)
-    return Envelope.of(content, identity=f"{placed.uri}:{placed.sha256 or placed.size}")
+    delivery = f":{placed.etag}" if again and placed.etag else ""
+    return Envelope.of(content, identity=f"{placed.uri}:{placed.sha256 or placed.size}{delivery}")
