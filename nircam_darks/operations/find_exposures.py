@@ -263,7 +263,11 @@ def _examine(path: Path) -> tuple[ExposureProbe, str | None]:
 
 
 def _shape(header: fits.Header) -> tuple[int, ...]:
-    """Return the shape of an image, slowest axis first; empty for a table."""
+    """Return the shape of an image, slowest axis first, also of one that fpack packed; empty for a table."""
+    if header.get("ZIMAGE"):
+        return tuple(
+            int(header.get(f"ZNAXIS{axis}", 0)) for axis in range(int(header.get("ZNAXIS", 0)), 0, -1)
+        )
     if str(header.get("XTENSION", "IMAGE")).strip() != "IMAGE":
         return ()
     return tuple(int(header.get(f"NAXIS{axis}", 0)) for axis in range(int(header.get("NAXIS", 0)), 0, -1))
@@ -346,7 +350,7 @@ def _rawest_first(files: Iterable[_File]) -> list[_File]:
 
 
 def _is_compressed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
+    return path.name.lower().endswith((".gz", ".fz"))
 
 
 def _is_usable(file: _File, settings: StageSettings | None) -> bool:

@@ -1,10 +1,10 @@
-"""Exposures that are compressed by gzip, as MAST and people deliver some: decompressed into scratch, once.
+"""Exposures that are compressed by gzip or fpack, as some are delivered: decompressed into scratch, once.
 
 Everything behind reads the decompressed file, so its digest is that of the exposure: the same file,
 compressed or not, gives the same product. An announcement has the size and sha256 of the compressed file.
 
 What decompresses to far more than an exposure may have is refused before it fills the scratch. Files of fpack
-(``.fits.fz``) are FITS files whose pixels are tables; ingest refuses them, and names funpack.
+(``.fits.fz``) are FITS files whose pixels are tables, see `services.ingest.fpacked`.
 """
 
 import gzip
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.ingest.checks import ExposureProbe, delivery_checks, first_failure
+from services.ingest.fpacked import unpack
 from shared.contracts.messages import ExposureAnnounced
 from shared.errors import BadInput, NoSpaceLeft, ScratchTooSmall
 from shared.store.faults import store_faults
@@ -33,7 +34,7 @@ _LARGEST_RATIO, _SMALL = 100, 16 * 1024 * 1024
 def uncompressed(
     path: Path, announced: ExposureAnnounced, scratch: Callable[[], Path]
 ) -> Iterator[tuple[Path, ExposureAnnounced]]:
-    """Give a delivered file as it is, or decompressed if gzip compressed it, as a context.
+    """Give a delivered file as it is, or decompressed if gzip or fpack compressed it, as a context.
 
     Parameters
     ----------
@@ -59,8 +60,9 @@ def uncompressed(
     """
     with FileReader(path) as file:
         size = file.size
-        is_compressed = size > len(_MAGIC) and file.read(0, len(_MAGIC)) == _MAGIC
-    if not is_compressed:
+        is_zipped = size > len(_MAGIC) and file.read(0, len(_MAGIC)) == _MAGIC
+    is_packed = not is_zipped and path.name.lower().endswith(".fz")
+    if not (is_zipped or is_packed):
         yield path, announced
         return
     digest = sha256_of(path) if announced.sha256 is not None else None
@@ -70,11 +72,12 @@ def uncompressed(
         raise failure
     folder = scratch()
     with tempfile.TemporaryDirectory(dir=folder, prefix="uncompressed-") as own:
-        stem = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+        stem = path.name[:-3] if path.name.lower().endswith((".gz", ".fz")) else path.name
         target = Path(own) / stem
         try:
             with store_faults(folder):
-                _decompress(path, target, min(_LARGEST, max(_SMALL, size * _LARGEST_RATIO)))
+                unfold = unpack if is_packed else _decompress
+                unfold(path, target, min(_LARGEST, max(_SMALL, size * _LARGEST_RATIO)))
         except NoSpaceLeft as error:
             # Were the store full, it would be waited for, and the file fetched again and again.
             raise ScratchTooSmall(

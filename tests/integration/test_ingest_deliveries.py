@@ -276,3 +276,19 @@ def test_calibrated_exposures_record_with_what_and_are_told_apart(bench: Bench) 
     now = datetime.now(UTC)
     (configuration,) = stored_sets(read_stored(bench.store), bench.settings, now)
     assert [each.set_id for each in configuration.sets] == [each.set_id for each in sets]
+
+
+def test_a_file_of_fpack_is_the_exposure_that_was_packed(bench: Bench) -> None:
+    # Given an exposure of integers, and the same as fpack packs it
+    path = dark(bench.inbox / f"{ARCHIVE_ID}_uncal.fits")
+    packed = bench.inbox / "packed" / f"{path.name}.fz"
+    packed.parent.mkdir()
+    with fits.open(path, memmap=False) as hdus:
+        tile = (1, 1, 1, hdus["SCI"].shape[-1])
+        hdus["SCI"] = fits.CompImageHDU(hdus["SCI"].data, hdus["SCI"].header, tile_shape=tile)
+        hdus.writeto(packed)
+    # When both are ingested, Then they are one ramp, and nothing of the unpacked file is left
+    of_plain = bench.content(path)
+    assert isinstance(of_plain, ExposureIngested)
+    assert bench.content(packed).member == of_plain.member
+    assert not list(bench.store.scratch().glob("uncompressed-*"))

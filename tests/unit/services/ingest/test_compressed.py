@@ -115,3 +115,48 @@ def test_another_file_than_was_announced_is_not_decompressed(
     ):
         pass
     assert caught.value.check == check
+
+
+def packed(path: Path, data: np.ndarray, **how: object) -> Path:
+    """A file as fpack makes it, with a table that it leaves as it is."""
+    image = fits.CompImageHDU(data, name="SCI", tile_shape=(1, 1, 1, data.shape[-1]), **how)
+    table = fits.BinTableHDU.from_columns([fits.Column("x", "D", array=np.arange(5.0))], name="INT_TIMES")
+    primary = fits.PrimaryHDU()
+    primary.header["EXP_TYPE"] = "NRC_DARK"
+    fits.HDUList([primary, image, table]).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i4", "f4"])
+def test_what_fpack_kept_comes_out_as_it_was(tmp_path: Path, scratch: Path, dtype: str) -> None:
+    # Given a packed ramp of integers, or of floats that were not rounded
+    data = np.random.default_rng(1).normal(10000, 6, (2, 3, 16, 20)).astype(dtype)
+    how = {"compression_type": "GZIP_2", "quantize_level": 0.0} if dtype == "f4" else {}
+    path = packed(tmp_path / "jw1_nrca3_uncal.fits.fz", data, **how)
+    # When it is unpacked
+    with uncompressed(path, announcement(path), lambda: scratch) as (target, announced):
+        # Then pixels, header and table are those before
+        assert (target.name, announced.sha256) == ("jw1_nrca3_uncal.fits", None)
+        with fits.open(target) as hdus:
+            assert type(hdus["SCI"]) is fits.ImageHDU
+            np.testing.assert_array_equal(hdus["SCI"].data, data)
+            np.testing.assert_array_equal(hdus["INT_TIMES"].data["x"], np.arange(5.0))
+            assert hdus[0].header["EXP_TYPE"] == "NRC_DARK"
+            hdus.verify("exception")
+    assert not list(scratch.iterdir())
+
+
+def test_what_fpack_rounded_or_somebody_cut_is_refused(tmp_path: Path, scratch: Path, monkeypatch) -> None:
+    # Given rounded floats, half a file, and one that becomes larger than any dark
+    data = np.random.default_rng(1).normal(10000, 6, (2, 3, 16, 20))
+    rounded = packed(tmp_path / "a.fits.fz", data.astype("f4"), quantize_level=4.0)
+    cut = packed(tmp_path / "b.fits.fz", data.astype("u2"))
+    cut.write_bytes(cut.read_bytes()[: 2 * 2880 + 100])
+    large = packed(tmp_path / "c.fits.fz", data.astype("u2"))
+    for path, limit in ((rounded, 10**9), (cut, 10**9), (large, 100)):
+        monkeypatch.setattr(compressed, "_LARGEST", limit)
+        # Then each is rejected, and nothing is left of it
+        with pytest.raises(BadInput) as caught, uncompressed(path, announcement(path), lambda: scratch):
+            pass
+        assert caught.value.check == "FITS"
+        assert not list(scratch.iterdir())
