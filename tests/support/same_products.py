@@ -9,6 +9,7 @@ from typing import Any
 
 from astropy.io import fits
 
+from shared.ramps.digests import DIGESTS, RampDigests
 from shared.store.base import Store
 from shared.store.manifest import Manifest, ObjectEntry, find_all
 
@@ -59,6 +60,9 @@ def _placeless(said: Any) -> Any:
 def _bytes(store: Store, entry: ObjectEntry) -> Any:
     body = store.get(entry.key)
     assert (len(body), hashlib.sha256(body).hexdigest()) == (entry.size, entry.sha256), entry.key
+    if entry.name == DIGESTS:
+        # Those of the headers hold when they were made.
+        return {name: planes.tobytes() for name, planes in RampDigests.decode(body).blocks.items()}
     if not entry.name.endswith(".fits"):
         return _STAMPS.sub(b"", body)
     with fits.open(io.BytesIO(body), memmap=False) as hdus:
