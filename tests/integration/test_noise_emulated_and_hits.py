@@ -16,9 +16,8 @@ from shared.products.noise import EMULATED_NOISE, EmulatedPattern, ExposureNoise
 from shared.runtime.handler import StageContext
 from shared.settings.stage import StageSettings
 from shared.store.local import LocalStore
-from shared.store.manifest import Draft, find_all
+from shared.store.manifest import find, find_all
 from support.configurations import configuration
-from support.darkref_sets import KeyResults
 from support.noise_sets import GAIN, JUMP_DET, ingested, put_ramp, set_ready, white_ramps
 
 KEY = configuration(64, 64, 30)
@@ -48,7 +47,8 @@ def put_set(context, tmp_path, key, exposures, hits=0):
             groupdq[0, group, y, x] = JUMP_DET
         member = put_ramp(context.store, tmp_path, key, sci, groupdq, number=number)
         path = member.manifest.rpartition("/")[0]
-        Draft(context.store, "ramp", path, [], {}, {}).commit(KeyResults(key=key), [ingested(key, member)])
+        manifest = find(context.store, path).model_copy(update={"messages": [ingested(key, member)]})
+        context.store.put(member.manifest, manifest.model_dump_json(by_alias=True).encode())
         members.append(member)
     return members
 
