@@ -9,6 +9,7 @@ from services.ingest.probe import open_exposure
 from shared.errors import BadInput, DarksError
 from shared.nircam.configuration import ConfigurationKey
 from shared.nircam.exposure_id import exposure_id
+from shared.nircam.exposure_times import is_plausible_mjd
 from shared.settings.stage import StageSettings
 
 
@@ -88,7 +89,12 @@ def candidate_of(probe: ExposureProbe, settings: StageSettings | None, path: Pat
         detector=header.get("DETECTOR"),
         configuration=key.slug if key is not None else None,
         key=key,
-        start_mjd=float(start) if isinstance(start, (int, float)) else None,
-        end_mjd=float(end) if isinstance(end, (int, float)) else None,
+        start_mjd=_mjd(start),
+        end_mjd=_mjd(end),
         simulated=str(header.get("PEDIGREE", "")).strip().upper() == "SIMULATION",
     )
+
+
+def _mjd(value: object) -> float | None:
+    # Ingest rejects the exposure for it.
+    return float(value) if isinstance(value, (int, float)) and is_plausible_mjd(value) else None

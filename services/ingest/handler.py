@@ -42,6 +42,7 @@ from shared.contracts.messages import (
 from shared.errors import BadInput, BadMessage
 from shared.nircam.configuration import ConfigurationKey
 from shared.nircam.exposure_id import contradicts, exposure_id_of
+from shared.nircam.exposure_times import is_plausible_mjd
 from shared.nircam.geometry import science_pixels
 from shared.nircam.pedigree import SIMULATION
 from shared.products.claim import Claim, Segment
@@ -219,7 +220,8 @@ def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Ma
         header = exposure.adaptation.header(probe.primary)
         exposure.key = _key_if_any(header, probe.where)
         started = numbers(probe, "EXPSTART")
-        exposure.start_mjd = started[0] if started is not None else None
+        if started is not None and is_plausible_mjd(started[0]):
+            exposure.start_mjd = started[0]
         exposure.date = str(probe.primary.get("DATE", "")).strip()
         _require(header_checks(probe, context.settings.use_problem_data), probe)
         if ramp is None:

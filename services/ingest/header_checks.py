@@ -24,6 +24,7 @@ from services.ingest.segments import SEGMENTS, segment_of
 from shared.errors import BadInput
 from shared.nircam.configuration import KEYWORDS
 from shared.nircam.detectors import FULL_FRAME, READ_PATTERNS, detectors
+from shared.nircam.exposure_times import is_plausible_mjd, longest_days, mjd_of_date, shortest_days
 from shared.nircam.subarrays import stripe_keywords
 
 EXP_TYPE = "NRC_DARK"
@@ -370,13 +371,33 @@ def _times(probe: ExposureProbe) -> Check:
     day = probe.primary.get("DATE-OBS")
     if span is None or not isinstance(day, str):
         return Check(name, None, "EXPSTART, EXPEND or DATE-OBS is missing")
-    if not math.inf > span[1] > span[0] > 0:
-        return Check(name, False, f"EXPEND = {span[1]} is not after EXPSTART = {span[0]} (MJD, UTC)")
+    for keyword, mjd in zip(("EXPSTART", "EXPEND"), span, strict=True):
+        if not is_plausible_mjd(mjd):
+            return Check(name, False, f"{keyword} = {mjd} is no MJD of NIRCam (2000 to 2100)")
+    start, end = span
+    if end <= start:
+        return Check(name, False, f"EXPEND = {end} is not after EXPSTART = {start} (MJD, UTC)")
     try:
-        date.fromisoformat(day.strip())
+        began = mjd_of_date(date.fromisoformat(day.strip()))
     except ValueError:
         return Check(name, False, f"DATE-OBS = {day!r} is not a date (yyyy-mm-dd)")
-    return Check(name, True, f"from {span[0]} to {span[1]} (MJD, UTC), DATE-OBS {day}")
+    if not began - 1.0 <= start < began + 2.0:
+        return Check(
+            name, False, f"DATE-OBS = {day.strip()!r} is not the day of EXPSTART = {start} (MJD, UTC)"
+        )
+    counts, group_time = integers(probe, "NINTS", "NGROUPS"), numbers(probe, "TGROUP")
+    if counts is None or group_time is None:
+        return Check(name, None, "NINTS, NGROUPS or TGROUP is missing")
+    least, most = shortest_days(*counts, *group_time), longest_days(*counts, *group_time)
+    if not least <= end - start <= most:
+        return Check(
+            name,
+            False,
+            f"EXPEND - EXPSTART = {(end - start) * 86400:.6g} s, but NINTS = {counts[0]}, "
+            f"NGROUPS = {counts[1]} and TGROUP = {group_time[0]} s allow {least * 86400:.6g} to "
+            f"{most * 86400:.6g} s; mend the times",
+        )
+    return Check(name, True, f"from {start} to {end} (MJD, UTC), DATE-OBS {day}")
 
 
 def _step_order(probe: ExposureProbe) -> Check:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from shared.contracts.messages import ObjectRef, SetMember
 from shared.nircam.configuration import ConfigurationKey
+from shared.nircam.exposure_times import longest_days
 from shared.products.provenance import Provenance
 from shared.store.base import Store
 from shared.store.manifest import InputDigest, ObjectEntry
@@ -354,13 +355,18 @@ def member_of(results: RampMetadata, manifest_key: str, ramp: ObjectEntry) -> Se
     ramp : ObjectEntry
         The ramp's file.
     """
+    # Ingest of earlier versions believed any EXPEND, and one of the far future would hold all campaigns
+    # together.
+    latest = results.start_mjd + longest_days(
+        results.integrations, results.key.ngroups, results.key.group_time
+    )
     return SetMember(
         exposure_id=results.exposure_id,
         manifest=manifest_key,
         ramp=ObjectRef(key=ramp.key, size=ramp.size, sha256=ramp.sha256),
         integrations=results.integrations,
         start_mjd=results.start_mjd,
-        end_mjd=results.end_mjd,
+        end_mjd=min(results.end_mjd, latest),
     )
 
 

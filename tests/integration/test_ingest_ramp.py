@@ -356,6 +356,31 @@ def test_of_an_exposure_whose_times_contradict_each_other_no_start_is_kept(bench
     assert (refused.results["check"], refused.results["start_mjd"]) == ("times", None)
 
 
+@pytest.mark.parametrize("keyword", ["EXPSTART", "EXPEND"])
+def test_an_odd_time_in_a_header_holds_no_campaigns_together(bench, keyword):
+    # Given an exposure that is said to last for ever, or to have begun then
+    bad = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", finished=True)
+    with fits.open(bad, mode="update") as hdus:
+        hdus[0].header[keyword] = 9999999
+    bench.ingest(bad, expected_exposures=2)
+    # When the exposures of two later campaigns arrive
+    for n, days in ((2, 100.0), (3, 200.0)):
+        path = bench.inbox / f"jw{n}_nrca3_uncal.fits"
+        write_exposure(path, seed=n, finished=True, start_mjd=START_MJD + days)
+        bench.ingest(path)
+    # Then each is a campaign of its own, and the first exposure is refused for its time
+    configuration = bench.content(path).configuration
+    results = [
+        ready_set.members for ready_set in ready(handle(check(configuration, final=True), bench.context))
+    ]
+    assert [[member.exposure_id for member in members] for members in results] == [
+        ["jw2_nrca3"],
+        ["jw3_nrca3"],
+    ]
+    refused = [manifest for manifest in find_all(bench.store, "ingest/") if manifest.product == "rejection"]
+    assert [(each.results["check"], each.results["start_mjd"]) for each in refused] == [("times", None)]
+
+
 def test_a_set_check_settles_only_what_nothing_was_added_to(bench):
     bench.settings = bench.settings.model_copy(update={"settle_seconds": 7.0})
     path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", finished=True)

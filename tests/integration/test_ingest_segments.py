@@ -25,6 +25,7 @@ from shared.store.sources import FileReader
 from support.ingest_exposures import (
     ARCHIVE_ID,
     IDENTITY,
+    START_MJD,
     Bench,
     bench_on,
     edit,
@@ -214,7 +215,7 @@ def test_a_bad_segment_is_rejected_and_a_good_one_in_its_place_completes_the_exp
 @pytest.mark.parametrize(
     ("number", "keywords"),
     [
-        (1, {"EXPSTART": 61042.0}),
+        (1, {"EXPSTART": START_MJD + 1e-6}),
         (1, {"INTSTART": 4, "INTEND": 4}),
         (2, {"EXSEGNUM": 4}),
         (2, {"INTEND": None}),

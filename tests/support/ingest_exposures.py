@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.time import Time
 from crds.core.utils import clear_function_caches
 from stdatamodels.jwst import datamodels as dm
 
@@ -113,7 +114,8 @@ def write_exposure(
     exposure.start_time = start_mjd
     exposure.end_time = start_mjd + exposure.exposure_time * SECOND
     exposure.mid_time = (exposure.start_time + exposure.end_time) / 2
-    model.meta.observation.date, model.meta.observation.time = "2026-01-02", "06:00:00.000"
+    day = Time(start_mjd, format="mjd", scale="utc").isot[:10]
+    model.meta.observation.date, model.meta.observation.time = day, "06:00:00.000"
     path.parent.mkdir(parents=True, exist_ok=True)
     with model:
         model.save(path)

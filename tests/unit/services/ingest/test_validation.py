@@ -1,5 +1,7 @@
 """The checks on an exposure, on headers and shapes alone."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,7 +86,14 @@ def test_each_required_keyword_is_missed_by_name(keyword):
         ({"NOUTPUTS": 0}, "NOUTPUTS", "NOUTPUTS = 0"),
         ({"NOUTPUTS": 2}, "NOUTPUTS", "1 or 4"),
         ({"EXPEND": 59713.0}, "times", "EXPEND = 59713.0"),
+        ({"EXPEND": 9999999}, "times", "EXPEND = 9999999"),
+        ({"EXPEND": 59753.77}, "times", "NINTS = 2"),
+        ({"EXPEND": 59713.7600001}, "times", "NGROUPS = 5"),
+        ({"EXPSTART": 0.75, "EXPEND": 0.77}, "times", "EXPSTART = 0.75"),
+        ({"EXPSTART": math.nan}, "times", "EXPSTART = nan"),
         ({"DATE-OBS": "14/05/2022"}, "times", "DATE-OBS"),
+        ({"DATE-OBS": "1902-05-14"}, "times", "1902-05-14"),
+        ({"DATE-OBS": "9999-12-31"}, "times", "9999-12-31"),
         ({"S_LINEAR": "COMPLETE"}, "step order", "dq_init"),
         ({"S_DARK": "COMPLETE"}, "other steps", "dark_current"),
         ({"S_NEWSTP": "COMPLETE"}, "other steps", "S_NEWSTP"),
@@ -169,8 +178,10 @@ def test_an_unreadable_file_fails_by_its_own_fault_first(fault):
 @given(st.sampled_from(sorted(READ_PATTERNS)), st.floats(0.1, 20.0))
 def test_every_pattern_of_the_table_passes_with_its_own_group_time(pattern, frame):
     nframes, gap = READ_PATTERNS[pattern]
-    changes = {"READPATT": pattern, "NFRAMES": nframes, "GROUPGAP": gap}
-    assert failed(probe(TFRAME=frame, TGROUP=round(frame * (nframes + gap), 5), **changes)) == []
+    group = round(frame * (nframes + gap), 5)
+    end = GOOD["EXPSTART"] + GOOD["NINTS"] * GOOD["NGROUPS"] * group / 86400
+    changes = {"READPATT": pattern, "NFRAMES": nframes, "GROUPGAP": gap, "EXPEND": end}
+    assert failed(probe(TFRAME=frame, TGROUP=group, **changes)) == []
 
 
 @pytest.mark.parametrize("name", sorted(detectors()))

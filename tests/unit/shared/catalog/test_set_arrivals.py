@@ -436,6 +436,17 @@ def test_who_names_the_exposures_and_says_that_no_more_come_gets_them() -> None:
     assert [names(each) for each in bench.check(final=True, exposure_ids=["c", "d"])] == [{"c", "d"}]
 
 
+def test_a_ramp_of_earlier_versions_that_never_ends_takes_in_no_later_campaign() -> None:
+    # Given a ramp that an earlier version made of a header with EXPEND = 9999999
+    bench = ingest()
+    manifest = bench.ramp(Exposure("a"))
+    manifest.results["end_mjd"] = 9999999.0
+    bench.store.put(f"{manifest.path}/manifest.json", manifest.model_dump_json(by_alias=True).encode())
+    # When a campaign a year later is counted, Then it is a set of its own
+    bench.arrive(Exposure("x", day=365.0, count=2))
+    assert [names(each) for each in bench.arrive(Exposure("y", day=365.1))] == [{"x", "y"}]
+
+
 # ---- clocks that differ
 
 
