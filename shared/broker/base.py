@@ -119,6 +119,11 @@ class Consumer(Protocol):
 class Broker(Protocol):
     """Queues bound to routing keys, as `shared.contracts.routing` has them, each with a dead-letter queue."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why it takes no messages at present, as far as is known, or None. Any thread may ask."""
+        ...
+
     def consume(self, queue: str, prefetch: int = 1) -> Consumer:
         """Attach a consumer to `queue`. A worker uses it from one thread only."""
         ...

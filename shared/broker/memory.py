@@ -129,6 +129,11 @@ class MemoryBroker:
         self._order = itertools.count()
         self._closed = False
 
+    @property
+    def problem(self) -> str | None:
+        """None: it always takes messages."""
+        return None
+
     def consume(self, queue: str, prefetch: int = 1) -> "MemoryConsumer":
         """Attach a consumer to one of the queues of `shared.contracts.routing`."""
         with self._changed:

@@ -47,11 +47,20 @@ class Health:
         Returns what is wrong with the store, or None.
     live_seconds : float
         Longest time in s that a live worker goes without attending to the broker.
+    broker_problem : callable, optional
+        Returns why the broker takes no messages, or None.
     """
 
-    def __init__(self, worker: Watched, store_problem: Callable[[], str | None], live_seconds: float) -> None:
+    def __init__(
+        self,
+        worker: Watched,
+        store_problem: Callable[[], str | None],
+        live_seconds: float,
+        broker_problem: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._worker = worker
         self._store_problem = store_problem
+        self._broker_problem = broker_problem
         self._live_seconds = live_seconds
 
     def not_alive(self) -> list[str]:
@@ -66,9 +75,9 @@ class Health:
         problems = self.not_alive()
         if not self._worker.attached:
             problems.append("no consumer is attached to the queue")
-        store = self._store_problem()
-        if store is not None:
-            problems.append(store)
+        problems += [
+            problem for ask in (self._store_problem, self._broker_problem) if (problem := ask()) is not None
+        ]
         return problems
 
 

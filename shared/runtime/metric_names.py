@@ -84,6 +84,12 @@ METRICS = (
         "darks_store_available", "gauge", _SERVICE, "1 if the store answers this process, as `/ready` sees it"
     ),
     Described(
+        "darks_broker_takes_messages",
+        "gauge",
+        _SERVICE,
+        "0 while the broker takes no messages (its memory or disk alarm), as `/ready` sees it",
+    ),
+    Described(
         "darks_consumer_attached", "gauge", _SERVICE, "1 if a consumer is attached, as `/ready` sees it"
     ),
     Described(

@@ -124,14 +124,20 @@ class Metrics:
                 band.labels(name, "low").set(expected.value - half)
                 band.labels(name, "high").set(expected.value + half)
 
-    def watch(self, worker: Watched, store_problem: Callable[[], str | None]) -> None:
-        """Show at each scrape how the worker and its store are doing, as `health.Health` sees them."""
+    def watch(
+        self,
+        worker: Watched,
+        store_problem: Callable[[], str | None],
+        broker_problem: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """Show at each scrape how the worker, its store and its broker do, as `health.Health` sees them."""
         shown = {
             "darks_last_tick_timestamp_seconds": lambda: (
                 self._clock() - (time.monotonic() - worker.last_tick)
             ),
             "darks_consumer_attached": lambda: float(worker.attached),
             "darks_store_available": lambda: float(store_problem() is None),
+            "darks_broker_takes_messages": lambda: float(broker_problem() is None),
         }
         for name, ask in shown.items():
             self._gauges[name].labels(self._service).set_function(ask)

@@ -195,8 +195,8 @@ def serve(
         )
         # Only the service that takes announcements shows what waits.
         monitor = StoreMonitor(store, chore=WaitingSurvey(metrics) if _takes_announcements(service) else None)
-        health = Health(worker, lambda: monitor.problem, settings.live_seconds)
-        metrics.watch(worker, lambda: monitor.problem)
+        health = Health(worker, lambda: monitor.problem, settings.live_seconds, lambda: broker.problem)
+        metrics.watch(worker, lambda: monitor.problem, lambda: broker.problem)
         try:
             server = HealthServer(settings.http_host, settings.http_port, health, metrics.registry)
         except EnvironmentFault as error:

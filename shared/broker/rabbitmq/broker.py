@@ -42,6 +42,11 @@ class RabbitBroker:
             open_ones = [consumer for consumer in self._consumers if not consumer.closed]
             return bool(open_ones) and all(consumer.attached for consumer in open_ones)
 
+    @property
+    def problem(self) -> str | None:
+        """Why the broker takes no messages at present (its memory or disk alarm), or None."""
+        return self._publisher.blocked
+
     def consume(self, queue: str, prefetch: int = 1) -> RabbitConsumer:
         """Attach a consumer; if the broker is unreachable, `poll` goes on trying.
 

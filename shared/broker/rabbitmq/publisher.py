@@ -7,6 +7,7 @@ from their connection, and acks must still get through.
 """
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from shared.broker.rabbitmq.wire import Publication
 from shared.errors import PublishFailed
 from shared.settings.broker import BrokerSettings
 
+_logger = logging.getLogger(__name__)
+
 
 class Publisher:
     """Publishes one message at a time; any thread may use it.
@@ -40,6 +43,12 @@ class Publisher:
         self._turn = threading.Lock()
         self._link: _Link | None = None
         self._closed = threading.Event()
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker takes no messages at present, as it told this connection; None if it takes them."""
+        link = self._link
+        return None if link is None or link.ended else link.blocked
 
     def publish(self, publication: Publication, timeout: float | None = None) -> None:
         """Publish and wait for the confirm; after a loss or a refusal, connect again and repeat.
@@ -195,12 +204,22 @@ class _Link:
                 self._in_thread(how)
                 self._thread.join(1.0)
 
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker blocks this connection; None if it does not."""
+        if not self._blocked:
+            return None
+        return (
+            f"the broker at {self._settings.where} blocks publishers: {self._blocked}; "
+            "free its memory or disk"
+        )
+
     def _why_silent(self) -> str:
         where = self._settings.where
         if self._channel is None:
             return ""
-        if self._blocked:
-            return f"the broker at {where} blocks publishers: {self._blocked}; free its memory or disk"
+        if self.blocked:
+            return self.blocked
         return f"the broker at {where} did not confirm it in time; check whether its queues have a majority"
 
     def _run(self) -> None:
@@ -276,9 +295,11 @@ class _Link:
 
     def _on_blocked(self, _connection: Any, frame: Any) -> None:
         self._blocked = " ".join(str(frame.method.reason).split())[:200] or "short of memory or disk"
+        _logger.warning("%s; follow-ups and dead letters wait, and nothing is lost", self.blocked)
 
     def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
         self._blocked = ""
+        _logger.info("the broker at %s takes messages again", self._settings.where)
         self._send()
 
     def _on_channel_closed(self, _channel: Any, error: BaseException) -> None:

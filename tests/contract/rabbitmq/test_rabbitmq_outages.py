@@ -14,6 +14,7 @@ from shared.broker.rabbitmq.management import Management
 from shared.broker.rabbitmq.topology import apply
 from shared.errors import EnvironmentFault, PublishFailed, TransientError
 from shared.runtime.events import WorkerEvent
+from shared.runtime.health import Health
 from shared.runtime.worker import Worker
 from support.deliveries import SOON, name, take
 from support.handlers import announcement
@@ -182,7 +183,7 @@ def test_a_broker_short_of_memory_holds_no_publisher(rabbit_node: RabbitNode, vh
 
 
 def test_what_a_worker_gives_up_is_counted_when_the_broker_has_taken_it(
-    rabbit_node: RabbitNode, vhost: str
+    rabbit_node: RabbitNode, vhost: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Given a broker that blocks publishers, and a worker with a message that cannot be read
     events: list[WorkerEvent] = []
@@ -199,6 +200,13 @@ def test_what_a_worker_gives_up_is_counted_when_the_broker_has_taken_it(
             assert worker.attached
             assert time.monotonic() - worker.last_tick < 3.0
             assert events == []
+            # And it is told of: not ready, with the broker's reason, and in the log
+            health = Health(worker, lambda: None, 60.0, lambda: broker.problem)
+            [problem] = health.not_ready()
+            assert broker.settings.where in problem
+            assert health.not_alive() == []
+            told = [each.levelname for each in caplog.records if each.name.endswith("rabbitmq.publisher")]
+            assert told == ["WARNING"]
         finally:
             rabbit_node.ctl("set_vm_memory_high_watermark", "absolute", "512MB")
         # And once, when the broker has memory again
@@ -208,6 +216,7 @@ def test_what_a_worker_gives_up_is_counted_when_the_broker_has_taken_it(
         stop.set()
         thread.join(60)
         assert [event.kind for event in events] == ["dead-lettered"]
+        assert health.not_ready() == ["no consumer is attached to the queue"]
         # A copy that was given up waiting may arrive as well.
         assert {letter.body for letter in broker.dead_letters("ingest")} == {b"not json"}
 

@@ -38,6 +38,7 @@ DESIGN = {
     "darks_message_waiting_seconds": {"service"},
     "darks_store_errors_total": {"service"},
     "darks_store_available": {"service"},
+    "darks_broker_takes_messages": {"service"},
     "darks_consumer_attached": {"service"},
     "darks_last_tick_timestamp_seconds": {"service"},
     "darks_last_message_timestamp_seconds": {"service"},
@@ -158,7 +159,9 @@ class FakeWorker:
 def test_how_the_worker_and_its_store_do_is_asked_at_each_scrape() -> None:
     # Given a worker that ticked 30 s ago, and a store that answers
     metrics, worker, problem = Metrics("noise", clock=lambda: 1000.0), FakeWorker(time.monotonic() - 30), []
-    metrics.watch(worker, lambda: problem[0] if problem else None)
+    blocked: list[str] = []
+    metrics.watch(worker, lambda: problem[0] if problem else None, lambda: blocked[0] if blocked else None)
+    assert value(metrics, "darks_broker_takes_messages", "noise") == 1
     assert value(metrics, "darks_last_tick_timestamp_seconds", "noise") == pytest.approx(970, abs=5)
     assert value(metrics, "darks_consumer_attached", "noise") == 1
     assert value(metrics, "darks_store_available", "noise") == 1
@@ -167,6 +170,9 @@ def test_how_the_worker_and_its_store_do_is_asked_at_each_scrape() -> None:
     problem.append("s3://darks does not answer")
     assert value(metrics, "darks_consumer_attached", "noise") == 0
     assert value(metrics, "darks_store_available", "noise") == 0
+    # And when the broker blocks publishers, too
+    blocked.append("low on memory")
+    assert value(metrics, "darks_broker_takes_messages", "noise") == 0
 
 
 def test_how_long_a_message_waited_is_counted_when_it_is_taken() -> None:
