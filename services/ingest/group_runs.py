@@ -21,6 +21,7 @@ ZEROFRAME follows when all groups are done, as in jwst.
 
 import time
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,8 +40,10 @@ from numpy.typing import NDArray
 from stcal.saturation.saturation import flag_saturated_pixels
 from stdatamodels.jwst import datamodels
 
+from services.ingest.memory_plan import StreamPlan
 from services.ingest.quick_medians import running_median
 from services.ingest.ramp_planes import RampPlanes
+from services.ingest.side_by_side import side_by_side
 from services.ingest.telemetry import Telemetry, fill_in
 from shared.nircam.dq import flag_unused_pixels
 from shared.ramps.ramp import Ramp
@@ -93,6 +96,45 @@ class RunSource:
         return data[np.newaxis], groupdq[np.newaxis]
 
 
+@dataclass(frozen=True)
+class _Run:
+    """Groups of an integration as they are given to the steps, with what they need of the groups before.
+
+    Attributes
+    ----------
+    integration : int
+    groups : slice
+    data, groupdq : ndarray, 4D (1, groups, y, x)
+        These groups, and the next for the saturation step.
+    earlier : ndarray of float32, 2D (y, x), or None
+        The largest value of all earlier groups of the integration (DN, as read); None at its first group.
+    """
+
+    integration: int
+    groups: slice
+    data: NDArray[np.float32]
+    groupdq: NDArray[np.uint8]
+    earlier: NDArray[np.float32] | None
+
+
+@dataclass
+class _Bench:
+    """What one run at a time works on: a model of its own, and jwst's working frame."""
+
+    model: Any
+    refpix: Any = None
+
+
+@dataclass(frozen=True)
+class CorrectedRun:
+    """Groups of an integration after the steps: SCI and GROUPDQ, 3D (groups, y, x)."""
+
+    integration: int
+    groups: slice
+    data: NDArray[np.float32]
+    groupdq: NDArray[np.uint8]
+
+
 class GroupRuns:
     """The steps of one exposure that go by runs of groups.
 
@@ -105,8 +147,10 @@ class GroupRuns:
     source : RunSource
     references : mapping of str to Path
         Reference files by type.
-    length : int
-        Groups of a run.
+    model : RampModel
+        With the exposure's metadata, but ``zero_frame`` off, and its PIXELDQ as in the input.
+    plan : StreamPlan
+        Groups of a run, and runs at a time.
     """
 
     def __init__(
@@ -115,20 +159,17 @@ class GroupRuns:
         names: tuple[str, ...],
         source: RunSource,
         references: Mapping[str, Path],
-        length: int,
+        model: Any,
+        plan: StreamPlan,
     ) -> None:
         self._pipeline, self._names, self._source = pipeline, names, source
-        self._references, self._length = references, max(length, LEAST_RUN)
+        self._references, self._length = references, max(plan.groups, LEAST_RUN)
+        self._threads = plan.threads
         self._loaded: dict[str, Any] = {}
-        #: jwst's working frame, see the head of this module.
-        self._refpix: Any = None
+        self._pixeldq = model.pixeldq.copy()
+        self._benches = [_Bench(model)]
         #: Of each step, over all runs.
         self.seconds: dict[str, float] = dict.fromkeys(names, 0.0)
-
-    def slices(self) -> Iterator[slice]:
-        """Yield the groups of each run; the first has at least `LEAST_RUN`."""
-        groups = self._source.shape[1]
-        return (slice(start, min(start + self._length, groups)) for start in range(0, groups, self._length))
 
     def linearity_by_rows(self, model: Any) -> bool:
         """Return whether the linearity step follows pixels through all groups of an integration."""
@@ -140,41 +181,56 @@ class GroupRuns:
             and self._reference("linearity").inv_coeffs is not None
         )
 
-    def run(self, model: Any, integration: int, groups: slice, earlier: NDArray[np.float32] | None) -> Any:
-        """Run the steps on groups of the exposure, but linearity by rows.
+    def run(self) -> Iterator[CorrectedRun]:
+        """Run the steps on all groups of the exposure, but linearity by rows; yield the runs in order."""
+        runs = self._read()
+        # By itself: it loads the references, and what jwst works on is as it stays from the second group on.
+        yield self._correct(next(runs))
+        [first] = self._benches
+        threads = self._threads
+        if first.refpix is not None and first.refpix.is_subarray:
+            # What the correction of a group leaves around a subarray is there for the next.
+            threads = 1
+        for _ in range(1, threads):
+            refpix = copy(first.refpix)
+            if refpix is not None:
+                refpix.group = refpix.group.copy()
+                _hasten(refpix)
+            self._benches.append(_Bench(first.model.copy(), refpix))
+        yield from side_by_side(self._correct, runs, threads)
 
-        Parameters
-        ----------
-        model : RampModel
-            With the exposure's metadata, but ``zero_frame`` off, and its PIXELDQ as in the input; SCI and
-            GROUPDQ are replaced, and PIXELDQ changed.
-        integration : int
-        groups : slice
-        earlier : ndarray of float32, 2D (y, x), or None
-            The largest value of all earlier groups of the integration (DN, as read); None at its first group.
+    def _read(self) -> Iterator[_Run]:
+        """Read the runs; the first of an integration has at least `LEAST_RUN` groups if there are so many."""
+        integrations, ngroups = self._source.shape[:2]
+        for integration in range(integrations):
+            earlier = None
+            for start in range(0, ngroups, self._length):
+                groups = slice(start, min(start + self._length, ngroups))
+                after = 1 if "saturation" in self._names and groups.stop < ngroups else 0
+                read = slice(groups.start, groups.stop + after)
+                data, groupdq = self._source.read(integration, read, self._pixeldq)
+                peak = np.fmax.reduce(data[0, : groups.stop - groups.start])
+                yield _Run(integration, groups, data, groupdq, earlier)
+                earlier = peak if earlier is None else np.fmax(peak, earlier)
 
-        Returns
-        -------
-        ndarray of float32, 2D (y, x)
-            The same for the next run.
-        """
-        after = 1 if "saturation" in self._names and groups.stop < self._source.shape[1] else 0
-        read = slice(groups.start, groups.stop + after)
-        data, groupdq = self._source.read(integration, read, model.pixeldq)
-        count = groups.stop - groups.start
-        peak = np.fmax.reduce(data[0, :count])
-        if earlier is not None:
-            peak = np.fmax(peak, earlier)
-        model.data, model.groupdq = data, groupdq
+    def _correct(self, run: _Run) -> CorrectedRun:
+        """Run the steps on a run of groups."""
+        count, groups = run.groups.stop - run.groups.start, run.groups
+        bench = self._benches.pop()
+        model = bench.model
+        model.data, model.groupdq, model.pixeldq = run.data, run.groupdq, self._pixeldq.copy()
         for name in self._names:
             start = time.perf_counter()
-            self._run(name, model, groups.start, earlier)
+            self._run(name, bench, groups.start, run.earlier)
             self.seconds[name] += time.perf_counter() - start
             if name == "saturation":
                 model.data, model.groupdq = model.data[:, :count], model.groupdq[:, :count]
-        return peak
+        corrected = CorrectedRun(run.integration, groups, model.data[0], model.groupdq[0])
+        self._benches.append(bench)
+        return corrected
 
-    def _run(self, name: str, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:
+    def _run(self, name: str, bench: _Bench, first_group: int, earlier: NDArray[np.float32] | None) -> None:
+        model = bench.model
         if name == "dq_init":
             user_dq = self._pipeline.dq_init.user_supplied_dq
             do_dqinit(
@@ -185,39 +241,40 @@ class GroupRuns:
         elif name == "superbias":
             bias_sub.do_correction(model, self._reference("superbias"))
         elif name == "refpix":
-            self._correct_reference_pixels(model)
+            self._correct_reference_pixels(bench)
         elif not self.linearity_by_rows(model):
             linearity.do_correction(model, self._reference("linearity"))
 
-    def run_zeroframe(self, model: Any, zeroframe: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the steps on the ZEROFRAME (y, x) of an integration, after all groups, and return it.
-
-        `model` is as in `run`.
-        """
+    def run_zeroframe(self, zeroframe: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the steps on the ZEROFRAME (y, x) of an integration, after all groups, and return it."""
+        bench = self._benches[0]
+        model = bench.model
+        model.pixeldq = self._pixeldq.copy()
         shape = (1, LEAST_RUN, *zeroframe.shape)
         model.data, model.groupdq = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
         model.zeroframe, model.meta.exposure.zero_frame = zeroframe[np.newaxis].copy(), True
         for name in self._names:
             if name == "linearity":
                 linearity.do_correction(model, self._reference("linearity"))
-            elif name == "refpix" and self._refpix is not None:
-                self._refpix.input_model = model
-                reference_pixels.process_zeroframe_correction(self._refpix)
+            elif name == "refpix" and bench.refpix is not None:
+                bench.refpix.input_model = model
+                reference_pixels.process_zeroframe_correction(bench.refpix)
             else:
-                self._run(name, model, 0, None)
+                self._run(name, bench, 0, None)
         model.meta.exposure.zero_frame = False
         corrected: NDArray[np.float32] = model.zeroframe[0]
         return corrected
 
-    def _correct_reference_pixels(self, model: Any) -> None:
+    def _correct_reference_pixels(self, bench: _Bench) -> None:
         """Correct with reference pixels, from the state that the groups before left, as in jwst."""
-        if self._refpix is None:
-            self._refpix = self._reference_pixels(model)
-        if self._refpix is not None:
-            self._refpix.input_model = model
-            self._refpix.nints, self._refpix.ngroups = model.data.shape[:2]
-            self._refpix.pixeldq = self._refpix.get_pixeldq()
-            self._refpix.do_corrections()
+        if bench.refpix is None:
+            bench.refpix = self._reference_pixels(bench.model)
+        dataset = bench.refpix
+        if dataset is not None:
+            dataset.input_model = bench.model
+            dataset.nints, dataset.ngroups = bench.model.data.shape[:2]
+            dataset.pixeldq = dataset.get_pixeldq()
+            dataset.do_corrections()
 
     def _reference_pixels(self, model: Any) -> Any:
         """Return what jwst's step works with; None if it leaves such exposures as they are."""
@@ -245,11 +302,7 @@ class GroupRuns:
             step.siglimit,
         )
         if dataset is not None:
-            dataset.median_filter = partial(running_median, dataset.median_filter)
-            # A column, where jwst has the frame that repeats it: numpy subtracts the same.
-            dataset.combine_ref_signals = lambda left, right: dataset.combine_with_nans(left, right)[
-                :, np.newaxis
-            ]
+            _hasten(dataset)
         return dataset
 
     def _flag_saturation(self, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:
@@ -339,3 +392,11 @@ def _own_pixels(model: Any, reference: Any) -> Any:
     if reffile_utils.ref_matches_sci(model, reference):
         return reference
     return reffile_utils.get_subarray_model(model, reference)
+
+
+def _hasten(dataset: Any) -> None:
+    """Have jwst's data set of reference pixels compute the same in less time, see `quick_medians`."""
+    original = type(dataset).median_filter.__get__(dataset)
+    dataset.median_filter = partial(running_median, original)
+    # A column, where jwst has the frame that repeats it: numpy subtracts the same.
+    dataset.combine_ref_signals = lambda left, right: dataset.combine_with_nans(left, right)[:, np.newaxis]

@@ -377,7 +377,8 @@ def _make_ramp(
             return carried.exposure if carried else None
 
         # Before the product has a key: the state that it begins with is one of its inputs.
-        made = make_ramp_file(exposure, plan, begin_persistence, folder_of_files, context.progress)
+        threads = context.settings.ingest_threads
+        made = make_ramp_file(exposure, plan, begin_persistence, folder_of_files, context.progress, threads)
         # Its digest was taken before its pixels were read.
         if exposure.delivered is not None:
             exposure.delivered.require_unchanged()

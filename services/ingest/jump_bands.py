@@ -14,7 +14,7 @@ frames in other ways: they are given the exposure as one band.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 from stcal.jump.jump import detect_jumps_data, flag_large_events
 from stcal.jump.jump_class import JumpData
 
+from services.ingest.memory_plan import StreamPlan
 from services.ingest.quick_medians import QuickMedians
 from services.ingest.ramp_planes import RampPlanes
+from services.ingest.side_by_side import side_by_side
 from shared.nircam.dq import GroupFlag
 
 #: What stcal returns in place of a number of cosmic rays if there are too few groups.
 _TOO_FEW = -99
+#: Rows of a band, the same with those beside it, and SCI and GROUPDQ of the latter.
+_BandData = tuple[slice, slice, NDArray[np.float32], NDArray[np.uint8]]
 
 
 class _Band(JumpData):  # type: ignore[misc]  # stcal has no types
@@ -66,15 +70,13 @@ class JumpBands:
         SCI and GROUPDQ after linearity; GROUPDQ is changed.
     integrations : sequence of int
         Those to look at.
-    rows : callable
-        ``rows(count)`` returns how many rows a band may have whose pixels have so many groups in all.
+    plan : StreamPlan
+        Rows of a band, and bands at a time.
     """
 
-    def __init__(
-        self, step: Any, planes: RampPlanes, integrations: Sequence[int], rows: Callable[[int], int]
-    ) -> None:
+    def __init__(self, step: Any, planes: RampPlanes, integrations: Sequence[int], plan: StreamPlan) -> None:
         self._step, self._planes, self._integrations = step, planes, list(integrations)
-        self._rows = rows
+        self._plan = plan
 
     def process(self, model: Any) -> Any:
         """Detect jumps as `JumpStep.process` does, and note its results in `model`.
@@ -115,8 +117,7 @@ class JumpBands:
 
     def _detect(self, jump_data: Any, pixeldq: NDArray[np.uint32]) -> int:
         """Flag jumps band by band; return the number of cosmic rays."""
-        _, ngroups, ny, _ = self._planes.shape
-        height = self._rows(len(self._integrations) * ngroups)
+        height = self._plan.rows(len(self._integrations) * self._planes.shape[1])
         gain = np.nanmedian(jump_data.gain_2d)
         frame = _Frame(
             jump_data,
@@ -126,10 +127,10 @@ class JumpBands:
         )
         counts = []
         before: tuple[slice, NDArray[np.uint8]] | None = None
-        for start in range(0, ny, height):
-            core = slice(start, min(start + height, ny))
-            around = slice(max(start - 1, 0), min(core.stop + 1, ny))
-            groupdq, pixeldq[core], count = frame.detect(core, around, *self._read(around))
+        for core, groupdq, dq, count in side_by_side(
+            lambda band: frame.detect(*band), self._bands(height), self._plan.threads
+        ):
+            pixeldq[core] = dq
             counts.append(count)
             # A band is written when the next has read its last row without the flags.
             if before is not None:
@@ -138,6 +139,14 @@ class JumpBands:
         if before is not None:
             self._write(*before)
         return _TOO_FEW if _TOO_FEW in counts else sum(counts)
+
+    def _bands(self, height: int) -> Iterator[_BandData]:
+        """Yield the bands, each with the rows beside it."""
+        ny = self._planes.shape[2]
+        for start in range(0, ny, height):
+            core = slice(start, min(start + height, ny))
+            around = slice(max(start - 1, 0), min(core.stop + 1, ny))
+            yield core, around, *self._read(around)
 
     def _flag_large_events(self, jump_data: Any) -> int:
         """Expand snowballs on the whole exposure; return their number."""
@@ -205,7 +214,7 @@ class _Frame:
 
     def detect(
         self, core: slice, around: slice, data: NDArray[np.float32], groupdq: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32], int]:
+    ) -> tuple[slice, NDArray[np.uint8], NDArray[np.uint32], int]:
         """Detect the jumps of a band.
 
         Parameters
@@ -218,6 +227,7 @@ class _Frame:
 
         Returns
         -------
+        core : slice
         groupdq : ndarray of uint8, 4D (integrations, groups, rows of the band, x)
         pixeldq : ndarray of uint32, 2D (rows of the band, x)
         count : int
@@ -230,7 +240,7 @@ class _Frame:
         if neighbours.size:
             _, _, extra = self._run(rows[neighbours], data[:, :, neighbours], groupdq[:, :, neighbours])
         flags, pixeldq, count = self._run(rows, data, groupdq)
-        return flags[:, :, inside], pixeldq[inside], count if count == _TOO_FEW else count - extra
+        return core, flags[:, :, inside], pixeldq[inside], count if count == _TOO_FEW else count - extra
 
     def _run(
         self, rows: NDArray[np.int64], data: NDArray[np.float32], groupdq: NDArray[np.uint8]

@@ -27,27 +27,33 @@ class StreamPlan:
         Of a frame.
     highest : int
         Bound on the rows of a band.
+    threads : int
+        Runs or bands that are worked on at a time.
     """
 
     groups: int
     ny: int
     nx: int
     highest: int = _HIGHEST_BAND
+    threads: int = 1
 
     def rows(self, count: int) -> int:
         """Return how many rows a band may have whose pixels have `count` groups in all integrations."""
-        fit = _AVAILABLE // (self.nx * count * _OF_A_BAND) - _BESIDE
+        fit = _AVAILABLE // (self.nx * count * _OF_A_BAND * self.threads) - _BESIDE
         return max(min(fit, self.highest, self.ny), 1)
 
 
-def plan_stream(ny: int, nx: int) -> StreamPlan:
-    """Return the plan for frames of a size.
+def plan_stream(ny: int, nx: int, threads: int = 1) -> StreamPlan:
+    """Return the plan for frames of a size, and so many runs or bands at a time.
 
     Examples
     --------
     >>> plan = plan_stream(2048, 2048)
     >>> plan.groups, plan.rows(108), plan.rows(1080)
     (13, 64, 5)
+    >>> plan = plan_stream(2048, 2048, threads=2)
+    >>> plan.groups, plan.rows(108)
+    (5, 41)
     """
-    fit = _AVAILABLE // (ny * nx * _OF_A_RUN) - _BESIDE
-    return StreamPlan(groups=max(min(fit, _LONGEST_RUN), 1), ny=ny, nx=nx)
+    fit = _AVAILABLE // (ny * nx * _OF_A_RUN * threads) - _BESIDE
+    return StreamPlan(groups=max(min(fit, _LONGEST_RUN), 1), ny=ny, nx=nx, threads=threads)

@@ -188,8 +188,6 @@ class DarkRampPipeline(JwstPipeline):  # type: ignore[misc]  # jwst has no types
     def _run_groups(self, model: Any) -> Any:
         """Run the steps up to linearity; return the model of the first run, as these steps leave it."""
         names = tuple(name for name in self.wanted if name in GROUP_STEPS)
-        runs = GroupRuns(self, names, self.source, self.stream.references, self.stream.plan.groups)
-        pixeldq = model.pixeldq.copy()
         zeroframe = model.zeroframe if model.meta.exposure.zero_frame else None
         others = model.copy()
         if zeroframe is not None:
@@ -199,19 +197,15 @@ class DarkRampPipeline(JwstPipeline):  # type: ignore[misc]  # jwst has no types
                 model = getattr(self, name).run(model)
         self.planes = RampPlanes(self.stream.path, model, self.source.shape)
         others.meta.exposure.zero_frame = False
-        for integration in range(self.source.shape[0]):
-            earlier = None
-            for groups in runs.slices():
-                self.current = names[-1] if names else "reading"
-                others.pixeldq = pixeldq.copy()
-                earlier = runs.run(others, integration, groups, earlier)
-                self.planes.data[integration, groups] = others.data[0]
-                self.planes.groupdq[integration, groups] = others.groupdq[0]
-                self.planes.release()
+        runs = GroupRuns(self, names, self.source, self.stream.references, others, self.stream.plan)
+        self.current = names[-1] if names else "reading"
+        for run in runs.run():
+            self.planes.data[run.integration, run.groups] = run.data
+            self.planes.groupdq[run.integration, run.groups] = run.groupdq
+            self.planes.release()
         if zeroframe is not None:
             for number, frame in enumerate(zeroframe):
-                others.pixeldq = pixeldq.copy()
-                zeroframe[number] = runs.run_zeroframe(others, frame)
+                zeroframe[number] = runs.run_zeroframe(frame)
             model.zeroframe = zeroframe
         if runs.linearity_by_rows(others):
             with self._timed("linearity"):
@@ -231,7 +225,7 @@ class DarkRampPipeline(JwstPipeline):  # type: ignore[misc]  # jwst has no types
                 search.subtract(data, self.common_steps)
         # The fewest groups of any integration decide whether the step looks for jumps in all of them.
         usable = range(len(data)) if telemetry is None else telemetry.usable
-        self.jump.process = JumpBands(self.jump, self.planes, usable, self.stream.plan.rows).process
+        self.jump.process = JumpBands(self.jump, self.planes, usable, self.stream.plan).process
         model = self.jump.run(model)
         with self.planes.releasing():
             if search is not None:

@@ -67,6 +67,7 @@ def make_ramp_file(
     begin_persistence: BeginPersistence,
     folder: Path,
     progress: Progress,
+    threads: int = 1,
 ) -> RampFile:
     """Run the steps that an exposure needs, and write its ramp.
 
@@ -80,6 +81,8 @@ def make_ramp_file(
     folder : Path
         For the ramp.
     progress : callable
+    threads : int
+        Pieces of the exposure that are calibrated at a time.
 
     Raises
     ------
@@ -114,7 +117,7 @@ def make_ramp_file(
             RunSource(ramp, exposure.telemetry, unflagged),
             pipeline.RampStream(
                 path,
-                plan_stream(exposure.key.subsize2, exposure.key.subsize1),
+                plan_stream(exposure.key.subsize2, exposure.key.subsize1, threads),
                 files,
                 plan.overrides,
                 plan.step_parameters,

@@ -129,6 +129,9 @@ class StageSettings(BaseSettings):
     max_memory: int = Field(
         default=2 * 1024**3, ge=64 * 1024**2, description="Memory limit of one darkref or noise job (bytes)"
     )
+    ingest_threads: int = Field(
+        default=1, ge=1, le=16, description="Threads with which one ingest job calibrates an exposure"
+    )
     max_fullframe_groups: int | None = Field(
         default=None,
         ge=1,

@@ -36,7 +36,7 @@ exposure = ValidExposure(
     exposure_id="jw", path=raw, uri=str(raw), key=ConfigurationKey.from_header(header, "raw"), header=header
 )
 plan = plan_for(list(STEPS), settings, persistence_done=False)
-made = make_ramp_file(exposure, plan, lambda: None, root, lambda *_: None)
+made = make_ramp_file(exposure, plan, lambda: None, root, lambda *_: None, int(sys.argv[3]))
 made.path.unlink()
 # Not ru_maxrss: that begins with what the process that started this one held.
 (peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
@@ -63,8 +63,8 @@ def full_frame(folder: Path, nints: int, ngroups: int) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("nints", "ngroups"), [(1, 30), (2, 150)])
-def test_a_full_frame_of_any_length_needs_two_gib(tmp_path, nints, ngroups):
+@pytest.mark.parametrize(("nints", "ngroups", "threads"), [(1, 30, 2), (2, 150, 1)])
+def test_a_full_frame_of_any_length_needs_two_gib(tmp_path, nints, ngroups, threads):
     # Given a full-frame dark
     raw = full_frame(tmp_path, nints, ngroups)
     for path in write_references(tmp_path / "references", size=_NY).values():
@@ -72,7 +72,7 @@ def test_a_full_frame_of_any_length_needs_two_gib(tmp_path, nints, ngroups):
     write_server_config(tmp_path / "crds")
     # When its ramp is made
     job = subprocess.run(
-        [sys.executable, "-c", _JOB, str(tmp_path), str(raw)],
+        [sys.executable, "-c", _JOB, str(tmp_path), str(raw), str(threads)],
         env=os.environ | crds_environment(tmp_path / "crds"),
         capture_output=True,
         text=True,

@@ -17,8 +17,8 @@ from shared.store.sources import FileReader
 from support.ingest_exposures import SIZE, bench_on, write_exposure, write_references
 from support.steps_by_hand import steps_by_hand
 
-#: Groups of a run, rows of a band: the least, uneven ones, and all at once.
-CUTS = [(3, 1), (4, 7), (50, 200)]
+#: Groups of a run, rows of a band, and how many at a time: the least, uneven ones, and all at once.
+CUTS = [(3, 1, 3), (4, 7, 1), (50, 200)]
 #: Parameters of the jump step that reach beyond a pixel.
 JUMPS = {
     "plain": {},
@@ -101,7 +101,7 @@ def stream(path, references, folder, monkeypatch, cut, jump=None):
     header = fits.getheader(path)
     key = ConfigurationKey.from_header(header, path.name)
     bench = bench_on(folder, references, monkeypatch)
-    monkeypatch.setattr(ramp_file, "plan_stream", lambda ny, nx: StreamPlan(cut[0], ny, nx, cut[1]))
+    monkeypatch.setattr(ramp_file, "plan_stream", lambda ny, nx, _: StreamPlan(cut[0], ny, nx, *cut[1:]))
     own = pipeline._step_parameters
 
     def with_jump(*arguments):

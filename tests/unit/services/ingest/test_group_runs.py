@@ -8,6 +8,7 @@ from jwst.refpix import RefPixStep
 from stdatamodels.jwst import datamodels as dm
 
 from services.ingest.group_runs import GroupRuns
+from services.ingest.memory_plan import StreamPlan
 from support.ingest_exposures import place
 
 FULL = 2048
@@ -42,12 +43,10 @@ def test_reference_pixels_of_a_full_frame_do_not_depend_on_the_runs(sides):
             np.zeros((1, groups.stop - groups.start, FULL, FULL), "u1"),
         ),
     )
-    runs = GroupRuns(SimpleNamespace(refpix=step), ("refpix",), source, {}, 3)
-    corrected = []
     with full_frame(data[:, :1]) as model:
-        model.pixeldq = bad.copy()
-        for groups in runs.slices():
-            runs.run(model, 0, groups, None)
-            corrected.append(model.data)
+        model.pixeldq = bad
+        plan = StreamPlan(3, FULL, FULL, threads=2)
+        runs = GroupRuns(SimpleNamespace(refpix=step), ("refpix",), source, {}, model, plan)
+        corrected = [run.data for run in runs.run()]
     # Then they are those of all four at once, bit for bit
-    np.testing.assert_array_equal(np.concatenate(corrected, axis=1), expected)
+    np.testing.assert_array_equal(np.concatenate(corrected), expected[0])
