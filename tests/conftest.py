@@ -20,6 +20,16 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--exposures",
+        type=int,
+        default=24,
+        help="how many exposures go through tests/e2e/test_exactly_once.py (200 for the figures of "
+        "docs/reliability.md; with -o timeout=7200)",
+    )
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real files beside the checkout; a newcomer has none."""

@@ -34,14 +34,20 @@ WAIT = 150.0
 
 
 class Service:
-    """One service as an ops engineer starts it, again and again; its logs go on in one file."""
+    """One service as an ops engineer starts it, again and again; its logs go on in one file.
+
+    Attributes
+    ----------
+    environment : dict of str to str
+        Of the process that is started next.
+    """
 
     def __init__(self, name: str, folder: Path, settings: dict[str, str]) -> None:
         folder.mkdir()
         self.name, self.label = name, folder.name
         self.log, self.errors = folder / "log", folder / "errors"
         own = {"DARKS_SCRATCH": str(folder / "scratch"), "DARKS_TEST_SERVICE": self.label}
-        self._settings = {**settings, **own}
+        self.environment = {**settings, **own}
         self._process: subprocess.Popen[bytes] | None = None
         self._begun = 0
 
@@ -50,7 +56,7 @@ class Service:
             self._begun = out.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{self.name}"],
-                env=self._settings,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=errors,

@@ -33,13 +33,13 @@ def command(*arguments) -> list[str]:
     return [sys.executable, "-c", "from nircam_darks.cli.main import main; main()", *map(str, arguments)]
 
 
-def run_darks(*arguments, out: Path, environment: dict[str, str] | None = None) -> Run:
+def run_darks(*arguments, out: Path, environment: dict[str, str] | None = None, within: float = 500.0) -> Run:
     done = subprocess.run(
         command("run", *arguments, "--out", out),
         capture_output=True,
         text=True,
         env=environment,
-        timeout=500,
+        timeout=within,
         check=False,
     )
     return Run(done.returncode, out, done.stdout + done.stderr)
