@@ -153,7 +153,8 @@ def write_adapted(ramp: Ramp, target: Path, adaptation: Adaptation) -> None:
             if name in stale:
                 continue
             data: Iterable[bytes] = ramp.stored_bytes(name)
-            if adaptation.groups is not None and name in _BY_GROUP:
+            by_group = name in _BY_GROUP and ramp.has(name) and ramp.shape(name) == ramp.shape("SCI")
+            if adaptation.groups is not None and by_group:
                 plane = abs(header["BITPIX"]) // 8 * header["NAXIS1"] * header["NAXIS2"]
                 data = _first_of_each(data, adaptation.groups * plane, header["NAXIS3"] * plane)
                 header = header.copy()

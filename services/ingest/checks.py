@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from services.ingest.file_sums import FileSums
 from shared.errors import BadInput
 
@@ -55,6 +57,8 @@ class ExposureProbe:
         As announced; None if the announcement has none.
     sums : FileSums or None
         None if nobody read the file for them.
+    types : mapping of str to numpy.dtype
+        Of the values of every image extension; empty if the file is not whole.
     """
 
     where: str
@@ -66,6 +70,7 @@ class ExposureProbe:
     announced_size: int | None = None
     announced_sha256: str | None = None
     sums: FileSums | None = None
+    types: Mapping[str, np.dtype[Any]] = field(default_factory=dict)
 
 
 def first_failure(checks: Iterable[Check], where: str) -> BadInput | None:

@@ -73,7 +73,7 @@ def uncompressed(
     folder = scratch()
     with tempfile.TemporaryDirectory(dir=folder, prefix="uncompressed-") as own:
         stem = path.name[:-3] if path.name.lower().endswith((".gz", ".fz")) else path.name
-        target = Path(own) / stem
+        target = Path(own) / (stem or path.name)
         try:
             with store_faults(folder):
                 unfold = unpack if is_packed else _decompress

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from shared.errors import BadInput
-from shared.ramps.ramp import HduExtent, Ramp
+from shared.ramps.hdus import HduExtent
+from shared.ramps.ramp import Ramp
 from shared.store.sources import FileReader, sha256_of
 
 #: Bytes that are read at once: FITS blocks of 2880 bytes, 8 MiB or a little less.
@@ -80,7 +81,7 @@ def read_sums(path: Path) -> FileSums:
                     total = add_words(total, piece)
             sums.append(total)
             start = edge
-    stating = [extent for extent in extents if any(_stated(extent, keyword) for keyword in _KEYWORDS)]
+    stating = [extent for extent in extents if any(_states(extent, keyword) for keyword in _KEYWORDS)]
     return FileSums(
         digest.hexdigest(),
         tuple(extent.name for extent in stating),
@@ -125,10 +126,16 @@ def _stated(extent: HduExtent, keyword: str) -> str:
     return str(extent.header.get(keyword) or "").strip()
 
 
+def _states(extent: HduExtent, keyword: str) -> bool:
+    return keyword in extent.unreadable or bool(_stated(extent, keyword))
+
+
 def _contradictions(extents: Sequence[HduExtent], sums: Sequence[int]) -> Iterator[str]:
     for extent, header, data in zip(extents, sums[::2], sums[1::2], strict=False):
         stated = _stated(extent, "DATASUM")
-        if stated and not (stated.isdecimal() and int(stated) == data):
+        if damaged := [keyword for keyword in _KEYWORDS if keyword in extent.unreadable]:
+            yield f"HDU {extent.name}: the card {damaged[0]} cannot be read"
+        elif stated and not (stated.isdecimal() and int(stated) == data):
             yield f"HDU {extent.name}: DATASUM = {stated[:40]}, but its data sum up to {data}"
         elif _stated(extent, "CHECKSUM") and _fold(header + data) != _ALL_BITS:
             # Where DATASUM is right as well, the header was changed and not the data.

@@ -14,8 +14,9 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from shared.errors import BadInput
+from shared.ramps.hdus import BLOCK, walk_hdus
+from shared.store.sources import FileReader
 
-_BLOCK = 2880
 #: Bytes of a tile, which is in memory as a whole; fpack's own are rows.
 _LARGEST_TILE = 64 * 1024**2
 #: Sums of the packed HDU.
@@ -36,8 +37,13 @@ def unpack(path: Path, target: Path, largest: int) -> None:
     Raises
     ------
     BadInput
-        If the file is damaged, was rounded, or becomes too large (check ``"FITS"``).
+        If the file is damaged, was rounded, or becomes too large (check ``"FITS"`` or ``"truncated"``).
     """
+    # astropy counts through whatever a header claims: it only meets what our own reader has seen to its end.
+    with FileReader(path) as reader:
+        end = [extent.end for extent in walk_hdus(reader, path.name)][-1]
+        if reader.size - end >= BLOCK:
+            raise _fault(path.name, f"{reader.size - end} bytes follow its last HDU")
     try:
         with (
             warnings.catch_warnings(action="ignore", category=AstropyUserWarning),
@@ -47,7 +53,7 @@ def unpack(path: Path, target: Path, largest: int) -> None:
         ):
             ends = [info["datLoc"] + info["datSpan"] for info in map(fits.PrimaryHDU.fileinfo, hdus)]
             # Of an HDU whose header was cut, astropy says nothing.
-            if not 0 <= path.stat().st_size - max(ends) < _BLOCK:
+            if not 0 <= path.stat().st_size - max(ends) < BLOCK:
                 raise _fault(path.name, f"truncated: its last HDU ends at byte {max(ends)}")
             for hdu in hdus:
                 if isinstance(hdu, fits.CompImageHDU):
@@ -87,7 +93,7 @@ def _write_image(hdu: Any, plain: BinaryIO) -> None:
     for index in np.ndindex(*hdu.shape[:-2]):
         plane = np.asarray(hdu.section[index])
         plain.write(plane.astype(plane.dtype.newbyteorder(">")).tobytes())
-    plain.write(bytes(-_bytes_of(hdu) % _BLOCK))
+    plain.write(bytes(-_bytes_of(hdu) % BLOCK))
 
 
 def _copy(hdu: Any, packed: BinaryIO, plain: BinaryIO) -> None:

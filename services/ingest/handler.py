@@ -74,7 +74,13 @@ from shared.store.sources import FileReader, FileState, source_of
 #: Stands for the configuration of an exposure whose header does not give one.
 UNKNOWN = "unknown"
 _logger = logging.getLogger(__name__)
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+#: An id is a folder's name in the store, and most of a file's.
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}")
+_SLUG = re.compile(r"[A-Za-z0-9_-]{1,200}")
+#: Characters of a reason: it travels in messages, and a header may hold strings of any length.
+_LONGEST_REASON = 1000
+#: Characters of DATE, which a claim keeps; ISO 8601 has fewer.
+_LONGEST_DATE = 40
 
 
 @dataclass
@@ -174,13 +180,18 @@ def handle(message: Envelope, context: StageContext) -> list[Outgoing]:
     """
     content = message.content
     if isinstance(content, SetCheck):
+        if not _SLUG.fullmatch(content.configuration):
+            raise BadMessage(
+                f"message {message.id}: {content.configuration[:100]!r} is no name of a configuration",
+                keyword="configuration",
+            )
         return sets_at_check(content, message, context)
     if not isinstance(content, ExposureAnnounced):
         raise BadMessage(f"message {message.id}: ingest does not handle {message.schema_name}")
     if not _ID.fullmatch(content.exposure_id):
         raise BadMessage(
-            f"message {message.id}: exposure id {content.exposure_id!r} may hold only letters, digits, "
-            "'_', '-' and '.'",
+            f"message {message.id}: exposure id {content.exposure_id[:100]!r} may hold only letters, "
+            "digits, '_', '-' and '.', at most 200 of them",
             keyword="exposure_id",
         )
     source = source_of(content.uri, context.settings, content.etag)
@@ -222,7 +233,7 @@ def _ingest(exposure: _Exposure, message: Envelope, context: StageContext) -> Ma
         started = numbers(probe, "EXPSTART")
         if started is not None and is_plausible_mjd(started[0]):
             exposure.start_mjd = started[0]
-        exposure.date = str(probe.primary.get("DATE", "")).strip()
+        exposure.date = str(probe.primary.get("DATE", "")).strip()[:_LONGEST_DATE]
         _require(header_checks(probe, context.settings.use_problem_data), probe)
         if ramp is None:
             raise BadInput("FITS", f"{probe.where}: cannot be read as FITS; fetch it again")
@@ -250,7 +261,7 @@ def _ingest_segment(exposure: _Exposure, message: Envelope, context: StageContex
         probe = exposure.adapt(probe, context.settings)
         with ramp or nullcontext():
             _require(header_checks(probe, context.settings.use_problem_data), probe)
-            exposure.date = str(probe.primary.get("DATE", "")).strip()
+            exposure.date = str(probe.primary.get("DATE", "")).strip()[:_LONGEST_DATE]
             if ramp is not None:
                 return _ingest_whole(exposure, probe, ramp, message, context)
     raise RuntimeError(f"{probe.where}: the joined file passed its checks and cannot be read")
@@ -480,11 +491,14 @@ def _key_if_any(header: Mapping[str, Any], where: str) -> ConfigurationKey | Non
 def _reject(exposure: _Exposure, fault: BadInput, message: Envelope, store: Store) -> Manifest:
     exposure_id = exposure.exposure_id
     configuration = exposure.key.slug if exposure.key is not None else None
+    reason = fault.message
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[:_LONGEST_REASON]}..."
     spec = ProductSpec(
         "rejection",
         exposure.folder,
         exposure.files or [_input_of(exposure.uri, exposure.sha256)],
-        {"check": fault.check, "reason": fault.message},
+        {"check": fault.check, "reason": reason},
         {"algorithm": ALGORITHM_VERSION},
     )
 
@@ -495,7 +509,7 @@ def _reject(exposure: _Exposure, fault: BadInput, message: Envelope, store: Stor
             file=exposure.path.name,
             configuration=configuration,
             check=fault.check,
-            reason=fault.message,
+            reason=reason,
             # If its times contradict each other, nobody knows when the exposure began.
             start_mjd=exposure.start_mjd if fault.check != "times" else None,
         )
@@ -503,7 +517,7 @@ def _reject(exposure: _Exposure, fault: BadInput, message: Envelope, store: Stor
             exposure_id=exposure_id,
             uri=exposure.uri,
             check=fault.check,
-            reason=fault.message,
+            reason=reason,
             configuration=configuration,
         )
         return BuiltProduct(results, rejected)

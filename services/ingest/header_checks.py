@@ -8,6 +8,8 @@ inspect` prints every check, ingest stops at the first that fails. The text of a
 import math
 from datetime import date
 
+import numpy as np
+
 from services.ingest import steps
 from services.ingest.checks import (
     Check,
@@ -64,6 +66,7 @@ def header_checks(probe: ExposureProbe, use_problem_data: bool = False) -> list[
         _segment(probe),
         _shape(probe),
         _dq_shapes(probe),
+        _dq_types(probe),
         _readout_pattern(probe),
         _group_time(probe),
         _axes(probe),
@@ -286,6 +289,20 @@ def _dq_shapes(probe: ExposureProbe) -> Check:
         if actual != tuple(wanted):
             return Check(name, False, f"{extension} is {actual}, but SCI {tuple(sci)} needs {tuple(wanted)}")
     return Check(name, True, f"{' and '.join(present)} fit SCI")
+
+
+def _dq_types(probe: ExposureProbe) -> Check:
+    name = "DQ types"
+    present = [extension for extension in ("PIXELDQ", "GROUPDQ") if extension in probe.types]
+    if not present:
+        return Check(name, None, "no PIXELDQ and GROUPDQ yet")
+    for extension in present:
+        dtype = probe.types[extension]
+        # Flags of pixels have up to 31 bits, those of groups eight: a wider type would be cut.
+        if dtype.kind not in "iu" or (extension == "GROUPDQ" and dtype != np.uint8):
+            wanted = "uint8" if extension == "GROUPDQ" else "integers"
+            return Check(name, False, f"{extension} holds {dtype}, but flags are {wanted}")
+    return Check(name, True, f"{' and '.join(present)} hold flags")
 
 
 def _readout_pattern(probe: ExposureProbe) -> Check:

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from astropy.io import fits
 from crds.core.exceptions import CrdsError
 from jwst.dq_init import DQInitStep
 from jwst.jump import JumpStep
@@ -26,13 +24,12 @@ from jwst.refpix import RefPixStep
 from jwst.saturation import SaturationStep
 from jwst.stpipe.core import JwstPipeline
 from jwst.superbias import SuperBiasStep
-from stdatamodels.jwst.datamodels import RampModel
 
 from services.ingest import steps as chain
 from services.ingest.common_step import StepSearch
 from services.ingest.exposure import ValidExposure
 from services.ingest.first_group_snowball import mask_first_group_snowballs
-from services.ingest.group_runs import GROUP_STEPS, LEAST_RUN, GroupRuns, RunSource
+from services.ingest.group_runs import GROUP_STEPS, GroupRuns, RunSource
 from services.ingest.jump_bands import JumpBands
 from services.ingest.memory_plan import StreamPlan
 from services.ingest.persistence import BeginPersistence, PersistenceState
@@ -41,9 +38,8 @@ from services.ingest.ramp_planes import RampPlanes
 from services.ingest.references import crds_faults, quiet_pipeline
 from services.ingest.step_parameters import effective_parameters
 from services.ingest.telemetry import Telemetry, blank, mask
-from shared.errors import BadInput, DarksError, EnvironmentFault, PermanentError, TransientError
+from shared.errors import DarksError, EnvironmentFault, PermanentError, TransientError
 from shared.products.ramp import CommonStep, StepRecord
-from shared.ramps.ramp import Ramp
 
 # stpipe collects garbage before every step. Freezing what jwst's modules created at import keeps it out of
 # that search, which otherwise takes a third of the calibration of a small subarray.
@@ -248,47 +244,6 @@ class DarkRampPipeline(JwstPipeline):  # type: ignore[misc]  # jwst has no types
         model.meta.cal_step.persistence = "COMPLETE"
 
 
-def open_first_groups(path: Path, ramp: Ramp) -> Any:
-    """Open the first groups of a validated exposure as a data model; the caller closes it.
-
-    All its metadata and small extensions are in it. Of the extensions with an array for each group it has SCI
-    and GROUPDQ alone: an ERR of older versions of jwst, all zeros, is left out.
-
-    Parameters
-    ----------
-    path : Path
-    ramp : Ramp
-        The same file.
-
-    Raises
-    ------
-    BadInput
-        If jwst cannot open it (check ``"data model"``).
-    TransientError
-        If memory is short.
-    """
-    with quiet_pipeline():
-        try:
-            with fits.open(path, memmap=False) as hdus:
-                first = fits.HDUList([_first_groups(hdu, ramp) for hdu in hdus if _is_kept(hdu)])
-                return RampModel(first).copy()
-        except MemoryError as error:
-            raise TransientError(f"{path.name}: not enough memory to open it") from error
-        except Exception as error:  # the data models raise whatever a strange file leads to
-            raise BadInput("data model", f"{path.name}: jwst cannot open it: {_line(error)}") from error
-
-
-def _is_kept(hdu: Any) -> bool:
-    return hdu.name in ("SCI", "GROUPDQ") or not (hdu.is_image and len(hdu.shape) == 4)
-
-
-def _first_groups(hdu: Any, ramp: Ramp) -> Any:
-    if hdu.name not in ("SCI", "GROUPDQ"):
-        return hdu
-    data = ramp.read(hdu.name, 0, slice(0, LEAST_RUN))[np.newaxis]
-    return fits.ImageHDU(data.astype(np.float32 if hdu.name == "SCI" else np.uint8), hdu.header)
-
-
 def calibrate(
     model: Any,
     exposure: ValidExposure,
@@ -303,7 +258,7 @@ def calibrate(
     Parameters
     ----------
     model : RampModel
-        The first groups of a validated exposure, see `open_first_groups`; changed in place.
+        The first groups of a validated exposure, see `services.ingest.first_groups`; changed in place.
     exposure : ValidExposure
         The same: its file, header and lost telemetry.
     wanted : sequence of str

@@ -1,19 +1,18 @@
 """Reads what the checks need from an exposure's file, in windows of bounded memory."""
 
-import warnings
-from collections.abc import Mapping
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from numpy.typing import NDArray
 
 from services.ingest.checks import ExposureProbe, NotFinite
 from services.ingest.file_sums import FileSums
 from shared.errors import BadInput
 from shared.nircam.dq import UNUSABLE_GROUP_FLAGS, PixelFlag
+from shared.ramps.hdus import HeaderSource, walk_hdus
 from shared.ramps.ramp import Ramp
 from shared.store.sources import FileReader
 
@@ -61,30 +60,23 @@ def open_exposure(
     try:
         ramp = Ramp(reader, where)
     except BadInput as error:
-        fault = error
-        try:
-            compressed = reader.size > 1 and reader.read(0, 2) == b"\x1f\x8b"
-        finally:
-            reader.close()
-        if compressed:
-            fault = BadInput("FITS", f"{where}: is gzip-compressed, not FITS; gunzip it first")
-        primary, shapes = ({}, {}) if compressed else _readable_part(path)
-        return ExposureProbe(primary=primary, shapes=shapes, fault=fault, **known), None
+        with reader:
+            primary, shapes = readable_part(reader, where)
+        return ExposureProbe(primary=primary, shapes=shapes, fault=error, **known), None
     except BaseException:
         reader.close()
         raise
     shapes = {name: ramp.shape(name) for name in ramp.headers if ramp.has(name)}
-    return ExposureProbe(primary=header_values(ramp.primary), shapes=shapes, **known), ramp
+    types = {name: ramp.dtype(name) for name in shapes}
+    primary = header_values(ramp.primary)
+    return ExposureProbe(primary=primary, shapes=shapes, types=types, **known), ramp
 
 
 def header_values(header: fits.Header) -> dict[str, Any]:
-    """Return a header's values by keyword, without cards that have no value or cannot be parsed."""
+    """Return a header's values by keyword, without cards that have no value."""
     values: dict[str, Any] = {}
     for card in header.cards:
-        try:
-            keyword, value = card.keyword, card.value
-        except fits.VerifyError:
-            continue
+        keyword, value = card.keyword, card.value
         if keyword and not isinstance(value, fits.card.Undefined):
             values.setdefault(keyword, value)
     return values
@@ -108,7 +100,7 @@ def not_finite(ramp: Ramp) -> NotFinite | None:
     shape = ramp.shape("SCI") if ramp.has("SCI") else ()
     if len(shape) != 4:
         return None
-    if ramp.headers["SCI"]["BITPIX"] > 0:
+    if ramp.dtype("SCI").kind in "iu":
         return NotFinite(0)
     count, first = 0, None
     integrations, groups, ny, nx = shape
@@ -117,7 +109,9 @@ def not_finite(ramp: Ramp) -> NotFinite | None:
     for integration in range(integrations):
         for group in range(0, groups, step):
             window = slice(group, group + step)
-            bad = ~np.isfinite(ramp.read("SCI", integration, window))
+            with np.errstate(over="ignore"):
+                # The steps calculate with float32, which holds less than a double.
+                bad = ~np.isfinite(ramp.read("SCI", integration, window).astype(np.float32, copy=False))
             bad &= ~unused
             # Most files have no such value at all, so the flags of most groups need not be read.
             if bad.any() and ramp.has("GROUPDQ") and ramp.shape("GROUPDQ") == shape:
@@ -177,17 +171,28 @@ def _unused_pixels(ramp: Ramp, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return unused
 
 
-def _readable_part(path: Path) -> tuple[Mapping[str, Any], dict[str, tuple[int, ...]]]:
-    """Return the primary header and the shapes that can be read from a broken file."""
+def readable_part(reader: HeaderSource, where: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """Return the primary header and the shapes that can be read from a broken file.
+
+    Parameters
+    ----------
+    reader : HeaderSource
+    where : str
+        Name of the file.
+
+    Returns
+    -------
+    primary : dict
+        Values by keyword; empty if it cannot be read.
+    shapes : dict of str to tuple of int
+        Of the image extensions, slowest axis first.
+    """
     primary: dict[str, Any] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        try:
-            with fits.open(path, memmap=True) as hdus:
-                primary = header_values(hdus[0].header)
-                for hdu in hdus[1:]:
-                    shapes.setdefault(hdu.name, tuple(getattr(hdu, "shape", ())))
-        except (OSError, ValueError, TypeError, LookupError, fits.VerifyError):
-            pass
+    with contextlib.suppress(BadInput):
+        for extent in walk_hdus(reader, where):
+            if extent.start == 0:
+                primary = header_values(extent.header)
+            elif extent.array is not None:
+                shapes.setdefault(extent.name, extent.array.shape)
     return primary, shapes

@@ -92,7 +92,7 @@ def make_ramp_file(
         See `services.ingest.references` and `services.ingest.pipeline.calibrate`.
     """
     # Importing jwst takes seconds, which a redelivery or a rejection should not cost.
-    from services.ingest import pipeline, references
+    from services.ingest import first_groups, pipeline, references
     from services.ingest.group_runs import RunSource
 
     where, total = exposure.path.name, len(plan.steps) + 1
@@ -104,7 +104,7 @@ def make_ramp_file(
     path = folder / f"{exposure.exposure_id}_jump.fits"
     with (
         Ramp(FileReader(exposure.path), where) as ramp,
-        pipeline.open_first_groups(exposure.path, ramp) as model,
+        first_groups.open_first_groups(ramp) as model,
     ):
         unflagged = "dq_init" not in plan.steps
         if unflagged:

@@ -234,7 +234,7 @@ def join(ramps: Sequence[Ramp], target: Path, dates: Sequence[str] = ()) -> None
                 raise BadInput(
                     SEGMENTS, f"{first.where}: has {name}, which another segment lacks; fetch both again"
                 )
-            if name in _BY_INTEGRATION:
+            if name in _BY_INTEGRATION and all(ramp.has(name) and ramp.shape(name) for ramp in ramps):
                 whole = header.copy()
                 axis = f"NAXIS{header['NAXIS']}"
                 whole[axis] = sum(ramp.headers[name][axis] for ramp in ramps)
@@ -245,20 +245,27 @@ def join(ramps: Sequence[Ramp], target: Path, dates: Sequence[str] = ()) -> None
                 whole["NAXIS2"] = len(rows)
                 write_hdu(file, whole, rows)
             else:
-                data = [b"".join(ramp.stored_bytes(name)) for ramp in ramps]
-                if any(other != data[0] for other in data):
-                    raise BadInput(
-                        SEGMENTS, f"{first.where}: {name} differs between segments; fetch them again"
-                    )
-                write_hdu(file, header, data[:1])
+                write_hdu(file, header, _same_in_all(ramps, name))
+
+
+def _same_in_all(ramps: Sequence[Ramp], name: str) -> Iterator[bytes]:
+    """Yield the data of an extension in pieces; raises `BadInput` where it differs between segments."""
+    first = ramps[0]
+    if any(ramp.stored_size(name) != first.stored_size(name) for ramp in ramps):
+        raise BadInput(SEGMENTS, f"{first.where}: {name} differs in size between segments; fetch them again")
+    for pieces in zip(*(ramp.stored_bytes(name) for ramp in ramps), strict=True):
+        if any(piece != pieces[0] for piece in pieces):
+            raise BadInput(SEGMENTS, f"{first.where}: {name} differs between segments; fetch them again")
+        yield pieces[0]
 
 
 def _rows(ramps: Sequence[Ramp], name: str) -> list[bytes]:
     """Return the rows of a table over all segments; INT_TIMES may list the whole exposure in each."""
     rows: dict[bytes, None] = {}
     for ramp in ramps:
-        width = int(ramp.headers[name]["NAXIS1"])
-        if width != ramps[0].headers[name]["NAXIS1"] or ramp.headers[name].get("PCOUNT"):
+        width = ramp.headers[name].get("NAXIS1", 0)
+        same = 0 < width == ramps[0].headers[name].get("NAXIS1")
+        if not same or ramp.has(name) or ramp.headers[name].get("PCOUNT"):
             raise BadInput(SEGMENTS, f"{ramp.where}: table {name} differs in kind; fetch all segments again")
         data = b"".join(ramp.stored_bytes(name))
         rows |= dict.fromkeys(data[start : start + width] for start in range(0, len(data), width))

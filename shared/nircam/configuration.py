@@ -29,6 +29,10 @@ KEYWORDS = {
 }
 
 
+#: Characters of a slug in front of its digest: it names a folder, and header strings may have any length.
+_LONGEST_SLUG = 100
+
+
 class ConfigurationKey(BaseModel):
     """The keywords that must be equal before two exposures may be combined; `KEYWORDS` has their names.
 
@@ -113,7 +117,7 @@ class ConfigurationKey(BaseModel):
         """Short readable name that is unique to the key, such as ``nrca1_sub640_rapid_g20_3f2a9c1b``."""
         digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
         words = f"{self.detector}_{self.subarray}_{self.readpatt}_g{self.ngroups}"
-        return re.sub(r"[^a-z0-9_]+", "-", words.lower()) + f"_{digest}"
+        return re.sub(r"[^a-z0-9_]+", "-", words.lower())[:_LONGEST_SLUG] + f"_{digest}"
 
     @property
     def group_time(self) -> float:

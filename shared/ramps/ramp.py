@@ -8,11 +8,9 @@ it was written is read once more, in case a bit was flipped on the way.
 """
 
 import logging
-import math
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +19,11 @@ from numpy.typing import NDArray
 
 from shared.errors import BadInput, DamagedObject
 from shared.ramps.digests import RampDigests
+from shared.ramps.hdus import HduExtent, ImageArray, walk_hdus
 from shared.store.base import ObjectReader
 
 _logger = logging.getLogger(__name__)
 
-_BLOCK = 2880
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 #: (BITPIX, BZERO) of integers with the other signedness, by the convention of FITS -> their type.
 _SHIFTED = {
@@ -34,35 +32,8 @@ _SHIFTED = {
     (32, 2.0**31): np.uint32,
     (64, 2.0**63): np.uint64,
 }
-#: Blocks; longer without END, it is no header.
-_LONGEST_HEADER = 1000
 #: Bytes that are read at once where a whole extension is read.
 _PIECE = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class _Array:
-    name: str
-    offset: int
-    shape: tuple[int, ...]
-    bitpix: int
-    bscale: float
-    bzero: float
-
-
-@dataclass(frozen=True)
-class HduExtent:
-    """Where an HDU lies in its file: bytes `start` to `end`, its data from `data_at` on, padding included.
-
-    `header_crc` is the CRC-32 of its header.
-    """
-
-    name: str
-    header: fits.Header
-    start: int
-    data_at: int
-    end: int
-    header_crc: int
 
 
 class Ramp(AbstractContextManager["Ramp", None]):
@@ -100,28 +71,18 @@ class Ramp(AbstractContextManager["Ramp", None]):
         self.where = where
         self.headers: dict[str, fits.Header] = {}
         self.extents: list[HduExtent] = []
-        self._arrays: dict[str, _Array] = {}
+        self._arrays: dict[str, ImageArray] = {}
         self._data: dict[str, tuple[int, int]] = {}
-        offset = 0
-        while (located := self._header(offset)) is not None:
-            header, data_at, crc = located
-            if offset == 0:
-                self.primary = header
-            name, array, size = self._described(header, offset, data_at)
-            end = data_at + math.ceil(size / _BLOCK) * _BLOCK
-            if end > reader.size:
-                raise BadInput(
-                    "truncated",
-                    f"{where}: truncated: HDU {name} should end at byte {end}, "
-                    f"but the file has {reader.size}; fetch it again",
-                )
-            self.extents.append(HduExtent(name, header, offset, data_at, end, crc))
+        for extent in walk_hdus(reader, where):
+            self.extents.append(extent)
             # Of HDUs with the same name the first counts, as in astropy.
-            self.headers.setdefault(name, header)
-            self._data.setdefault(name, (data_at, size))
-            if array is not None:
-                self._arrays.setdefault(name, array)
-            offset = end
+            if extent.name in self.headers:
+                continue
+            self.headers[extent.name] = extent.header
+            self._data[extent.name] = (extent.data_at, extent.size)
+            if extent.array is not None:
+                self._arrays[extent.name] = extent.array
+        self.primary = self.extents[0].header
         if digests is not None:
             self._check_headers(digests)
 
@@ -144,56 +105,20 @@ class Ramp(AbstractContextManager["Ramp", None]):
             keyword=extension,
         )
 
-    def _header(self, offset: int) -> tuple[fits.Header, int, int] | None:
-        """Return the header at `offset`, where its data begin, and its CRC-32; None if no HDU follows."""
-        start = self._reader.read(offset, min(8, self._reader.size - offset))
-        if offset == 0 and start[:6] != b"SIMPLE":
-            hint = "it is gzip-compressed: gunzip it" if start[:2] == b"\x1f\x8b" else "fetch it again"
-            raise BadInput("FITS", f"{self.where}: not a FITS file: it does not begin with SIMPLE; {hint}")
-        if offset > 0 and not (start and b"XTENSION".startswith(start)):
-            # The FITS standard allows other records after the last extension.
-            return None
-        blocks: list[bytes] = []
-        while not blocks or not _ends(blocks[-1]):
-            at = offset + len(blocks) * _BLOCK
-            if at + _BLOCK > self._reader.size or len(blocks) == _LONGEST_HEADER:
-                raise BadInput(
-                    "truncated",
-                    f"{self.where}: truncated: the header at byte {offset} has no END before byte {at} of "
-                    f"{self._reader.size}; fetch it again",
-                )
-            blocks.append(self._reader.read(at, _BLOCK))
-        stored = b"".join(blocks)
-        try:
-            return fits.Header.fromstring(stored), offset + len(stored), zlib.crc32(stored)
-        except Exception as error:
-            raise self._unreadable(offset, error) from error
-
-    def _described(self, header: fits.Header, offset: int, data_at: int) -> tuple[str, _Array | None, int]:
-        """Return an HDU's name, its array if it is an image, and its data's size in bytes."""
-        try:
-            shape = tuple(int(header[f"NAXIS{n}"]) for n in range(header["NAXIS"], 0, -1))
-            bitpix = int(header["BITPIX"])
-            items = header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + math.prod(shape)) if shape else 0
-            size = abs(bitpix) // 8 * int(items)
-            scale = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
-            name = str(header.get("EXTNAME", f"HDU{len(self.headers)}" if offset else "PRIMARY"))
-            is_image = str(header.get("XTENSION", "IMAGE")).strip() == "IMAGE"
-        except Exception as error:
-            raise self._unreadable(offset, error) from error
-        if bitpix not in _DTYPES or size < 0 or min(shape, default=0) < 0:
-            raise self._unreadable(offset, f"BITPIX {bitpix} with axes {shape}")
-        name = name.strip().upper()
-        array = _Array(name, data_at, shape, bitpix, *scale) if is_image else None
-        return name, array, size
-
-    def _unreadable(self, offset: int, why: object) -> BadInput:
-        reason = " ".join(str(why).split())
-        return BadInput("FITS", f"{self.where}: unreadable header at byte {offset}: {reason}; fetch it again")
-
     def has(self, extension: str) -> bool:
         """Return whether there is an image extension of that name."""
         return extension in self._arrays
+
+    def dtype(self, extension: str) -> np.dtype[Any]:
+        """Return the type of the values of an image extension, as `read` gives them.
+
+        Raises
+        ------
+        BadInput
+            If there is no such extension.
+        """
+        array = self._array(extension)
+        return _values(array, np.empty(0, _DTYPES[array.bitpix])).dtype
 
     def stored_bytes(self, extension: str) -> Iterator[bytes]:
         """Yield the data of an extension as they are in the file, without padding, in pieces of 8 MiB.
@@ -212,6 +137,10 @@ class Ramp(AbstractContextManager["Ramp", None]):
         for start in range(0, size, _PIECE):
             yield self._reader.read(offset + start, min(_PIECE, size - start))
 
+    def stored_size(self, extension: str) -> int:
+        """Return the number of bytes that `stored_bytes` yields."""
+        return self._data[extension][1]
+
     def shape(self, extension: str = "SCI") -> tuple[int, ...]:
         """Return an extension's shape, slowest axis first.
 
@@ -222,7 +151,7 @@ class Ramp(AbstractContextManager["Ramp", None]):
         """
         return self._array(extension).shape
 
-    def _array(self, extension: str) -> _Array:
+    def _array(self, extension: str) -> ImageArray:
         try:
             return self._arrays[extension]
         except KeyError:
@@ -290,7 +219,7 @@ class Ramp(AbstractContextManager["Ramp", None]):
             raise ValueError(f"{self.where}: {extension}: the window is {window}, not {into.shape}")
         self._fill(array, plane, row, into)
 
-    def _fill(self, array: _Array, plane: int, row: int, into: NDArray[Any]) -> None:
+    def _fill(self, array: ImageArray, plane: int, row: int, into: NDArray[Any]) -> None:
         """Read rows from `row` on of the planes from `plane` on, 3D (planes, rows, x), as they are stored."""
         if into.size == 0:
             return
@@ -314,12 +243,12 @@ class Ramp(AbstractContextManager["Ramp", None]):
         if self._digests is not None and blocks is not None:
             self._check_blocks(array, plane, row, into, blocks)
 
-    def _offset(self, array: _Array, plane: int, row: int) -> int:
+    def _offset(self, array: ImageArray, plane: int, row: int) -> int:
         ny, nx = array.shape[-2:]
         return array.offset + (plane * ny + row) * nx * abs(array.bitpix) // 8
 
     def _check_blocks(
-        self, array: _Array, plane: int, row: int, values: NDArray[Any], blocks: NDArray[np.uint32]
+        self, array: ImageArray, plane: int, row: int, values: NDArray[Any], blocks: NDArray[np.uint32]
     ) -> None:
         """Compare whole blocks with what was written; read those that differ once more."""
         assert self._digests is not None
@@ -338,7 +267,7 @@ class Ramp(AbstractContextManager["Ramp", None]):
                     raise self._damaged(where, array.name)
                 _logger.warning("%s: %s arrived damaged, and whole when read again", self.where, where)
 
-    def _block_words(self, array: _Array, plane: int, row: int, rows: int) -> str:
+    def _block_words(self, array: ImageArray, plane: int, row: int, rows: int) -> str:
         words = f"HDU {array.name}, rows {row + 1} to {row + rows}"
         if len(array.shape) == 4:
             integration, group = divmod(plane, array.shape[1])
@@ -347,12 +276,12 @@ class Ramp(AbstractContextManager["Ramp", None]):
 
     def _window(
         self, extension: str, integration: int, groups: slice, rows: slice
-    ) -> tuple[_Array, tuple[int, int, int], int, int]:
+    ) -> tuple[ImageArray, tuple[int, int, int], int, int]:
         """Return the array and shape of a window, and where it begins.
 
         Returns
         -------
-        array : _Array
+        array : ImageArray
         window : (int, int, int)
             Shape.
         plane, row : int
@@ -385,6 +314,13 @@ class Ramp(AbstractContextManager["Ramp", None]):
         image: NDArray[Any] = _values(array, stored)[0]
         return image
 
+    def read_whole(self, extension: str) -> NDArray[Any]:
+        """Return a whole array of any number of axes, unchecked; the caller looks at its size first."""
+        array = self._array(extension)
+        stored = np.empty(array.shape, _DTYPES[array.bitpix])
+        self._reader.read_into(array.offset, stored.reshape(-1).view(np.uint8).data)
+        return _values(array, stored)
+
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -393,7 +329,7 @@ class Ramp(AbstractContextManager["Ramp", None]):
         self._reader.close()
 
 
-def _values(array: _Array, stored: NDArray[Any]) -> NDArray[Any]:
+def _values(array: ImageArray, stored: NDArray[Any]) -> NDArray[Any]:
     """Return values in native byte order, scaled, from those in the file, which may be changed in place."""
     native = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if array.bscale == 1 and array.bzero == 0:
@@ -407,10 +343,6 @@ def _values(array: _Array, stored: NDArray[Any]) -> NDArray[Any]:
     wide = np.float32 if array.bitpix in (8, 16, -32) else np.float64
     scaled: NDArray[Any] = (native.astype(np.float64) * array.bscale + array.bzero).astype(wide)
     return scaled
-
-
-def _ends(block: bytes) -> bool:
-    return any(block[card : card + 8] == b"END     " for card in range(0, _BLOCK, 80))
 
 
 def _window(wanted: slice, length: int) -> tuple[int, int]:

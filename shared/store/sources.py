@@ -225,15 +225,19 @@ def local_path(uri: str) -> Path:
     BadMessage
         If the address is of another kind.
     """
-    parts = urlsplit(uri)
     if "://" not in uri:
         return Path(uri).absolute()
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise BadMessage(f"{_shown(uri)}: not an address ({error}); announce a path or file:// URI") from None
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path)).absolute()
+    kind = _shown(f"{parts.scheme}://{parts.netloc}")
     raise BadMessage(
-        f"{uri}: addresses of the kind {parts.scheme}://{parts.netloc} are not supported; "
+        f"{_shown(uri)}: addresses of the kind {kind} are not supported; "
         "announce a path or file:// URI that the worker can read, or s3://bucket/key",
-        where=uri,
+        where=_shown(uri),
     )
 
 
@@ -331,8 +335,13 @@ def _shown(uri: str) -> str:
 
 
 def _require_file(path: Path) -> None:
+    try:
+        exists = path.exists()
+    except OSError as error:
+        # Such as a name that is longer than any file's.
+        raise _unreadable(path, error) from error
     # Opening a named pipe would block until something writes to it.
-    if path.exists() and not path.is_file():
+    if exists and not path.is_file():
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise BadInput("file", f"{path.name}: is {kind}, not a file: {path}; announce FITS files", where=path)
 

@@ -122,3 +122,16 @@ def test_words_are_added_with_the_carry_around(words: list[int], total: int, dat
     result = add_words(add_words(total, body[:cut]), body[cut:])
     assert 0 <= result < 2**32
     assert result % (2**32 - 1) == expected
+
+
+@pytest.mark.parametrize("keyword", ["CHECKSUM", "DATASUM"])
+def test_a_sum_that_cannot_be_parsed_does_not_hold(tmp_path: Path, keyword: str) -> None:
+    # Given a file in which one sum's card is damaged
+    path = write(tmp_path / "a.fits")
+    content = path.read_bytes()
+    at = content.index(keyword.encode().ljust(8) + b"=", content.index(b"XTENSION"))
+    path.write_bytes(content[: at + 10] + b"'open".ljust(70) + content[at + 80 :])
+    # Then it is not taken for a file without that sum
+    [contradiction] = read_sums(path).contradictions
+    assert keyword in contradiction
+    assert "SCI" in contradiction
