@@ -31,6 +31,7 @@ ROOMS = {
         "contract",
         "deploy",
         "e2e",
+        "fuzz",
         "image",
         "integration",
         "monitoring",
