@@ -13,6 +13,7 @@ from typing import Literal
 
 from shared.broker.base import Broker
 from shared.broker.rabbitmq.management import QueueState
+from shared.catalog.arrival_index import ArrivalIndex
 from shared.catalog.sets import StoredConfiguration, StoredSet, stored_sets
 from shared.catalog.store_contents import Stored
 from shared.contracts.messages import Envelope, ExposureAnnounced, SetCheck
@@ -26,6 +27,8 @@ from shared.store.manifest import find, sweep
 #: What `nircam-darks run` sweeps, and leftovers of persistence states.
 _SWEPT = (*PRODUCT_FOLDERS, "persistence/")
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+#: Sets that one message asks for: each costs the service a few requests.
+_SETS_A_CHECK = 20
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,19 @@ def republish(missing: Sequence[Gap], store: Store, broker: Broker) -> Iterator[
         for message in _messages(gap, store):
             broker.publish(message)
         yield gap
+
+
+def remake_indexes(stored: Stored, store: Store) -> tuple[int, int]:
+    """Make the index of every configuration agree with the manifests; services may go on.
+
+    Returns
+    -------
+    (int, int)
+        Numbers of entries that were missing, and of those that stood for products that are gone.
+    """
+    names = {ramp.configuration for ramp in stored.of_kind("ramp", "rejection")} - {None}
+    changes = [ArrivalIndex(store, name).remake() for name in sorted(map(str, names))]
+    return sum(added for added, _ in changes), sum(removed for _, removed in changes)
 
 
 def sweep_leftovers(store: Store, queues: Sequence[QueueState]) -> int:
@@ -166,17 +182,22 @@ def _noise(stored: Stored, since: datetime) -> Iterator[Gap]:
 
 def _sets(stored: StoredConfiguration, settings: StageSettings, since: datetime) -> Iterator[Gap]:
     missing = {
-        each.set_id: words
+        each.set_id: (words, each.exposures[0])
         for each in stored.sets
         if each.complete and each.newest <= since and (words := _missing(each, settings))
     }
-    if missing:
-        # Makes ingest form the sets again: by count, or because the settling time has passed.
-        # What was seen as the newest is named, not the hour: clocks may differ.
-        newest = stored.newest if settings.settle_seconds is not None else None
-        check = SetCheck(configuration=stored.configuration, scheduled_at=newest or _NEVER)
-        identity = f"{stored.configuration}:{','.join(sorted(missing))}"
-        words = "; ".join(f"{what} of set {name}" for name, what in sorted(missing.items()))
+    # Makes ingest form the sets again: by count, or because the settling time has passed.
+    # What was seen as the newest is named, not the hour: clocks may differ.
+    newest = stored.newest if settings.settle_seconds is not None else None
+    names = sorted(missing)
+    for some in (names[first : first + _SETS_A_CHECK] for first in range(0, len(names), _SETS_A_CHECK)):
+        check = SetCheck(
+            configuration=stored.configuration,
+            scheduled_at=newest or _NEVER,
+            concerning=[missing[name][1] for name in some],
+        )
+        identity = f"{stored.configuration}:{','.join(some)}"
+        words = "; ".join(f"{missing[name][0]} of set {name}" for name in some)
         yield Gap("set", stored.configuration, words, message=Envelope.of(check, identity=identity))
 
 

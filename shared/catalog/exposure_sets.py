@@ -17,6 +17,11 @@ from datetime import datetime
 from typing import TypeVar
 
 from shared.contracts.messages import SetMember
+from shared.products.provenance import Provenance, provenance_groups
+
+#: An epoch of more exposures is not combined, unless the sender knows that no more will come: it would hold
+#: up every message about one of them, and no message could name them all much beyond this.
+LARGEST_EPOCH = 5000
 
 _Exposure = TypeVar("_Exposure")
 
@@ -75,7 +80,12 @@ class Epoch:
     @property
     def is_complete(self) -> bool:
         """Whether every announced exposure was ingested or rejected, and none is to be made again."""
-        return not self.outdated and self._all_arrived
+        return not self.outdated and not self.is_too_large and self._all_arrived
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether it has more exposures than `LARGEST_EPOCH`."""
+        return self.ingested + len(self.rejected) + len(self.outdated) > LARGEST_EPOCH
 
     @property
     def _all_arrived(self) -> bool:
@@ -87,10 +97,15 @@ class Epoch:
 
         The parameters are those of `complete_sets`.
         """
-        if not self.outdated:
+        if not self.outdated or self.is_too_large:
             return False
         integrations = sum(member.integrations for member in self._members)
         return self._all_arrived or (settled and integrations >= min_integrations)
+
+    @property
+    def start(self) -> float | None:
+        """Start of its first ingested exposure, MJD; None if there is none."""
+        return min((member.start_mjd for member in self._members), default=None)
 
     @property
     def _members(self) -> tuple[SetMember, ...]:
@@ -271,6 +286,34 @@ def form_epochs(
     return epochs
 
 
+def epoch_groups(
+    members: Iterable[SetMember], provenances: Mapping[str, Provenance], gap_days: float
+) -> dict[str, str]:
+    """Return which members may be combined, see `shared.products.provenance.provenance_groups`.
+
+    Only members without a gap between them decide about each other, so that a set can be formed without the
+    rest of its configuration.
+
+    Parameters
+    ----------
+    members : iterable of SetMember
+    provenances : mapping of str to Provenance
+        By manifest of the member.
+    gap_days : float
+        See `split_at_gaps`.
+
+    Returns
+    -------
+    dict of str to str
+        By manifest: the group.
+    """
+    groups: dict[str, str] = {}
+    for epoch in split_members(members, gap_days):
+        known = {each.manifest for each in epoch} & provenances.keys()
+        groups |= provenance_groups({manifest: provenances[manifest] for manifest in known})
+    return groups
+
+
 def complete_sets(
     epochs: Iterable[Epoch], settled: bool, final: bool, min_integrations: int
 ) -> list[ReadySet]:
@@ -278,7 +321,7 @@ def complete_sets(
 
     The sets of an epoch are ready once every announced exposure was ingested or rejected, or if the sender
     knows that no more will come. After the settling time, sets with enough integrations are ready too. An
-    epoch with outdated exposures has none that is ready, unless the sender knows better.
+    epoch with outdated exposures, or with too many, has none that is ready, unless the sender knows better.
 
     Parameters
     ----------
@@ -296,7 +339,12 @@ def complete_sets(
         for ready in epoch.sets
         if final
         or epoch.is_complete
-        or (settled and not epoch.outdated and ready.integrations >= min_integrations)
+        or (
+            settled
+            and not epoch.outdated
+            and not epoch.is_too_large
+            and ready.integrations >= min_integrations
+        )
     ]
 
 
@@ -330,6 +378,13 @@ def waiting_for(epochs: Sequence[Epoch], settled: bool, final: bool, min_integra
         return f"no exposure was ingested, {rejected} rejected" if rejected else "no exposure was ingested"
     reasons = []
     for epoch in begun:
+        if epoch.is_too_large and not final:
+            reasons.append(
+                f"more than the {LARGEST_EPOCH} exposures that are combined lie from MJD "
+                f"{epoch.sets[0].members[0].start_mjd:.2f} on without a gap; set a shorter "
+                "DARKS_EPOCH_GAP_DAYS"
+            )
+            continue
         if final or epoch.is_complete:
             continue
         short = [

@@ -14,12 +14,12 @@ from shared.catalog.exposure_sets import (
     Epoch,
     RejectedExposure,
     complete_sets,
+    epoch_groups,
     form_epochs,
     superseded_by,
     waiting_for,
 )
 from shared.catalog.store_contents import ProductSummary, Stored
-from shared.products.provenance import provenance_groups
 from shared.products.ramp import counting_ramps
 from shared.settings.stage import StageSettings
 
@@ -128,7 +128,7 @@ def _configuration(
     rejections = [product for product in products if product.kind == "rejection"]
     references = [product for product in products if product.kind == "reference"]
     noise = [product for product in products if product.kind == "set-noise"]
-    groups = _groups(ramps)
+    groups = _groups(ramps, settings.epoch_gap_days)
     epochs = _epochs(ramps, outdated, rejections, counts, settings, groups)
     arrivals = [product.created for product in products if product.kind in ("ramp", "rejection")]
     settle = settings.settle_seconds
@@ -172,10 +172,11 @@ def _configuration(
     )
 
 
-def _groups(ramps: list[ProductSummary]) -> dict[str, str]:
-    """Return by manifest which ramps may be combined, see `provenance_groups`."""
+def _groups(ramps: list[ProductSummary], gap_days: float) -> dict[str, str]:
+    """Return by manifest which ramps may be combined, see `epoch_groups`."""
     known = [(ramp.member, ramp.provenance) for ramp in ramps if ramp.member and ramp.provenance]
-    return provenance_groups({member.manifest: provenance for member, provenance in known})
+    provenances = {member.manifest: provenance for member, provenance in known}
+    return epoch_groups([member for member, _ in known], provenances, gap_days)
 
 
 def _epochs(

@@ -121,6 +121,13 @@ class SetCheck(MessageData):
         What had arrived of the configuration when the check was scheduled (`arrivals_token`; since 1.2). The
         configuration has settled if that is still all. Without it, `scheduled_at` decides, which is right
         only where the clocks of all machines agree.
+    shared : bool
+        Whether all exposures of the configuration that wait for it to settle share this check; `seen` then
+        stands for these only (since 1.2).
+    announced : bool
+        Of a shared check: whether their sets have been announced since (since 1.2).
+    concerning : list of str or None
+        Only the sets of epochs to which these exposures belong (since 1.2); None: all.
     held : int
         How often the check was passed on because exposures of its set were to be made again (since 1.2).
     """
@@ -130,6 +137,9 @@ class SetCheck(MessageData):
     final: bool = False
     exposure_ids: list[str] | None = None
     seen: str | None = None
+    shared: bool = False
+    announced: bool = False
+    concerning: list[str] | None = None
     held: int = Field(default=0, ge=0)
 
 

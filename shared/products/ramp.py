@@ -12,7 +12,7 @@ from shared.nircam.configuration import ConfigurationKey
 from shared.nircam.exposure_times import longest_days
 from shared.products.provenance import Provenance
 from shared.store.base import Store
-from shared.store.manifest import InputDigest, ObjectEntry
+from shared.store.manifest import InputDigest, Manifest, ObjectEntry
 
 #: Recorded as the CRDS context if no step uses a reference file.
 NO_CONTEXT = "none"
@@ -342,6 +342,15 @@ class PersistenceMetadata(BaseModel):
 def configuration_prefix(configuration: str) -> str:
     """Return the key prefix of all ramps and rejections of a configuration."""
     return f"ingest/{configuration}/"
+
+
+def reference_digests(manifest: Manifest) -> dict[str, str]:
+    """Return the sha256 of the reference files that replaced CRDS's choice for a ramp, by type."""
+    return {
+        source.role.removeprefix(REFERENCE_ROLE): source.sha256
+        for source in manifest.inputs
+        if source.role.startswith(REFERENCE_ROLE)
+    }
 
 
 def member_of(results: RampMetadata, manifest_key: str, ramp: ObjectEntry) -> SetMember:

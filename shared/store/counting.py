@@ -1,4 +1,4 @@
-"""A store that counts the bytes read and written through it, for the metrics."""
+"""A store that counts the bytes read and written through it, for the metrics, and the requests."""
 
 import threading
 from collections.abc import Iterator
@@ -18,6 +18,8 @@ class StoreTraffic:
 
 
 NO_TRAFFIC = StoreTraffic()
+#: Keys that one request of a bucket lists.
+_PAGE = 1000
 
 
 class CountingStore:
@@ -35,6 +37,12 @@ class CountingStore:
         self._lock = threading.Lock()
         self._read = 0
         self._written = 0
+        self._requests = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests that a bucket would have had so far: a listing is one for each thousand keys."""
+        return self._requests
 
     @property
     def traffic(self) -> StoreTraffic:
@@ -46,20 +54,28 @@ class CountingStore:
         with self._lock:
             self._read += size
 
+    def count_request(self) -> None:
+        """Count a request."""
+        with self._lock:
+            self._requests += 1
+
     def put(self, key: str, data: bytes) -> ObjectInfo:
         """Write `data` under `key`."""
+        self.count_request()
         info = self._store.put(key, data)
         self._written += info.size
         return info
 
     def put_file(self, key: str, path: Path, watch: Watch | None = None) -> ObjectInfo:
         """Take a finished file in as `key`."""
+        self.count_request()
         info = self._store.put_file(key, path, watch)
         self._written += info.size
         return info
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write only if there is no object under `key`."""
+        self.count_request()
         written = self._store.put_if_absent(key, data)
         if written:
             self._written += len(data)
@@ -67,21 +83,28 @@ class CountingStore:
 
     def get(self, key: str) -> bytes:
         """Return the whole object."""
+        self.count_request()
         data = self._store.get(key)
         self.count_read(len(data))
         return data
 
     def open(self, key: str) -> ObjectReader:
         """Open an object for ranged reads."""
+        self.count_request()
         return _CountingReader(self, self._store.open(key))
 
     def delete(self, key: str) -> None:
         """Remove an object."""
+        self.count_request()
         self._store.delete(key)
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the keys that begin with `prefix`."""
-        return self._store.list(prefix)
+        self.count_request()
+        for number, key in enumerate(self._store.list(prefix)):
+            if number and number % _PAGE == 0:
+                self.count_request()
+            yield key
 
     def uri(self, key: str) -> str:
         """Return the object's address."""
@@ -106,11 +129,13 @@ class _CountingReader(AbstractContextManager["_CountingReader", None]):
         return self._reader.size
 
     def read(self, offset: int, length: int) -> bytes:
+        self._owner.count_request()
         data = self._reader.read(offset, length)
         self._owner.count_read(len(data))
         return data
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
+        self._owner.count_request()
         self._reader.read_into(offset, buffer)
         self._owner.count_read(len(buffer))
 

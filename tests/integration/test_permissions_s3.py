@@ -29,10 +29,12 @@ KEYS = {
     "noise's manifest": "products/noise/c/e/k/manifest.json",
     "backfill's mark": "products/backfill/0.json",
     "archive's mark": "products/mast/program-1/x.json",
+    "index": "products/index/arrivals-1/c/60/00/a~e/k",
     "probe": "products/probe/0/object",
 }
 _INGESTS = {
     *("ramp", "ramp's manifest", "claim", "claim on bytes", "count", "persistence", "persistence's manifest"),
+    "index",
 }
 _PRODUCTS = set(KEYS) - {"exposure"}
 READS = {
@@ -49,16 +51,16 @@ WRITES = {
     "darkref": {"reference", "reference's manifest", "sign-off", "probe"},
     "noise": {"noise", "noise's manifest", "probe"},
     "trigger": {"exposure"},
-    "operator": {"exposure", "backfill's mark", "archive's mark", "sign-off"},
+    "operator": {"exposure", "backfill's mark", "archive's mark", "sign-off", "index"},
     "reader": set(),
     "sweep": set(),
 }
 DELETES = {
-    "ingest": {"claim", "claim on bytes", "probe"},
+    "ingest": {"claim", "claim on bytes", "index", "probe"},
     "darkref": {"probe"},
     "noise": {"probe"},
     "trigger": set(),
-    "operator": set(),
+    "operator": {"index"},
     "reader": set(),
     "sweep": {"ramp", "persistence", "reference", "noise"},
 }

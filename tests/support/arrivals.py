@@ -143,6 +143,10 @@ class Ingest:
     def answer(self, message: Envelope) -> list[SetReady]:
         return self._ready(sets_at_check(message.content, message, self.context))
 
+    def outgoing_of(self, message: Envelope) -> list[Outgoing]:
+        """All messages that answer a `set.check`."""
+        return sets_at_check(message.content, message, self.context)
+
     def ramp(self, exposure: Exposure) -> Manifest:
         plan = plan_for([], self.settings, persistence_done=True)
         versions = {**plan.versions, "algorithm": exposure.version}

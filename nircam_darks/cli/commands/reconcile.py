@@ -37,12 +37,14 @@ def reconcile_command(
 ) -> None:
     """Find products whose next stage is missing, and announce them again.
 
+    It also makes the index that sets are formed from agree with the manifests.
+
     DARKS_BROKER_URL and DARKS_STORE name broker and store. DARKS_SETTLE_SECONDS, DARKS_MIN_INTEGRATIONS and
     DARKS_EPOCH_GAP_DAYS must have the values that the services have.
     """
     from datetime import UTC, datetime
 
-    from nircam_darks.operations.reconcile import gaps, republish, sweep_leftovers
+    from nircam_darks.operations.reconcile import gaps, remake_indexes, republish, sweep_leftovers
     from nircam_darks.operations.store_access import open_existing, operator_settings
     from shared.broker.opening import open_services_broker
     from shared.broker.rabbitmq.management import queue_states
@@ -56,6 +58,8 @@ def reconcile_command(
         swept = sweep_leftovers(store, queue_states(broker_settings())) if sweep else None
         stored = read_stored(store)
         missing = gaps(stored, settings, older_than, datetime.now(UTC), outdated)
+        # Before a service forms any set: it goes by the index.
+        added, removed = (0, 0) if dry_run else remake_indexes(stored, store)
         announced = 0
 
         def show(kind: str, subject: str, missing: str) -> None:
@@ -76,6 +80,8 @@ def reconcile_command(
         "missing": len(missing),
         "announced": announced,
         "swept": swept,
+        "indexed": added,
+        "unindexed": removed,
         "damaged": sorted(stored.damaged),
     }
     if as_json:
@@ -85,4 +91,8 @@ def reconcile_command(
         typer.echo(damaged_manifest(address).plain)
     if swept is not None:
         typer.echo(f"{count(swept, 'leftover object')} removed")
+    if added or removed:
+        typer.echo(
+            f"Index: {count(added, 'entry', 'entries')} added, {removed} removed; the manifests are the truth"
+        )
     typer.echo(f"{len(missing)} missing, {announced} announced again" if missing else "Nothing to recover")

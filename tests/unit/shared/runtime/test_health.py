@@ -224,3 +224,18 @@ def test_a_chore_is_done_while_the_store_answers_and_its_failure_is_not_the_stor
         until(lambda: len(calls) >= 3)
         assert watch.problem is None
     assert calls[0] is store
+
+
+def test_a_chore_that_takes_long_does_not_keep_the_store_from_being_asked(tmp_path: Path) -> None:
+    # Given a survey that does not end
+    asked, go_on = [], threading.Event()
+    store = Moody(tmp_path)
+    store.mood = lambda: asked.append(1)
+    watch = StoreMonitor(store, every=0.01, chore=lambda _: go_on.wait(60), chore_every=0.02)
+    with watch:
+        until(lambda: any(thread.name == "store-chore" for thread in threading.enumerate()))
+        # Then the store is asked all the same
+        before = len(asked)
+        until(lambda: len(asked) > before + 3)
+        assert watch.problem is None
+        go_on.set()
