@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from nircam_darks.operations.candidates import peek
+from shared.settings.stage import StageSettings
+from support.arrivals import Exposure, Ingest
 from support.deployed_services import deployed
 from support.prometheus_server import program, running_prometheus
 from support.watched_services import Watched, http_port
@@ -32,7 +34,11 @@ def watched(rabbit_node, ceph, campaign, tmp_path_factory) -> Iterator[Watched]:
     ) as here:
         # Of two long-wave exposures, announced as a set, one comes: its set waits.
         *now, to_come = here.announcements
-        here.wanted |= {"ramp": 3, "exposure-noise": 3, "reference": 1, "set-noise": 1}
+        # Of a fourth configuration lie two ramps there, of which an earlier version made the first.
+        archive = Ingest(here.store, StageSettings(store="."))
+        archive.ramp(Exposure("outdated", version="0"))
+        archive.ramp(Exposure("current", day=1))
+        here.wanted |= {"ramp": 3 + 2, "exposure-noise": 3, "reference": 1, "set-noise": 1}
         with running_prometheus(folder / "prometheus", here.broker.settings.vhost) as prometheus:
             watched = Watched(here, prometheus, to_come)
             prometheus.watch("rabbitmq", (f"127.0.0.1:{rabbit_node.metrics_port}", {}))
@@ -45,6 +51,6 @@ def watched(rabbit_node, ceph, campaign, tmp_path_factory) -> Iterator[Watched]:
                 here.broker.publish(announcement)
             here.wait_until_all_is_done()
             # What waits is read from the store every half minute.
-            last = "darks_set_newest_timestamp_seconds"
-            prometheus.until(lambda: prometheus.query(last), "the set that waits", within=90)
+            for last in ("darks_set_newest_timestamp_seconds", "darks_set_outdated_timestamp_seconds"):
+                prometheus.until(lambda name=last: prometheus.query(name), "the set that waits", within=90)
             yield watched
