@@ -53,7 +53,7 @@ WRITES = {
     "trigger": {"exposure"},
     "operator": {"exposure", "backfill's mark", "archive's mark", "sign-off", "index"},
     "reader": set(),
-    "sweep": set(),
+    "sweep": {"index"},
 }
 DELETES = {
     "ingest": {"claim", "claim on bytes", "index", "probe"},
@@ -62,7 +62,7 @@ DELETES = {
     "trigger": set(),
     "operator": {"index"},
     "reader": set(),
-    "sweep": {"ramp", "persistence", "reference", "noise"},
+    "sweep": {"ramp", "persistence", "reference", "noise", "index"},
 }
 
 

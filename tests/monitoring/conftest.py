@@ -53,4 +53,6 @@ def watched(rabbit_node, ceph, campaign, tmp_path_factory) -> Iterator[Watched]:
             # What waits is read from the store every half minute.
             for last in ("darks_set_newest_timestamp_seconds", "darks_set_outdated_timestamp_seconds"):
                 prometheus.until(lambda name=last: prometheus.query(name), "the set that waits", within=90)
+            waiting = "darks:sets_waiting"
+            prometheus.until(lambda: prometheus.value(waiting) == 2, "both sets that wait", within=90)
             yield watched
