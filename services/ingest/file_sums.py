@@ -72,21 +72,25 @@ def read_sums(path: Path) -> FileSums:
         edges = [edge for extent in extents for edge in (extent.data_at, extent.end)]
         digest = hashlib.sha256()
         sums: list[int] = []
-        start = 0
+        start, follows = 0, False
         for edge in [*edges, reader.size]:
             total = 0
             for piece in _pieces(reader, start, edge):
                 digest.update(piece)
                 if len(sums) < len(edges):
                     total = add_words(total, piece)
+                else:
+                    follows = follows or bool(np.frombuffer(piece, np.uint8).any())
             sums.append(total)
             start = edge
     stating = [extent for extent in extents if any(_states(extent, keyword) for keyword in _KEYWORDS)]
-    return FileSums(
-        digest.hexdigest(),
-        tuple(extent.name for extent in stating),
-        tuple(_contradictions(extents, sums)),
-    )
+    contradictions = list(_contradictions(extents, sums))
+    if stating and follows:
+        # An HDU whose first card was changed is no HDU any more, and those behind it are gone with it.
+        contradictions.append(
+            f"HDU {extents[-1].name} is the last, but bytes of no HDU and no sum follow it at {edges[-1]}"
+        )
+    return FileSums(digest.hexdigest(), tuple(extent.name for extent in stating), tuple(contradictions))
 
 
 def add_words(total: int, data: bytes | memoryview) -> int:

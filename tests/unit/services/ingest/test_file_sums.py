@@ -82,12 +82,27 @@ def test_a_file_without_sums_or_with_undefined_ones_passes(tmp_path: Path) -> No
     assert (sums.checked, sums.contradictions) == ((), ())
 
 
-def test_bytes_after_the_last_hdu_belong_to_no_sum(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.fits")
-    path.write_bytes(path.read_bytes() + b"\1" * 2881)
+@pytest.mark.parametrize(("checksum", "tail", "contradictions"), [(True, 1, 1), (True, 0, 0), (False, 1, 0)])
+def test_bytes_after_the_last_hdu_are_told_of_where_the_others_have_sums(
+    tmp_path: Path, checksum: bool, tail: int, contradictions: int
+) -> None:
+    path = write(tmp_path / "a.fits", checksum)
+    path.write_bytes(path.read_bytes() + bytes([tail]) * 2881)
     sums = read_sums(path)
-    assert sums.contradictions == ()
+    assert len(sums.contradictions) == contradictions
     assert sums.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_hdu_that_is_none_any_more_is_missed(tmp_path: Path) -> None:
+    # Given a file with sums, in which a bit of the first card of the third HDU was flipped
+    path = write(tmp_path / "a.fits")
+    with fits.open(path) as hdus:
+        place = hdus[2].fileinfo()["hdrLoc"]
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    # Then the file does not pass as one of two HDUs
+    assert len(read_sums(path).contradictions) == 1
 
 
 def test_what_is_no_whole_fits_file_has_a_sha256(tmp_path: Path) -> None:
