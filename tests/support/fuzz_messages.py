@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -134,9 +136,9 @@ def _restructure(body: bytes, random: Random) -> bytes:
 
 def _changed(value: Any, random: Random) -> Any:
     """Return the value with one place in it changed."""
-    places = list(_places(value))
+    places = list(islice(_places(value), 20_000))
     if not places or random.random() < 0.02:
-        return random.choice(_ODD)
+        return deepcopy(random.choice(_ODD))
     parent, key = random.choice(places)
     action = random.randrange(6)
     if action == 0:
@@ -155,7 +157,8 @@ def _changed(value: Any, random: Random) -> Any:
         other, name = random.choice(places)
         parent[key] = json.loads(json.dumps(other.get(name) if isinstance(other, dict) else other[name]))
     else:
-        parent[key] = random.choice(_ODD)
+        # A copy: what is changed in it later must not be in it again, or have no end.
+        parent[key] = deepcopy(random.choice(_ODD))
     return value
 
 
