@@ -89,7 +89,7 @@ def test_the_pip_of_a_base_is_not_in_it_either(engine: Engine, base_image: str, 
         (
             "ingest",
             "jwst",
-            ("numba", "astroquery", "typer", "services.noise", "services.darkref", "nircam_darks"),
+            ("astroquery", "typer", "services.noise", "services.darkref", "nircam_darks"),
         ),
         (
             "darkref",

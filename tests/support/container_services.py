@@ -33,9 +33,9 @@ class Container(Service):
 
     def start(self) -> None:
         self.container = f"{self.label}-{next(_numbers)}"
-        settings = {**self._settings, "DARKS_HTTP_HOST": "127.0.0.1", "DARKS_HTTP_PORT": str(self.port)}
+        settings = {**self.environment, "DARKS_HTTP_HOST": "127.0.0.1", "DARKS_HTTP_PORT": str(self.port)}
         # What is inside is nowhere outside.
-        settings.pop("DARKS_SCRATCH", None)
+        del settings["DARKS_SCRATCH"]
         variables = [word for name, value in settings.items() for word in ("--env", f"{name}={value}")]
         command = [CLIENT, "run", "--rm", "--name", self.container, "--health-interval", "1s"]
         with self.log.open("ab") as out, self.errors.open("ab") as errors:
