@@ -23,15 +23,8 @@ from statistics import median
 
 from services.ingest.plan import Plan, plan_like
 from services.ingest.settling import check_is_sent, wait_no_longer, wait_to_settle, waiting_to_settle
-from shared.catalog.arrival_index import (
-    Arrival,
-    ArrivalIndex,
-    HowRampWasMade,
-    IndexedRamp,
-    Neighbourhood,
-    Span,
-    is_usable,
-)
+from shared.catalog.arrival_index import ArrivalIndex, HowRampWasMade, Neighbourhood
+from shared.catalog.arrival_keys import Arrival, IndexedRamp, Span, is_usable
 from shared.catalog.exposure_sets import (
     LARGEST_EPOCH,
     Epoch,

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from shared.catalog.arrival_index import Arrival, Span, is_usable
+from shared.catalog.arrival_keys import Arrival, Span, is_usable
 from shared.catalog.exposure_sets import arrivals_token
 from shared.store.base import Store
 

@@ -15,24 +15,33 @@ never changed, and two workers that write one write the same: no lock is needed.
 with one of another version, gets it from the manifests when it is first asked (`ArrivalIndex.remake`).
 """
 
-import base64
 import hashlib
 import json
 import logging
-import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ValidationError
 
+from shared.catalog.arrival_keys import (
+    ANY_TIME,
+    LAST_DAY,
+    Arrival,
+    IndexedRamp,
+    Span,
+    days_prefix,
+    entry_name,
+    entry_of,
+    floor_days,
+    folders_of_span,
+    is_usable,
+)
 from shared.catalog.exposure_sets import LARGEST_EPOCH, split_at_gaps
 from shared.catalog.products import StoredProduct, walk
-from shared.contracts.messages import ObjectRef, SetMember
+from shared.contracts.messages import SetMember
 from shared.errors import EnvironmentFault
 from shared.nircam.configuration import ConfigurationKey
 from shared.products.announced_counts import announced_counts, notes_prefix
@@ -54,18 +63,7 @@ _logger = logging.getLogger(__name__)
 #: The number is the version of the keys: a program that knows another makes an index of its own.
 _ROOT = "index/arrivals-1/"
 _MADE = "index/made-1/"
-#: Folder of the exposures that every epoch has to look at.
-_ANY = "any/"
 _WHOLE = "whole"
-#: Between the fields of a key. No exposure id and no number has it.
-_BETWEEN = "~"
-_UNDATED = "u"
-#: MJD 0 to 100000 are the years 1858 to 2132; what claims to lie outside is listed with every epoch.
-_LAST_DAY = 100_000
-#: An exposure that claims to last longer is listed with every epoch, too.
-_LONGEST_DAYS = 400.0
-#: Longest part of a key that file systems take, in bytes.
-_LONGEST_PART = 250
 #: Days in a listing: the first two times on each side, the next two times, and from then on.
 _STRIDES = (100, 100, 1000, 1000, 10_000)
 #: If a gap of so many days ends an epoch, ten days are listed first; else they would be too many requests.
@@ -74,48 +72,6 @@ _SHORT_GAP = 4.0
 _MOST_LISTED = 4 * LARGEST_EPOCH
 #: Reads and writes at once while an index is made.
 _AT_ONCE = 16
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-#: An exposure's start and end, MJD.
-Span = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class IndexedRamp:
-    """What the index knows of a ramp; `made` is the digest of how it was made, see `HowRampWasMade`."""
-
-    member: SetMember
-    delivery: RampDelivery
-    made: str
-    gain: float
-    simulated: bool
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A ramp or a rejection of an exposure, as the index has it.
-
-    Attributes
-    ----------
-    path : str
-        Of the product.
-    created : datetime
-        When it was committed.
-    span : (float, float) or None
-        Start and end of the exposure, MJD; of a rejection, the start twice, or None if it is not known.
-    count : int
-        The largest number of exposures that was announced with this exposure; 0 if none was.
-    ramp : IndexedRamp or None
-        None of a rejection.
-    """
-
-    exposure_id: str
-    path: str
-    created: datetime
-    span: Span | None
-    count: int = 0
-    ramp: IndexedRamp | None = None
 
 
 class HowRampWasMade(BaseModel):
@@ -274,7 +230,7 @@ class ArrivalIndex:
 
     def everything(self) -> Neighbourhood:
         """Return all arrivals of the configuration: a request for a thousand of them."""
-        self._require_whole(set(self.store.list(self._root + _ANY)))
+        self._require_whole(set(self.store.list(self._root + ANY_TIME)))
         return Neighbourhood(list(self._read(self.store.list(self._root)).values()))
 
     def around(self, spans: Iterable[Span], gap_days: float) -> Neighbourhood:
@@ -288,9 +244,9 @@ class ArrivalIndex:
             See `shared.catalog.exposure_sets.split_at_gaps`.
         """
         listing = _Listing(self._read, self.store, self._root)
-        if self._require_whole(set(listing.add(_ANY))):
+        if self._require_whole(set(listing.add(ANY_TIME))):
             listing = _Listing(self._read, self.store, self._root)
-            listing.add(_ANY)
+            listing.add(ANY_TIME)
         too_large: list[Span] = []
         for span in spans:
             if not listing.extend(span, gap_days):
@@ -319,7 +275,7 @@ class ArrivalIndex:
 
     def is_whole(self) -> bool:
         """Return whether the index was made."""
-        return self._root + _ANY + _WHOLE in set(self.store.list(self._root + _ANY + _WHOLE))
+        return self._root + ANY_TIME + _WHOLE in set(self.store.list(self._root + ANY_TIME + _WHOLE))
 
     def remake(self) -> tuple[int, int]:
         """Make the index agree with the manifests, all of which are read.
@@ -331,7 +287,7 @@ class ArrivalIndex:
         (int, int)
             Numbers of entries that were missing, and of those that stood for products that are gone.
         """
-        before = {key for key in self.store.list(self._root) if not key.endswith(f"/{_ANY}{_WHOLE}")}
+        before = {key for key in self.store.list(self._root) if not key.endswith(f"/{ANY_TIME}{_WHOLE}")}
         counts = announced_counts(self.store.list(notes_prefix(self.configuration)))
         noted = counts.get(self.configuration, {})
         by_exposure: dict[str, list[Manifest]] = {}
@@ -348,7 +304,7 @@ class ArrivalIndex:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda key: self.store.put(key, b""), missing))
             list(pool.map(self.store.delete, gone))
-        self.store.put(self._root + _ANY + _WHOLE, b"")
+        self.store.put(self._root + ANY_TIME + _WHOLE, b"")
         return len(missing), len(gone)
 
     def _gone(self, path: str) -> EnvironmentFault:
@@ -359,7 +315,7 @@ class ArrivalIndex:
 
     def _require_whole(self, listed: set[str]) -> bool:
         """Make the index if it is not whole; return whether it was made."""
-        if self._root + _ANY + _WHOLE in listed:
+        if self._root + ANY_TIME + _WHOLE in listed:
             return False
         prefix = configuration_prefix(self.configuration)
         _logger.info(
@@ -418,9 +374,9 @@ class ArrivalIndex:
 
     def keys_of(self, arrivals: list[Arrival]) -> Iterator[str]:
         """Yield the keys of all products of an exposure."""
-        folders = {folder for arrival in arrivals for folder in _folders(arrival.span)}
+        folders = {folder for arrival in arrivals for folder in folders_of_span(arrival.span)}
         for arrival in arrivals:
-            name = _encode(arrival)
+            name = entry_name(arrival)
             for folder in sorted(folders):
                 yield f"{self._root}{folder}{name}"
 
@@ -429,10 +385,10 @@ class ArrivalIndex:
         arrivals: dict[str, Arrival] = {}
         for key in keys:
             name = key.removeprefix(self._root)
-            if name == _ANY + _WHOLE:
+            if name == ANY_TIME + _WHOLE:
                 continue
             try:
-                arrival = _decode(name.split("/"), self.configuration, self._manifest_entry)
+                arrival = entry_of(name.split("/"), self.configuration, self._manifest_entry)
             except (ValueError, IndexError, KeyError) as error:
                 _logger.warning("%s is no entry of the index: %s", key, error)
                 continue
@@ -475,7 +431,7 @@ class _Listing:
         for key in self._store.list(self._root + prefix):
             keys.append(key)
             self._keys += 1
-            if self._keys > _MOST_LISTED and prefix != _ANY:
+            if self._keys > _MOST_LISTED and prefix != ANY_TIME:
                 # What is left out is no part of an epoch that is known as a whole.
                 self._listed.discard(prefix)
                 break
@@ -495,23 +451,23 @@ class _Listing:
             return True
         self._keys = 0
         stride = 10 if gap_days <= _SHORT_GAP else _STRIDES[0]
-        low = _floor(start - gap_days, stride)
-        high = _floor(end + gap_days, stride) + stride
+        low = floor_days(start - gap_days, stride)
+        high = floor_days(end + gap_days, stride) + stride
         self._add_days(low, high, stride)
-        for stride in [*_STRIDES, *[_STRIDES[-1]] * (_LAST_DAY // _STRIDES[-1])]:
+        for stride in [*_STRIDES, *[_STRIDES[-1]] * (LAST_DAY // _STRIDES[-1])]:
             first, last, exposures = self._epoch(span, (low, high), gap_days)
             if exposures > LARGEST_EPOCH or self._keys > _MOST_LISTED:
                 return False
             before = low > 0 and first - low <= gap_days
-            after = high < _LAST_DAY and high - last <= gap_days
+            after = high < LAST_DAY and high - last <= gap_days
             if not (before or after):
                 break
             if before:
-                new = _floor(low - 1, stride)
+                new = floor_days(low - 1, stride)
                 self._add_days(new, low, stride)
                 low = new
             if after:
-                new = _floor(high, stride) + stride
+                new = floor_days(high, stride) + stride
                 self._add_days(high, new, stride)
                 high = new
         self.epochs.append((first, last))
@@ -529,9 +485,9 @@ class _Listing:
         return [each for each in self.arrivals.values() if each.exposure_id in names]
 
     def _add_days(self, low: int, high: int, stride: int) -> None:
-        for day in range(_floor(low, stride), high, stride):
-            if 0 <= day < _LAST_DAY:
-                self.add(_prefix(day, stride))
+        for day in range(floor_days(low, stride), high, stride):
+            if 0 <= day < LAST_DAY:
+                self.add(days_prefix(day, stride))
 
     def _epoch(self, span: Span, listed: Span, gap_days: float) -> tuple[float, float, int]:
         """Return start, end and number of exposures of the epoch of `span`, as far as it was listed."""
@@ -563,107 +519,3 @@ def _made_key(digest: str) -> str:
 
 def _without_messages(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={"messages": [], "timings": {}})
-
-
-def _floor(day: float, stride: int) -> int:
-    return math.floor(day / stride) * stride
-
-
-def _prefix(day: int, stride: int) -> str:
-    """Return what the folders of a stretch of 10, 100, 1000 or 10 000 days begin with."""
-    digits = f"{day:05d}"
-    ends = {
-        10: f"{digits[:2]}/{digits[2:4]}/",
-        100: f"{digits[:2]}/{digits[2]}",
-        1000: f"{digits[:2]}/",
-        10_000: digits[0],
-    }
-    return ends[stride]
-
-
-def is_usable(span: Span) -> bool:
-    """Return whether entries can be sorted by the time of an exposure."""
-    start, end = span
-    return 0 <= start <= end < _LAST_DAY and end - start <= _LONGEST_DAYS
-
-
-def _folders(span: Span | None) -> list[str]:
-    """Return the folder of each stretch of ten days that an exposure touches."""
-    if span is None or not is_usable(span):
-        return [_ANY]
-    days = range(_floor(span[0], 10), _floor(span[1], 10) + 1, 10)
-    return [f"{day:05d}"[:2] + "/" + f"{day:05d}"[2:4] + "/" for day in days]
-
-
-def _encode(arrival: Arrival) -> str:
-    """Return the end of an arrival's key: two parts, since a file system limits the length of one."""
-    start, end = map(repr, arrival.span) if arrival.span is not None else (_UNDATED, _UNDATED)
-    common = [start, arrival.exposure_id, end, str(arrival.count)]
-    created = str(_microseconds(arrival.created))
-    product = arrival.path.rpartition("/")[2]
-    usual = arrival.path.split("/")[2:] == [arrival.exposure_id, product]
-    fields = _ramp_fields(arrival) if arrival.ramp is not None else [product, created]
-    if usual and fields is not None and len(rest := _BETWEEN.join(fields)) <= _LONGEST_PART:
-        return f"{_BETWEEN.join([*common, 'r' if arrival.ramp is None else 'p'])}/{rest}"
-    return f"{_BETWEEN.join([*common, 'm'])}/{_text(arrival.path)}{_BETWEEN}{created}"
-
-
-def _ramp_fields(arrival: Arrival) -> list[str] | None:
-    """Return what a key says of a ramp; None if only its manifest can say it."""
-    ramp = arrival.ramp
-    assert ramp is not None
-    member, delivery = ramp.member, ramp.delivery
-    draft, _, name = member.ramp.key.removeprefix(f"{arrival.path}/").partition("/")
-    revision = "" if delivery.revision == arrival.path else delivery.revision
-    if name != RAMP or not (revision == "" or _SHA256.fullmatch(revision)):
-        return None
-    return [
-        *(member.product, draft, str(member.ramp.size)),
-        *(member.ramp.sha256, str(member.integrations), repr(ramp.gain), str(int(ramp.simulated)), ramp.made),
-        # The first half orders and tells apart revisions as well as the whole.
-        *(revision[:32], str(delivery.steps_done), str(_microseconds(arrival.created))),
-        _text(delivery.file_date),
-    ]
-
-
-def _decode(parts: list[str], configuration: str, read_manifest: Callable[[str, int], Arrival]) -> Arrival:
-    """Return the arrival of a key, whose last two parts `_encode` has written."""
-    head, rest = parts[-2:]
-    start, exposure_id, end, count, kind = head.split(_BETWEEN)
-    fields = rest.split(_BETWEEN)
-    if kind == "m":
-        return read_manifest(_of_text(fields[0]), int(count))
-    path = f"{configuration_prefix(configuration)}{exposure_id}/{fields[0]}"
-    span = None if start == _UNDATED else (float(start), float(end))
-    if kind == "r":
-        return Arrival(exposure_id, path, _time(fields[1]), span, int(count))
-    if kind != "p" or span is None:
-        raise ValueError(f"an entry of kind {kind!r}")
-    _, draft, size, sha256, integrations, gain, simulated, made, revision, steps, created, date = fields
-    member = SetMember(
-        exposure_id=exposure_id,
-        manifest=f"{path}/{MANIFEST}",
-        ramp=ObjectRef(key=f"{path}/{draft}/{RAMP}", size=int(size), sha256=sha256),
-        integrations=int(integrations),
-        start_mjd=span[0],
-        end_mjd=span[1],
-    )
-    delivery = RampDelivery(exposure_id, revision or path, int(steps), _of_text(date), _time(created))
-    ramp = IndexedRamp(member, delivery, made, float(gain), simulated == "1")
-    return Arrival(exposure_id, path, delivery.created, span, int(count), ramp)
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def _time(microseconds: str) -> datetime:
-    return _EPOCH + timedelta(microseconds=int(microseconds))
-
-
-def _text(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _of_text(encoded: str) -> str:
-    return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()

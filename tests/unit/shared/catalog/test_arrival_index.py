@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.ingest.sets import note_expected, sets_at_arrival
-from shared.catalog.arrival_index import Arrival, ArrivalIndex, arrival_of, is_usable
+from shared.catalog.arrival_index import ArrivalIndex, arrival_of
+from shared.catalog.arrival_keys import Arrival, is_usable
 from shared.catalog.exposure_sets import split_at_gaps
 from shared.contracts.messages import Envelope, ExposureAnnounced
 from shared.products.announced_counts import announced_counts, notes_prefix
