@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from shared.settings.stage import StageSettings
 
 if TYPE_CHECKING:
-    from nircam_darks.operations.find_exposures import FoundExposures
+    from nircam_darks.operations.find_exposures import FileSelection
 
 #: Reference types that the pipeline's steps read, as CRDS calls them.
 REFTYPES = ("mask", "saturation", "superbias", "refpix", "linearity", "gain", "readnoise")
@@ -194,7 +194,7 @@ def stage_settings(options: Sequence[FieldOption] = (), **values: Any) -> StageS
         raise typer.BadParameter(message, param_hint=f"'{flag}'") from None
 
 
-def found_exposures(paths: list[Path], settings: StageSettings | None = None) -> "FoundExposures":
+def select_files(paths: list[Path], settings: StageSettings | None = None) -> "FileSelection":
     """Return the dark exposures among files and in folders; a usage error if there is none."""
     from nircam_darks.operations.find_exposures import find_exposures
 

@@ -1,12 +1,13 @@
 """Tables on the terminal: those that end a run, and what the tables of all commands share."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich import box
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,8 @@ from shared.products.figures import REFERENCE_FIGURES, SET_FIGURES
 from shared.statistics.verdicts import Acceptance, VerdictState, overall
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from nircam_darks.report.summary import NoiseEntry, ReferenceEntry, Summary
 
 _STYLES = {
@@ -195,3 +198,21 @@ def _noise_verdict(noise: "NoiseEntry") -> Text:
     if not others:
         return Text("within", style="green")
     return Text(overall(others), style="red" if any(each.is_off for each in others.values()) else "dim")
+
+
+def print_answer(answer: "BaseModel", tables: Iterable[RenderableType], as_json: bool) -> None:
+    """Print what a command was asked: as JSON for programs, or as tables, whose lines of text are not cut.
+
+    Parameters
+    ----------
+    answer : BaseModel
+    tables : iterable of renderables
+        The same answer for people; not looked at with `as_json`.
+    as_json : bool
+    """
+    if as_json:
+        typer.echo(answer.model_dump_json(indent=1))
+        return
+    console = Console()
+    for renderable in tables:
+        console.print(renderable, soft_wrap=isinstance(renderable, Text))

@@ -110,8 +110,8 @@ class PassedOver:
 
 
 @dataclass
-class FoundExposures:
-    """What was found.
+class FileSelection:
+    """A user's files, by what becomes of them.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class _File:
         return self.candidate.exposure_id, self.candidate.start_mjd, number
 
 
-def find_exposures(paths: Sequence[Path], settings: StageSettings | None = None) -> FoundExposures:
+def find_exposures(paths: Sequence[Path], settings: StageSettings | None = None) -> FileSelection:
     """Find the dark exposures among files, and in folders and all folders in them.
 
     Parameters
@@ -176,23 +176,23 @@ def find_exposures(paths: Sequence[Path], settings: StageSettings | None = None)
 
     Returns
     -------
-    FoundExposures
+    FileSelection
         The candidates in the order of `paths`, those of a folder by path.
     """
-    found = FoundExposures()
+    selection = FileSelection()
     files: list[_File] = []
     seen: set[str] = set()
     for named in paths:
         folder = named if named.is_dir() else None
-        for path in _walk(folder, found.passed_over) if folder is not None else [named]:
+        for path in _walk(folder, selection.passed_over) if folder is not None else [named]:
             path = path.absolute()
             real = os.path.realpath(path)
             if real in seen:
-                found.passed_over.kinds[REPEATED] += 1
+                selection.passed_over.kinds[REPEATED] += 1
                 continue
             probe, kind = _examine(path)
             if kind is not None and folder is not None:
-                found.passed_over.kinds[kind] += 1
+                selection.passed_over.kinds[kind] += 1
                 continue
             seen.add(real)
             candidate = candidate_of(probe, settings, path)
@@ -204,9 +204,9 @@ def find_exposures(paths: Sequence[Path], settings: StageSettings | None = None)
         of_exposure[file.exposure or file.path].append(file)
     unneeded = [each for together in of_exposure.values() for each in _unneeded(together, settings)]
     paths_unneeded = {each.candidate.path for each in unneeded}
-    found.candidates = [file.candidate for file in files if file.path not in paths_unneeded]
-    found.not_needed = unneeded
-    return found
+    selection.candidates = [file.candidate for file in files if file.path not in paths_unneeded]
+    selection.not_needed = unneeded
+    return selection
 
 
 def _walk(folder: Path, passed_over: PassedOver) -> Iterator[Path]:

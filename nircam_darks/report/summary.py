@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, BeforeValidator
 
-from nircam_darks.operations.find_exposures import FoundExposures
+from nircam_darks.operations.find_exposures import FileSelection
 from nircam_darks.operations.set_remarks import different_calibrations, odd_lengths
 from nircam_darks.report.exposure_entries import (
     ExposureEntry,
@@ -187,7 +187,7 @@ class RunResult:
         Key or path of the manifest of every product that the run made, or found already made.
     rejected : dict of str to str
         Reason by URI.
-    found : FoundExposures or None
+    selection : FileSelection or None
         With the files that were not announced.
     """
 
@@ -198,7 +198,7 @@ class RunResult:
     settings: StageSettings
     started: datetime
     finished: datetime
-    found: FoundExposures | None = None
+    selection: FileSelection | None = None
 
 
 def build_summary(store: Store, run: RunResult) -> Summary:
@@ -221,7 +221,7 @@ def build_summary(store: Store, run: RunResult) -> Summary:
     return Summary(
         exposures=[
             *exposure_entries(store, run.files, products, run.rejected, run.failures),
-            *unneeded_entries(run.found.not_needed if run.found is not None else []),
+            *unneeded_entries(run.selection.not_needed if run.selection is not None else []),
         ],
         references=_references(store, run, products),
         noise=_noise(run, products),
@@ -239,7 +239,7 @@ def build_summary(store: Store, run: RunResult) -> Summary:
         started=run.started,
         finished=run.finished,
         versions=_versions(ramps),
-        passed_over=dict(run.found.passed_over.kinds) if run.found is not None else {},
+        passed_over=dict(run.selection.passed_over.kinds) if run.selection is not None else {},
         set_remarks=[
             *odd_lengths((ramp.key, ramp.file) for ramp in ramps),
             *different_calibrations(ramps),

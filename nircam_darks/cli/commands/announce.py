@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nircam_darks.cli.options import AsJson, found_exposures, stage_settings, usage
+from nircam_darks.cli.options import AsJson, select_files, stage_settings, usage
 
 
 def announce_command(
@@ -72,18 +72,18 @@ def announce_command(
         raise usage(f"--uri-prefix is for files; {addresses[0]} is already an address")
     # The sets are those that the services will form: by the configuration after what they change.
     settings = stage_settings(store=Path.cwd(), truncate=truncate, derive_keywords=derive_keywords)
-    found = found_exposures(files, settings)
+    selection = select_files(files, settings)
     with closing(open_services_broker()) as broker:
         for announced in chain(
-            announce(found.candidates, broker, complete, epoch_gap_days, uri_prefix),
+            announce(selection.candidates, broker, complete, epoch_gap_days, uri_prefix),
             announce_addresses(addresses, broker),
         ):
             text = f"announced {announced.exposure_id} at {announced.uri}"
             typer.echo(json.dumps(asdict(announced)) if as_json else text)
     # On standard error: what is printed is for scripts.
-    for unneeded in found.not_needed:
+    for unneeded in selection.not_needed:
         typer.echo(f"{unneeded.candidate.path}: {unneeded.reason}", err=True)
-    if found.passed_over:
-        typer.echo(f"passed over {found.passed_over}", err=True)
-    for sentence in odd_lengths((each.key, each.path.name) for each in found.candidates):
+    if selection.passed_over:
+        typer.echo(f"passed over {selection.passed_over}", err=True)
+    for sentence in odd_lengths((each.key, each.path.name) for each in selection.candidates):
         typer.echo(sentence, err=True)

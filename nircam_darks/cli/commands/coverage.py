@@ -6,11 +6,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from nircam_darks.cli.options import AsJson
-from nircam_darks.cli.tables import damaged_manifest, titled_table
+from nircam_darks.cli.tables import damaged_manifest, print_answer, titled_table
 from nircam_darks.report.text import count
 
 if TYPE_CHECKING:
@@ -37,12 +37,7 @@ def coverage_command(as_json: AsJson = False) -> None:
 
     settings = operator_settings()
     answer = ask_coverage(lambda: open_existing(impatient(settings)), settings)
-    if as_json:
-        typer.echo(answer.model_dump_json(indent=1))
-    else:
-        console = Console()
-        for renderable in coverage_tables(answer):
-            console.print(renderable, soft_wrap=isinstance(renderable, Text))
+    print_answer(answer, coverage_tables(answer), as_json)
     raise typer.Exit(0 if answer.coverage is not None else 3)
 
 

@@ -12,9 +12,9 @@ from nircam_darks.cli.options import (
     binary_size,
     earlier_reference,
     field_options,
-    found_exposures,
     override,
     pixel_place,
+    select_files,
     size_in_bytes,
     stage_settings,
     step_parameter,
@@ -90,8 +90,8 @@ def run_command(
 
     out = out.absolute()
     settings = stage_settings(RUN_OPTIONS, store=out, **values)
-    found = found_exposures(files, settings)
-    candidates = found.candidates
+    selection = select_files(files, settings)
+    candidates = selection.candidates
     console = Console()
     for sentence in odd_lengths((each.key, each.path.name) for each in candidates):
         console.print(sentence, soft_wrap=True, highlight=False)
@@ -107,7 +107,7 @@ def run_command(
         console.print(f"left out: {reason}", soft_wrap=True, highlight=False)
     with StageBars(console, len(candidates)) as bars:
         outcome = run_local(
-            candidates, out, settings, jobs, crds.environment, bars, found, references.missing
+            candidates, out, settings, jobs, crds.environment, bars, selection, references.missing
         )
     for renderable in terminal_table(outcome.summary):
         console.print(renderable)

@@ -5,11 +5,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from nircam_darks.cli.options import AsJson
-from nircam_darks.cli.tables import damaged_manifest, short_names, titled_table
+from nircam_darks.cli.tables import damaged_manifest, print_answer, short_names, titled_table
 from nircam_darks.report.text import count
 
 if TYPE_CHECKING:
@@ -34,12 +34,7 @@ def stability_command(as_json: AsJson = False) -> None:
 
     settings = operator_settings()
     answer = ask_stability(lambda: open_existing(impatient(settings)))
-    if as_json:
-        typer.echo(answer.model_dump_json(indent=1))
-    else:
-        console = Console()
-        for renderable in stability_tables(answer):
-            console.print(renderable, soft_wrap=isinstance(renderable, Text))
+    print_answer(answer, stability_tables(answer), as_json)
     raise typer.Exit(0 if answer.stability is not None else 3)
 
 

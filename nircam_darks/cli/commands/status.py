@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from nircam_darks.cli.options import AsJson
-from nircam_darks.cli.tables import damaged_manifest, short_names, titled_table
+from nircam_darks.cli.tables import damaged_manifest, print_answer, short_names, titled_table
 from nircam_darks.report.text import count, seconds
 
 if TYPE_CHECKING:
@@ -40,12 +40,7 @@ def status_command(
     answer = ask_status(
         lambda: queue_states(broker_settings()), lambda: open_existing(impatient(settings)), settings, last
     )
-    if as_json:
-        typer.echo(answer.model_dump_json(indent=1))
-    else:
-        console = Console()
-        for renderable in status_tables(answer):
-            console.print(renderable, soft_wrap=isinstance(renderable, Text))
+    print_answer(answer, status_tables(answer), as_json)
     raise typer.Exit(0 if answer.whole else 3)
 
 

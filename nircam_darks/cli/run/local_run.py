@@ -16,7 +16,7 @@ from pathlib import Path
 from nircam_darks.cli.progress import StageBars
 from nircam_darks.cli.run.tracker import RunTracker
 from nircam_darks.operations.candidates import Candidate
-from nircam_darks.operations.find_exposures import FoundExposures, UnneededFile
+from nircam_darks.operations.find_exposures import FileSelection, UnneededFile
 from nircam_darks.report.exposure_entries import Failure
 from nircam_darks.report.figures_file import FIGURES_FILE, write_figures
 from nircam_darks.report.html import write_report
@@ -61,7 +61,7 @@ def run_local(
     jobs: int,
     environment: Mapping[str, str],
     bars: StageBars,
-    found: FoundExposures | None = None,
+    selection: FileSelection | None = None,
     unserved: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run the three services over exposures until nothing is left to do.
@@ -78,7 +78,7 @@ def run_local(
         Environment variables of the worker processes (CRDS_PATH, CRDS_CONTEXT, ...).
     bars : StageBars
         Shows the progress.
-    found : FoundExposures, optional
+    selection : FileSelection, optional
         With the files that are not needed or were passed over, which the summary then tells.
     unserved : mapping of str to str, optional
         Configurations that CRDS lacks a reference for, and which. Their exposures are reported only.
@@ -100,7 +100,7 @@ def run_local(
         started = datetime.now(UTC)
         unserved = unserved or {}
         served = [each for each in candidates if each.configuration not in unserved]
-        spare = [] if found is None else found.not_needed
+        spare = [] if selection is None else selection.not_needed
         reserves = [each for each in spare if each.candidate.configuration not in unserved]
         tracker = _run_services(served, out, settings, jobs, environment, bars, reserves)
         tracker.failures += [
@@ -116,7 +116,7 @@ def run_local(
             settings=settings,
             started=started,
             finished=datetime.now(UTC),
-            found=_without_tried(found, tracker.tried),
+            selection=_without_tried(selection, tracker.tried),
         )
         return _write_outcome(store, run, out)
 
@@ -169,12 +169,14 @@ def _run_services(
     return tracker
 
 
-def _without_tried(found: FoundExposures | None, tried: Sequence[Candidate]) -> FoundExposures | None:
-    """Return what was found without the files that were needed after all."""
-    if found is None:
+def _without_tried(selection: FileSelection | None, tried: Sequence[Candidate]) -> FileSelection | None:
+    """Return the selection without the files that were needed after all."""
+    if selection is None:
         return None
     paths = {candidate.path for candidate in tried}
-    return replace(found, not_needed=[each for each in found.not_needed if each.candidate.path not in paths])
+    return replace(
+        selection, not_needed=[each for each in selection.not_needed if each.candidate.path not in paths]
+    )
 
 
 def _write_outcome(store: Store, run: RunResult, out: Path) -> Outcome:
