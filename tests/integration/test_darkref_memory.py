@@ -1,7 +1,5 @@
 """darkref's peak memory on a full-frame set of 10 x 1 integrations x 20 groups, in a process of its own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from shared.store.local import LocalStore
 from shared.store.manifest import MANIFEST
 from support.configurations import configuration
 from support.darkref_sets import START_MJD, KeyResults, write_ramp
+from support.peak_memory import needs_proc, peak_of
 from support.ramp_products import link_ramp
 
 _JOB = """
@@ -25,9 +24,6 @@ from shared.store.local import LocalStore
 root, bound = Path(sys.argv[1]), int(sys.argv[2])
 message = parse((root / "message.json").read_bytes())
 handle(message, StageContext(LocalStore(root), StageSettings(store=root, max_memory=bound)))
-# Not ru_maxrss: that begins with what the process that started this one held.
-(peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-print(int(peak.split()[1]) * 1024)
 """
 
 
@@ -62,16 +58,12 @@ def full_frames(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc: peak memory cannot be read")
+@needs_proc
 @pytest.mark.parametrize("gibibytes", [1, 2])
 def test_peak_memory_stays_within_max_memory(full_frames: Path, gibibytes):
     bound = gibibytes * 1024**3
     for old in full_frames.glob(f"darkref/*/*/*/{MANIFEST}"):
         old.unlink()
-    done = subprocess.run(
-        [sys.executable, "-c", _JOB, full_frames, str(bound)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    peak = int(done.stdout.split()[-1])
+    peak, _ = peak_of(_JOB, full_frames, bound)
     print(f"peak {peak / 1024**2:.0f} MiB of {bound / 1024**2:.0f} MiB")
     assert peak < bound

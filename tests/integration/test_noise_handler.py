@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +32,6 @@ from shared.store.local import LocalStore
 from shared.store.manifest import find_all
 from support.configurations import configuration
 from support.noise_sets import GAIN, JUMP_DET, ingested, put_ramp, set_ready, white_ramps
-from support.paths import TESTS
 
 
 @pytest.fixture
@@ -529,58 +525,3 @@ def test_figure_that_nothing_is_left_for_is_null_and_reads_back(context, tmp_pat
     assert results.spatial_effective_noise.value is None
     assert results.temporal_effective_noise.comparison.state is VerdictState.NOT_ENOUGH
     assert results.cds_noise.value > 0
-
-
-_PEAK = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from support.configurations import configuration
-from support.noise_sets import put_ramp, set_ready
-from services.noise.handler import handle
-from services.noise.jumps.rates import compare_jumps
-from shared.settings.stage import StageSettings
-from shared.runtime.handler import StageContext
-from shared.statistics.verdicts import VerdictState
-from shared.store.local import LocalStore
-folder = Path(sys.argv[1])
-store = LocalStore(folder / "store")
-key = configuration(2048, 2048, 20)
-rng = np.random.default_rng(1)
-sci = np.empty((1, 20, 2048, 2048), np.float32)
-for plane in sci[0]:
-    plane[:] = rng.standard_normal((2048, 2048), np.float32)
-members = [put_ramp(store, folder, key, sci, number=1)]
-"""
-
-
-@pytest.mark.slow
-def test_full_frame_set_of_ten_ramps_stays_under_two_gibibytes(tmp_path):
-    # Given ten full-frame ramps of 20 groups: one file, said to be ten exposures
-    prepare = _PEAK + "print(members[0].model_dump_json())"
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "NUMBA_NUM_THREADS": "1"}
-
-    def python(code):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=True,
-        )
-        return done.stdout.strip().splitlines()[-1]
-
-    member = python(prepare)
-    # When a fresh process measures the set with the default bound
-    measure = _PEAK.split("rng =")[0] + (
-        "from shared.contracts.messages import SetMember\n"
-        f"one = SetMember.model_validate_json({member!r})\n"
-        "copies = [one.manifest.replace(one.product, f'{n:032x}') for n in range(10)]\n"
-        "members = [one.model_copy(update={'exposure_id': path, 'manifest': path}) for path in copies]\n"
-        "handle(set_ready(key, members), StageContext(store, StageSettings(store=folder / 'store')))\n"
-        "scale = 1 if sys.platform == 'darwin' else 1024\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale)\n"
-    )
-    peak = int(python(measure))
-    # Then it never held 2 GiB
-    assert peak < 2 * 1024**3
