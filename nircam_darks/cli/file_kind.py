@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nircam_darks.cli.asdf_origin import asdf_origin
 from services.ingest import steps
 from services.ingest.probe import readable_part
 from services.ingest.segments import segment_of
@@ -109,7 +110,8 @@ def kind_of_file(path: Path) -> str:
         return _gzipped(path)
     for signature, kind in _SIGNATURES.items():
         if start.startswith(signature):
-            return _asdf(path) if kind == "ASDF file" else kind
+            origin = asdf_origin(path) if kind == "ASDF file" else ""
+            return f"{kind} ({origin})" if origin else kind
     if start[_TAR] == b"ustar":
         return "tar archive"
     # A control character other than tab, line feed, form feed and carriage return is not text.
@@ -158,19 +160,6 @@ class _Beginning:
 
     def read(self, offset: int, length: int) -> bytes:
         return self._start[offset : offset + length]
-
-
-def _asdf(path: Path) -> str:
-    # Slow to import, and seldom needed.
-    import asdf
-
-    try:
-        with asdf.open(path, lazy_load=True, ignore_unrecognized_tag=True) as file:
-            meta = next(value["meta"] for value in file.tree.values() if "meta" in value)
-            words = (meta["telescope"], meta["instrument"]["name"], meta["instrument"]["detector"])
-            return f"ASDF file ({' '.join(map(str, words))})"
-    except (OSError, ValueError, TypeError, LookupError, StopIteration):
-        return "ASDF file"
 
 
 def _count(number: int, thing: str) -> str:

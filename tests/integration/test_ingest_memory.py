@@ -68,6 +68,8 @@ def test_a_full_frame_of_any_length_needs_two_gib(tmp_path, nints, ngroups, thre
         edit(path, SUBARRAY="FULL")
     write_server_config(tmp_path / "crds")
     # When its ramp is made
-    peak, _ = peak_of(_JOB, tmp_path, raw, threads, environment=os.environ | crds_environment(tmp_path / "crds"))
+    peak, _ = peak_of(
+        _JOB, tmp_path, raw, threads, environment=os.environ | crds_environment(tmp_path / "crds")
+    )
     # Then memory, that of mapped files included, stays below 2 GiB
     assert peak < 2 * 1024**3

@@ -1,7 +1,6 @@
 """noise's peak memory on a full-frame set of 10 x 1 integrations x 20 groups, in a process of its own."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest

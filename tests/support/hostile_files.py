@@ -123,11 +123,16 @@ def header_of_many_mib(path: Path) -> None:
 
 def yaml_aliases(path: Path) -> None:
     """Put aliases of aliases, five deep and fifty wide, into the ASDF extension."""
+    _append(path, asdf_hdu(tree_of_aliases()))
+
+
+def tree_of_aliases() -> bytes:
+    """Return an ASDF file of 2 kB whose aliases of aliases unfold to 300 million words."""
     levels = ["a: &a [" + ", ".join(["x"] * 50) + "]"]
     for before, name in zip("abcd", "bcde", strict=True):
         levels.append(f"{name}: &{name} [" + ", ".join([f"*{before}"] * 50) + "]")
     tree = "\n".join(levels)
-    _append(path, asdf_hdu(f"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n---\n{tree}\n...\n".encode()))
+    return f"#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n---\n{tree}\n...\n".encode()
 
 
 def compressed_block(path: Path) -> None:
@@ -142,12 +147,16 @@ def external_array(path: Path) -> None:
     """Let an array of the ASDF extension lie in another file of this machine."""
     other = path.with_name("secret.asdf")
     asdf.AsdfFile({"data": np.arange(1000)}).write_to(other)
-    text = (
+    _append(path, asdf_hdu(tree_with_array_of(other, "extra")))
+
+
+def tree_with_array_of(other: Path, name: str) -> bytes:
+    """Return an ASDF file in which `name` is an array of 1000 integers that lies in another file."""
+    return (
         "#ASDF 1.0.0\n#ASDF_STANDARD 1.5.0\n%YAML 1.1\n%TAG ! tag:stsci.edu:asdf/\n---\n"
-        f"extra: !core/ndarray-1.0.0\n  source: {other.as_uri()}\n  shape: [1000]\n  datatype: int64\n"
-        "  byteorder: little\n...\n"
-    )
-    _append(path, asdf_hdu(text.encode()))
+        f"{name}: !core/ndarray-1.0.0 {{source: {other.as_uri()!r}, shape: [1000], datatype: int64, "
+        "byteorder: little}\n...\n"
+    ).encode()
 
 
 def asdf_hdu(content: bytes) -> fits.BinTableHDU:
