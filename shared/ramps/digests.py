@@ -46,6 +46,25 @@ def rows_per_block(nx: int) -> int:
     return 1 << max((_BLOCK // (4 * nx)).bit_length() - 1, 0)
 
 
+def digests_size(shape: tuple[int, int, int], integrations: int) -> int:
+    """Return the bytes that the digests of a set's SCI and GROUPDQ take in memory.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        (groups, y, x) of an integration.
+    integrations : int
+        Over all exposures of the set.
+
+    Examples
+    --------
+    >>> digests_size((108, 2048, 2048), 10)
+    2211840
+    """
+    ngroups, ny, nx = shape
+    return 2 * np.dtype(np.uint32).itemsize * integrations * ngroups * -(-ny // rows_per_block(nx))
+
+
 @dataclass(frozen=True)
 class RampDigests:
     """The digests of a ramp.

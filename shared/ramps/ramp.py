@@ -229,9 +229,11 @@ class Ramp(AbstractContextManager["Ramp", None]):
         if self._digests is not None and blocks is not None:
             first, stop = self._digests.around(row, row + height, ny)
             if (first, stop) != (row, row + height):
-                whole = np.empty((planes, stop - first, nx), into.dtype)
-                self._fill(array, plane, first, whole)
-                into[...] = whole[:, row - first : row - first + height]
+                # A plane at a time: the windows of a long ramp have hundreds, and several threads read.
+                whole = np.empty((1, stop - first, nx), into.dtype)
+                for number in range(planes):
+                    self._fill(array, plane + number, first, whole)
+                    into[number] = whole[0, row - first : row - first + height]
                 return
         buffer = into.reshape(-1).view(np.uint8).data
         # Whole planes lie one after the other.

@@ -8,7 +8,7 @@ windows here; what they hold for each pixel is theirs to say (`WindowCost`). Res
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.ramps.digests import rows_per_block
+from shared.ramps.digests import digests_size, rows_per_block
 
 #: Bytes of a group that one request reads, where there is room for it: a bucket charges by the request, and
 #: each takes its time.
@@ -136,6 +136,7 @@ def plan_windows(
     WindowPlan(groups=3, rows=640, ngroups=20, ny=640)
     """
     ngroups, ny, nx = shape
+    available -= digests_size(shape, integrations)
 
     def groups_that_fit(rows: int) -> int:
         pixels = rows * nx
@@ -148,13 +149,33 @@ def plan_windows(
     while rows > 1 and groups_that_fit(rows) < 1:
         bands += 1
         rows = -(-ny // bands)
-    # Of a block that lies in two bands, all would be read with each.
-    block = rows_per_block(nx)
-    if block < rows < ny:
-        rows -= rows % block
+    rows = rows_of_whole_blocks(rows, ny, nx)
     worthwhile = max(_LARGEST_WINDOW // (rows * nx * cost.stored * integrations), 1)
     groups = min(max(groups_that_fit(rows), 1), worthwhile, ngroups)
     return WindowPlan(groups=groups, rows=rows, ngroups=ngroups, ny=ny)
+
+
+def rows_of_whole_blocks(rows: int, ny: int, nx: int) -> int:
+    """Return the rows of a band, rounded down so that few blocks of the ramps' digests lie in two bands.
+
+    Of a block that lies in two bands, all is read with each.
+
+    Parameters
+    ----------
+    rows : int
+        The most that a band may have.
+    ny, nx : int
+        Of a frame.
+
+    Examples
+    --------
+    >>> [rows_of_whole_blocks(rows, 2048, 2048) for rows in (2048, 20, 8, 7, 1)]
+    [2048, 16, 8, 4, 1]
+    """
+    block = rows_per_block(nx)
+    if rows >= ny:
+        return ny
+    return rows - rows % block if rows >= block else 1 << (rows.bit_length() - 1)
 
 
 def _slices(total: int, step: int) -> Iterator[slice]:

@@ -47,7 +47,8 @@ from services.darkref.combine.windows import BASE_BYTES
 from services.darkref.kernels import segments as kernels
 from shared.processors import processors
 from shared.ramps.cube import Cube
-from shared.ramps.window_plan import WindowPlan
+from shared.ramps.digests import digests_size
+from shared.ramps.window_plan import WindowPlan, rows_of_whole_blocks
 from shared.ramps.window_reader import REQUESTS, Integration, Window, WindowReader
 from shared.runtime.handler import Progress
 
@@ -121,15 +122,18 @@ def plan_segments(integrations: int, shape: tuple[int, int, int], max_memory: in
     Examples
     --------
     >>> plan_segments(10, (108, 2048, 2048), 2 * 1024**3)
-    WindowPlan(groups=108, rows=20, ngroups=108, ny=2048)
+    WindowPlan(groups=108, rows=16, ngroups=108, ny=2048)
     """
     ngroups, ny, nx = shape
     row = nx * ngroups * (integrations * 5 * _SLOTS + _RESULT)
-    available = max(max_memory - BASE_BYTES - _WHOLE_PLANES * 4 * ny * nx, _LEAST_BYTES)
+    held = BASE_BYTES + _WHOLE_PLANES * 4 * ny * nx + digests_size(shape, integrations)
+    available = max(max_memory - held, _LEAST_BYTES)
     rows = max(min(available, 2 * _LARGEST_BAND) // row, 1)
     # Bands of about the same height.
     bands = -(-ny // min(rows, ny))
-    return WindowPlan(groups=ngroups, rows=-(-ny // bands), ngroups=ngroups, ny=ny)
+    return WindowPlan(
+        groups=ngroups, rows=rows_of_whole_blocks(-(-ny // bands), ny, nx), ngroups=ngroups, ny=ny
+    )
 
 
 def combine_segments(

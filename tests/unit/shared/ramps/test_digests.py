@@ -2,6 +2,7 @@
 
 import functools
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.darkref.combine.segments import plan_segments
 from shared.errors import DamagedObject
-from shared.ramps.digests import RampDigester, RampDigests, rows_per_block
+from shared.ramps.digests import RampDigester, RampDigests, digests_size, rows_per_block
 from shared.ramps.ramp import Ramp
 from shared.ramps.window_plan import WindowCost, plan_windows
 from shared.store.ranged_file import RangedFile
@@ -109,6 +111,27 @@ def test_whole_blocks_are_read_once_and_a_row_takes_its_block(ramp_file):
         assert reader.bytes_read - before == 4 * SHAPE[3] * 4
 
 
+def test_rows_of_many_groups_take_a_block_of_memory_not_one_of_each_group(tmp_path):
+    # Given a ramp of 200 groups, and memory for a band of it that is not of whole blocks
+    shape = (1, 200, 8, 2048)
+    file = tmp_path / "jump.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros(shape, "f4"), name="SCI")]).writeto(file)
+    into = np.empty((shape[1], 3, shape[3]), ">f4")
+    with opened(file) as ramp:
+        # When the band is read and checked
+        tracemalloc.start()
+        ramp.read_stored("SCI", 0, slice(0, shape[1]), slice(2, 5), into)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    # Then it took some 64 KiB besides: eight threads read at once, for which nobody plans more
+    assert peak < 1 << 18
+
+
+def test_the_size_of_digests_is_that_of_their_arrays(ramp_file):
+    blocks = digests_of(ramp_file).blocks
+    assert digests_size(SHAPE[1:], SHAPE[0]) == blocks["SCI"].nbytes + blocks["GROUPDQ"].nbytes
+
+
 def test_they_are_kept_to_the_bit_and_what_is_none_is_refused(ramp_file):
     digests = digests_of(ramp_file)
     again = RampDigests.decode(digests.encode())
@@ -150,5 +173,16 @@ def test_bands_of_rows_are_whole_blocks(integrations):
     cost = WindowCost(sample=12, result=32, per_integration=16)
     for available in range(20, 1200, 37):
         plan = plan_windows((108, 2048, 2048), integrations, available * 1024**2, cost)
-        # Then they are of whole blocks as long as a block fits
-        assert plan.rows % rows_per_block(2048) == 0 or plan.rows < rows_per_block(2048)
+        # Then they are of whole blocks as long as a block fits, or a block is of whole bands
+        assert plan.rows % rows_per_block(2048) == 0 or rows_per_block(2048) % plan.rows == 0
+
+
+@given(
+    integrations=st.integers(1, 200),
+    shape=st.tuples(st.integers(2, 300), st.sampled_from([64, 640, 2048]), st.sampled_from([64, 640, 2048])),
+    mebibytes=st.integers(500, 8000),
+)
+def test_bands_of_the_segments_are_whole_blocks_too(integrations, shape, mebibytes):
+    plan = plan_segments(integrations, shape, mebibytes * 1024**2)
+    block = rows_per_block(shape[2])
+    assert plan.rows == shape[1] or plan.rows % block == 0 or block % plan.rows == 0
