@@ -2,9 +2,11 @@
 
 Whoever may announce an exposure can put anything into a message. What JSON allows is more than the programs
 behind it can carry: a lone surrogate ends up in a header that AMQP cannot encode, a body nested a thousand
-deep overflows the stack of the process that passes it on, and a time before 1970 has no AMQP timestamp.
+deep overflows the stack of the process that passes it on, a time before 1970 has no AMQP timestamp, and a
+number that Python reads as infinite (1e999) is passed on as null.
 """
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +23,8 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 def fault_of(value: Any) -> str | None:
     """Return why a parsed JSON value cannot be a message of ours, or None.
 
-    The value may be nested too deeply, or hold text that UTF-8 cannot encode. The walk keeps a list of its
+    The value may be nested too deeply, or hold text that UTF-8 cannot encode, or a number that is not finite
+    (messages of ours have the string "NaN" in its place). The walk keeps a list of its
     own, since a recursive one would overflow on what it looks for.
     """
     waiting: list[tuple[Any, int]] = [(value, 1)]
@@ -35,6 +38,8 @@ def fault_of(value: Any) -> str | None:
             waiting += [(part, depth + 1) for part in each]
         elif isinstance(each, str) and not _is_utf8(each):
             return f"it holds text that is no Unicode: {in_utf8(each)[:60]}"
+        elif isinstance(each, float) and not math.isfinite(each):
+            return "it holds a number that is not finite"
     return None
 
 

@@ -87,18 +87,29 @@ class BaseFile:
         return stored_pixels(self.content)
 
 
-class _Memory:
+class InMemory:
+    """A file of these bytes, as `shared.store.base.ObjectReader`."""
+
     def __init__(self, content: bytes) -> None:
         self._content, self.size = content, len(content)
 
     def read(self, offset: int, length: int) -> bytes:
         return self._content[offset : offset + length]
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        buffer[:] = self.read(offset, len(buffer))
+
+    def forget(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
 
 def stored_pixels(content: bytes) -> dict[str, bytes]:
     """Return the stored bytes of the arrays of a FITS file by extension, as ingest reads it."""
     pixels: dict[str, bytes] = {}
-    for extent in walk_hdus(_Memory(content), "x"):
+    for extent in walk_hdus(InMemory(content), "x"):
         if extent.name in ("SCI", "PIXELDQ", "GROUPDQ"):
             pixels.setdefault(extent.name, content[extent.data_at : extent.data_at + extent.size])
     return pixels

@@ -58,6 +58,7 @@ def mutated_headers(random: Random) -> dict[str, Any]:
     headers: dict[str, Any] = {}
     names = (
         "x-darks-attempts",
+        "x-delivery-count",
         "x-darks-reason",
         "x-darks-routing-key",
         "traceparent",
@@ -67,7 +68,7 @@ def mutated_headers(random: Random) -> dict[str, Any]:
         "",
     )
     for _ in range(random.randrange(4)):
-        odd = [value for value in _ODD if _is_amqp(value)]
+        odd = [2**63 - 1, *(value for value in _ODD if _is_amqp(value))]
         headers[random.choice(names)] = random.choice(odd)
     properties: dict[str, Any] = {"headers": headers} if headers else {}
     for name in ("content_type", "correlation_id", "reply_to", "type", "app_id", "content_encoding"):

@@ -105,7 +105,15 @@ class Service:
     def outcomes(self, kind: str) -> list[dict[str, Any]]:
         return [line for line in self.lines() if line.get("outcome") == kind]
 
+    def require_at_work(self) -> None:
+        """Require that the process that was started last runs and says that it is alive and ready."""
+        assert self._answers("/live")
+        assert self._answers("/ready")
+
     def _is_ready(self) -> bool:
+        return self._answers("/ready")
+
+    def _answers(self, path: str) -> bool:
         assert self._process.poll() is None, f"{self.service} ended: {self._errors.read_text()[-2000:]}"
         ports = [
             line["port"] for line in self.lines(self._begun) if line["event"].startswith("serving /live")
@@ -113,7 +121,7 @@ class Service:
         if not ports:
             return False
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/ready", timeout=10):
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}{path}", timeout=10):
                 return True
         except urllib.error.HTTPError:
             return False

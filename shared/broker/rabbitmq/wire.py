@@ -46,6 +46,8 @@ _OURS = frozenset({ATTEMPTS, REASON, EVIDENCE, ROUTING_KEY, DIED})
 # In bytes; with four bytes a letter, reason and evidence fit.
 _LONGEST_OF_OURS = 4 * _EVIDENCE_LENGTH + 1000
 _LONGEST_HEADER = 1000
+#: A stranger may claim any number of attempts; AMQP has none above 2^63.
+_MOST_ATTEMPTS = 1_000_000
 _MOST_HEADERS = 20
 # CC and BCC would make the broker deliver a copy elsewhere as well.
 _ADDRESSING = {"CC", "BCC"}
@@ -190,4 +192,4 @@ def attempts_before(headers: dict[str, Any]) -> int:
 
 
 def _count(value: object) -> int:
-    return max(0, value) if isinstance(value, int) else 0
+    return min(max(0, value), _MOST_ATTEMPTS) if isinstance(value, int) else 0

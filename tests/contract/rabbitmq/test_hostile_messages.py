@@ -128,8 +128,13 @@ def test_an_order_is_not_taken_from_a_header_either(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"long": "x" * 60_000}, {f"h{n}": n for n in range(2000)}, {"x-darks-reason": "y" * 60_000}],
-    ids=["a long header", "many headers", "a reason from outside"],
+    [
+        {"long": "x" * 60_000},
+        {f"h{n}": n for n in range(2000)},
+        {"x-darks-reason": "y" * 60_000},
+        {"x-darks-attempts": 2**63 - 1, "x-delivery-count": 2**63 - 1},
+    ],
+    ids=["a long header", "many headers", "a reason from outside", "more attempts than AMQP can count"],
 )
 def test_headers_of_a_stranger_do_not_keep_a_message_from_its_end(
     bench: Bench, headers: dict[str, Any]

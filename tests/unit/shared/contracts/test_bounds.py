@@ -40,6 +40,15 @@ def test_depth_is_bounded_without_recursion(depth: int, key: str | None) -> None
     assert (fault_of(value) is None) == (depth <= DEEPEST)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "Infinity", "NaN"])
+def test_a_number_that_is_not_finite_would_become_null_on_its_way(number: str) -> None:
+    assert fault_of(json.loads(f'{{"a": [{number}]}}')) is not None
+    assert fault_of(json.loads(f'{{"a": ["{number}", 1e308]}}')) is None
+    body = announcement("jw1").encode().replace(b'"data":{', f'"data":{{"more":{number},'.encode())
+    with pytest.raises(BadMessage):
+        parse(body)
+
+
 @given(ANY_TEXT)
 def test_text_made_fit_for_headers_can_be_encoded_and_good_text_stays(text: str) -> None:
     fit = in_utf8(text)
