@@ -6,6 +6,7 @@ pytest worker of 1.5 GiB then seems to have held 1.5 GiB, whatever it did. `VmHW
 with each program.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,12 +31,11 @@ def peak_of(code: str, *arguments: object, environment: dict[str, str] | None = 
 
     The code finds `arguments` in `sys.argv[1:]`, and the tests' `support` on its path.
     """
-    search = f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
     done = subprocess.run(
-        [sys.executable, "-c", search + code + _PRINT_PEAK, *map(str, arguments)],
+        [sys.executable, "-c", "import sys\n" + code + _PRINT_PEAK, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**(os.environ if environment is None else environment), "PYTHONPATH": str(TESTS)},
         check=False,
     )
     assert done.returncode == 0, done.stderr
