@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.errors import BadInput
+from shared.errors import BadInput, DamagedObject
 from shared.products.ramp import RAMP
 from shared.ramps.digests import DIGESTS, RampDigester, RampDigests
 from shared.ramps.ramp import Ramp
@@ -152,7 +152,7 @@ def _object_faults(
         is_ramp = manifest.product == "ramp" and entry.name == RAMP
         fault, taken = _check(store, entry, manifest.path, is_ramp, tick)
         if fault is None and entry.name == DIGESTS:
-            with suppress(ValueError):
+            with suppress(ValueError, DamagedObject):
                 digests = RampDigests.decode(store.get(entry.key))
             if digests is None:
                 fault = StoreFault("digests", entry.key, manifest.path, "these are no digests of a ramp")

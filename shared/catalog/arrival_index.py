@@ -42,7 +42,7 @@ from shared.catalog.arrival_keys import (
 from shared.catalog.exposure_sets import LARGEST_EPOCH, split_at_gaps
 from shared.catalog.products import StoredProduct, walk
 from shared.contracts.messages import SetMember
-from shared.errors import EnvironmentFault
+from shared.errors import DamagedObject, EnvironmentFault
 from shared.nircam.configuration import ConfigurationKey
 from shared.products.announced_counts import announced_counts, notes_prefix
 from shared.products.provenance import Provenance
@@ -266,7 +266,7 @@ class ArrivalIndex:
         if digest not in _how_made:
             try:
                 _how_made[digest] = HowRampWasMade.model_validate_json(self.store.get(_made_key(digest)))
-            except (KeyError, ValidationError):
+            except (KeyError, ValidationError, DamagedObject):
                 manifest = find(self.store, arrival.path)
                 if manifest is None:
                     raise self._gone(arrival.path) from None

@@ -163,7 +163,7 @@ def read_stored(store: Store) -> Stored:
     contents = Stored()
     # Claims first: what is committed while this goes on is then seen, and not taken for lost.
     claims = [key for key in store.list("exposures/") if key.endswith("/claim.json")]
-    for key, body in get_many(store, claims):
+    for key, body in get_many(store, claims, lambda key, _: contents.damaged.append(store.uri(key))):
         try:
             contents.claims.append(Claim.model_validate_json(body))
         except ValidationError:

@@ -6,6 +6,7 @@ later.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
@@ -67,10 +68,9 @@ def unserved_configurations(keys: Iterable[str], store: Store) -> list[UnservedC
         If the store does not answer.
     """
     notes = []
-    for _, body in get_many(store, [key for key in keys if key.endswith(f"/{_NAME}")]):
-        try:
+    # A damaged one is passed over: it is advice only, and the next exposure writes it anew.
+    names = [key for key in keys if key.endswith(f"/{_NAME}")]
+    for _, body in get_many(store, names, lambda key, error: None):
+        with suppress(ValidationError):
             notes.append(UnservedConfiguration.model_validate_json(body))
-        except ValidationError:
-            # It is advice only: the next exposure writes it anew.
-            continue
     return notes

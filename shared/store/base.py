@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
+from shared.errors import DamagedObject
+
 
 class ObjectInfo(NamedTuple):
     """Size and digest of an object that was written.
@@ -85,7 +87,11 @@ class Store(Protocol):
         ...
 
     def get(self, key: str) -> bytes:
-        """Return the whole object; `KeyError` if there is none."""
+        """Return the whole object; `KeyError` if there is none.
+
+        A store that keeps digests raises `shared.errors.DamagedObject` if the bytes are not those that were
+        put, also when they are read again.
+        """
         ...
 
     def open(self, key: str) -> ObjectReader:
@@ -140,22 +146,44 @@ _HASHED_AT_ONCE = 1 << 20
 _FETCHED_AT_ONCE = 16
 
 
-def get_many(store: Store, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+def get_many(
+    store: Store, keys: Iterable[str], tell: Callable[[str, DamagedObject], None] | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yield the key and the bytes of each object that exists, in the order of `keys`.
 
     Several objects are fetched at once, but only a few are held in memory, however many keys there are.
+
+    Parameters
+    ----------
+    store : Store
+    keys : iterable of str
+    tell : callable, optional
+        Called with the key and the error of an object that is damaged, which is then passed over.
+
+    Raises
+    ------
+    DamagedObject
+        If an object is damaged and nobody is to be told.
+    StoreUnavailable
+        If the store does not answer.
     """
 
-    def get(key: str) -> tuple[str, bytes | None]:
+    def get(key: str) -> tuple[str, bytes | DamagedObject | None]:
         try:
             return key, store.get(key)
         except KeyError:
             # Removed since it was listed.
             return key, None
+        except DamagedObject as error:
+            return key, error
 
     remaining = iter(keys)
     with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
         while batch := list(itertools.islice(remaining, _FETCHED_AT_ONCE)):
             for key, body in map(get, batch) if len(batch) == 1 else pool.map(get, batch):
-                if body is not None:
+                if isinstance(body, DamagedObject):
+                    if tell is None:
+                        raise body
+                    tell(key, body)
+                elif body is not None:
                     yield key, body

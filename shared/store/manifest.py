@@ -164,6 +164,8 @@ def find(store: Store, path: str) -> Manifest | None:
         return _parse(store, key, store.get(key))
     except KeyError:
         return None
+    except DamagedObject as error:
+        raise _damaged_manifest(store, key, "its sha256 differs") from error
 
 
 def read_object(store: Store, entry: ObjectEntry) -> bytes:
@@ -203,15 +205,19 @@ def find_all(store: Store, *prefixes: str, damaged: list[str] | None = None) -> 
         Takes the addresses of manifests that cannot be read, for the caller to tell. Such manifests are
         skipped; without a list they are logged.
     """
+
+    def tell(key: str, error: DarksError) -> None:
+        if damaged is None:
+            _logger.error("skipped: %s", error)
+        else:
+            damaged.append(store.uri(key))
+
     keys = (key for prefix in prefixes for key in store.list(prefix) if key.endswith("/" + MANIFEST))
-    for key, body in get_many(store, keys):
+    for key, body in get_many(store, keys, tell):
         try:
             yield _parse(store, key, body)
         except DamagedManifest as error:
-            if damaged is None:
-                _logger.error("skipped: %s", error)
-            else:
-                damaged.append(store.uri(key))
+            tell(key, error)
 
 
 def _parse(store: Store, key: str, body: bytes) -> Manifest:
@@ -221,11 +227,15 @@ def _parse(store: Store, key: str, body: bytes) -> Manifest:
         fault = error.errors()[0]
         field = ".".join(map(str, fault["loc"]))
         reason = f"{field}: {fault['msg']}" if field else fault["msg"]
-        raise DamagedManifest(
-            f"{store.uri(key)} is not a manifest of this program: {reason}; announce its exposure or set "
-            "again, and the product is made anew",
-            where=store.uri(key),
-        ) from error
+        raise _damaged_manifest(store, key, reason) from error
+
+
+def _damaged_manifest(store: Store, key: str, reason: str) -> DamagedManifest:
+    return DamagedManifest(
+        f"{store.uri(key)} is not a manifest of this program: {reason}; announce its exposure or set "
+        "again, and the product is made anew",
+        where=store.uri(key),
+    )
 
 
 def sweep(store: Store, prefix: str) -> int:
@@ -277,7 +287,7 @@ def _named(store: Store, path: str) -> set[str] | None:
         manifest = json.loads(store.get(f"{path}/{MANIFEST}"))
         # If a whole results folder was copied into this one, its keys are not those of this store.
         return {entry["key"] for entry in manifest["objects"]} if manifest["path"] == path else None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, DamagedObject):
         return None
 
 
@@ -430,7 +440,9 @@ class Draft:
 
     def _replace_damaged(self, body: bytes, error: DamagedManifest) -> None:
         key = f"{self.path}/{MANIFEST}"
-        damaged = self._store.get(key)
+        # As it is: a store that keeps digests would not `get` it.
+        with self._store.open(key) as reader:
+            damaged = reader.read(0, reader.size)
         aside = f"{self.path}/damaged-{hashlib.sha256(damaged).hexdigest()[:8]}"
         _logger.error("%s; the product was made anew, and the old bytes are kept as %s", error, aside)
         self._store.put(aside, damaged)

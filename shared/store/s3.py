@@ -21,7 +21,7 @@ from uuid import uuid4
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.addresses import bucket_address, checked_key, checked_prefix
-from shared.errors import EnvironmentFault, StoreUnavailable
+from shared.errors import DamagedObject, EnvironmentFault, StoreUnavailable
 from shared.settings.stage import S3Settings
 from shared.store.base import ObjectInfo, ObjectReader, Watch, hash_file
 from shared.store.faults import store_faults
@@ -37,6 +37,8 @@ from shared.store.scratch import ScratchFolders
 
 #: Bytes of the smallest ranged GET: FITS headers are read in blocks of 2880 bytes.
 READ_AHEAD = 1 << 16
+#: An object whose bytes differ from its digest is read so often.
+_READS = 3
 #: S3 allows no more parts of one object.
 _MOST_PARTS = 10_000
 
@@ -292,27 +294,41 @@ class S3Store:
             return (self._metadata(at) or {}).get("put") == mark
 
     def get(self, key: str) -> bytes:
-        """Return the whole object, checked against its sha256; `KeyError` if there is none."""
+        """Return the whole object, checked against its sha256; `KeyError` if there is none.
+
+        What differs is read again, in case a bit was flipped on the way. `DamagedObject` if the same wrong
+        bytes come again: more attempts would bring no others.
+        """
         at = self.address_of(key)
 
         def fetch() -> tuple[bytes, str | None]:
             answer = self.client.get_object(Bucket=at.bucket, Key=at.key)
             return answer["Body"].read(), answer.get("Metadata", {}).get("sha256")
 
-        with s3_faults(at.where):
-            try:
-                data, digest = persistently(self.settings.attempts, fetch)
-            except ClientError as error:
-                if code_of(error) in MISSING:
-                    raise KeyError(key) from None
-                raise
-        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-            raise StoreUnavailable(
-                f"{at.where}: the bytes read are not those that were stored: their sha256 differs; "
-                "if this stays so, remove its product and run again",
-                where=at.where,
-            )
-        return data
+        before = ""
+        for _ in range(_READS):
+            with s3_faults(at.where):
+                try:
+                    data, expected = persistently(self.settings.attempts, fetch)
+                except ClientError as error:
+                    if code_of(error) in MISSING:
+                        raise KeyError(key) from None
+                    raise
+            digest = hashlib.sha256(data).hexdigest()
+            if expected in (None, digest):
+                return data
+            if digest == before:
+                raise DamagedObject(
+                    f"{at.where} is not what was written there: its sha256 differs, also when it is read "
+                    "again; remove its product and announce its exposure or set again",
+                    where=at.where,
+                )
+            before = digest
+        raise StoreUnavailable(
+            f"{at.where}: other bytes arrive each time that it is read, and never those that were stored; "
+            "look at the network and at the store's memory",
+            where=at.where,
+        )
 
     def open(self, key: str) -> ObjectReader:
         """Open an object for ranged reads; `KeyError` if there is none."""

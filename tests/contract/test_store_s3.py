@@ -12,16 +12,27 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from botocore.exceptions import NoCredentialsError
+from pydantic import BaseModel
 
-from shared.errors import EnvironmentFault, StoreUnavailable
+from shared.errors import DamagedObject, EnvironmentFault, StoreUnavailable
 from shared.ramps.ramp import Ramp
 from shared.settings.stage import S3Settings, StageSettings
 from shared.store.local import LocalStore
+from shared.store.manifest import (
+    BuiltProduct,
+    DamagedManifest,
+    Draft,
+    ProductSpec,
+    find,
+    find_all,
+    get_or_build,
+)
 from shared.store.opening import open_store
 from shared.store.s3 import S3Store
 from shared.store.s3_client import code_of
 from shared.store.s3_probe import StoreCapabilities, probe
 from support.ceph_server import Ceph
+from support.flipping_proxy import flipping_proxy
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -187,9 +198,59 @@ def test_what_is_not_what_was_put_is_told(ceph: Ceph, bucket: str, store: S3Stor
     ceph.client().put_object(
         Bucket=bucket, Key="a", Body=b"damaged", Metadata={"sha256": hashlib.sha256(b"whole").hexdigest()}
     )
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(DamagedObject) as caught:
         store.get("a")
     assert caught.value.where.startswith(f"s3://{bucket}/a on ")
+
+
+def test_a_bit_that_is_flipped_on_the_way_is_read_again(ceph: Ceph, bucket: str, tmp_path: Path) -> None:
+    # Given a line that flips a bit of an object, once
+    ceph.store(bucket, tmp_path).put("a", b"whole")
+    with flipping_proxy(ceph.endpoint) as line:
+        store = S3Store(f"s3://{bucket}", S3Settings(endpoint=line.endpoint), tmp_path / "beyond the line")
+        line.flips = 1
+        # When it is read, Then it is as it was put, and the first answer is not believed
+        assert store.get("a") == b"whole"
+        assert (line.gets, line.flips) == (2, 0)
+        store.close()
+
+
+class Empty(BaseModel):
+    """The results of a product that has none."""
+
+
+def rot(ceph: Ceph, store: S3Store, key: str) -> None:
+    """Change a bit of an object in the store; what the store knows of it stays."""
+    at, client = store.address_of(key), ceph.client()
+    answer = client.get_object(Bucket=at.bucket, Key=at.key)
+    body = bytearray(answer["Body"].read())
+    body[len(body) // 2] ^= 1
+    client.put_object(Bucket=at.bucket, Key=at.key, Body=bytes(body), Metadata=answer["Metadata"])
+
+
+def test_a_manifest_that_rots_in_the_store_stops_nothing_but_its_product(ceph: Ceph, store: S3Store) -> None:
+    # Given two products, and a bit of the manifest of one that is no longer as it was
+    specs = [ProductSpec("set-noise", "noise/c/s", [], {"gain": gain}, {"noise": "1"}) for gain in (1.0, 2.0)]
+    made = []
+
+    def build(draft: Draft) -> BuiltProduct:
+        made.append(draft.path)
+        return BuiltProduct(Empty())
+
+    rotten, whole = (get_or_build(store, spec, build) for spec in specs)
+    rot(ceph, store, specs[0].manifest_key)
+    # When it is looked for, Then that is no matter of time, for which a worker would wait for ever
+    with pytest.raises(DamagedManifest):
+        find(store, rotten.path)
+    # And a walk passes over it, and tells
+    damaged: list[str] = []
+    assert list(find_all(store, "noise/", damaged=damaged)) == [whole]
+    assert damaged == [store.uri(specs[0].manifest_key)]
+    # And whoever makes the product again sets it aside
+    again = get_or_build(store, specs[0], build)
+    assert made == [rotten.path, whole.path, rotten.path]
+    assert find(store, rotten.path) == again
+    assert sum("/damaged-" in key for key in store.list(rotten.path)) == 1
 
 
 def test_the_probe_says_what_this_server_does_and_leaves_nothing(store: S3Store) -> None:
