@@ -37,12 +37,16 @@ def mask_first_group_snowballs(groupdq: NDArray[np.uint8]) -> int:
     groupdq : ndarray, 4D (integrations, groups, y, x)
         As the jump step left it; changed in place.
     """
-    from_start = (groupdq[:, 0] & GroupFlag.SATURATED.mask) != 0
-    if not from_start.any():
+    # One integration at a time: there may be thousands.
+    counts = np.zeros(groupdq.shape[2:], np.uint32)
+    for flags in groupdq:
+        counts += (flags[0] & GroupFlag.SATURATED.mask) != 0
+    if not counts.any():
         return 0
-    always = from_start.mean(axis=0) > 0.5 if len(groupdq) > 1 else np.zeros(groupdq.shape[2:], bool)
+    always = 2 * counts > len(groupdq) if len(groupdq) > 1 else np.zeros(counts.shape, bool)
     snowballs = 0
-    for flags, saturated in zip(groupdq, from_start & ~always, strict=True):
+    for flags in groupdq:
+        saturated = ((flags[0] & GroupFlag.SATURATED.mask) != 0) & ~always
         regions, _ = ndimage.label(saturated, structure=_EIGHT)
         sizes = np.bincount(regions.ravel())
         cores = np.flatnonzero(sizes[1:] >= LEAST_CORE) + 1

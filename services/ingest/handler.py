@@ -23,6 +23,7 @@ from services.ingest.delivery import Standing, revision_of
 from services.ingest.exposure import ValidExposure
 from services.ingest.file_sums import read_sums
 from services.ingest.header_checks import finite_check, header_checks, usable_check
+from services.ingest.memory_plan import require_memory
 from services.ingest.persistence import CarriedState, PersistenceState, carried_state, keep_state
 from services.ingest.plan import ALGORITHM_VERSION, Plan, plan_for
 from services.ingest.probe import not_finite, open_exposure, unusable_pixels
@@ -283,6 +284,7 @@ def _ingest_whole(
     if existing is not None:
         take_claim(exposure.claim(), store)
         return existing
+    require_memory(ramp.shape("SCI"), plan.step_parameters, context.settings.max_memory, probe.where)
     better = standing.better_than(header, exposure.date)
     if better is not None:
         return _stand_aside(exposure, *better, store)

@@ -1,6 +1,7 @@
 """Reads what the checks need from an exposure's file, in windows of bounded memory."""
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -143,23 +144,23 @@ def unusable_pixels(ramp: Ramp, science: NDArray[np.bool_]) -> int | None:
         return None
     if ramp.shape("PIXELDQ") != shape[2:] or ramp.shape("GROUPDQ") != shape:
         return None
-    first_groups = np.stack(
-        [ramp.read("GROUPDQ", integration, slice(0, 1))[0] for integration in range(shape[0])]
-    )
+    first_groups = (ramp.read("GROUPDQ", integration, slice(0, 1))[0] for integration in range(shape[0]))
     return unusable(ramp.read_image("PIXELDQ"), first_groups, science)
 
 
-def unusable(pixeldq: NDArray[Any], first_groups: NDArray[Any], science: NDArray[np.bool_]) -> int:
+def unusable(pixeldq: NDArray[Any], first_groups: Iterable[NDArray[Any]], science: NDArray[np.bool_]) -> int:
     """Count the science pixels without any usable group.
 
     Parameters
     ----------
     pixeldq : ndarray, 2D (y, x)
-    first_groups : ndarray, 3D (integrations, y, x)
-        GROUPDQ of group 0.
+    first_groups : iterable of ndarray, 2D (y, x)
+        GROUPDQ of group 0 of each integration.
     science : ndarray of bool, 2D (y, x)
     """
-    never = np.all((first_groups & UNUSABLE_GROUP_FLAGS.mask) != 0, axis=0)
+    never = np.ones(science.shape, bool)
+    for flags in first_groups:
+        never &= (flags & UNUSABLE_GROUP_FLAGS.mask) != 0
     return int(np.count_nonzero(science & (((pixeldq & PixelFlag.DO_NOT_USE.mask) != 0) | never)))
 
 

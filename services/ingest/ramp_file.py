@@ -128,7 +128,7 @@ def make_ramp_file(
         calibrated, planes = result.model, result.planes
         progress(total - 1, total, "writing")
         science = science_pixels(exposure.key)
-        unusable_count = unusable(calibrated.pixeldq, planes.groupdq[:, 0], science)
+        unusable_count = unusable(calibrated.pixeldq, (flags[0] for flags in planes.groupdq), science)
         failure = first_failure([usable_check(unusable_count, int(science.sum()))], where)
         if failure is not None:
             raise failure

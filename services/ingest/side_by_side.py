@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from astropy.utils.exceptions import AstropyUserWarning
+
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -46,6 +48,8 @@ def side_by_side(work: Callable[[P], R], pieces: Iterable[P], threads: int) -> I
     # may be what another thread has changed.
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("ignore", RuntimeWarning)
+        # Of NaN, from astropy's sigma clipping.
+        warnings.simplefilter("ignore", AstropyUserWarning)
         try:
             for piece in pieces:
                 waiting.append(pool.submit(work, piece))

@@ -127,7 +127,10 @@ class StageSettings(BaseSettings):
         description="Verify each reference before it is announced, which takes a second pass over the ramps",
     )
     max_memory: int = Field(
-        default=2 * 1024**3, ge=64 * 1024**2, description="Memory limit of one darkref or noise job (bytes)"
+        default=2 * 1024**3,
+        ge=64 * 1024**2,
+        description="Memory limit of one darkref or noise job, and of an ingest job that is to find showers "
+        "(bytes)",
     )
     ingest_threads: int = Field(
         default=1, ge=1, le=16, description="Threads with which one ingest job calibrates an exposure"

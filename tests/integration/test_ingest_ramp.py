@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from services.ingest import persistence
+from services.ingest import handler, persistence
 from services.ingest.handler import handle
 from services.ingest.steps import STEPS
 from shared.contracts.messages import Envelope, ExposureIngested, SetCheck
+from shared.errors import EnvironmentFault
 from shared.nircam.configuration import ConfigurationKey
 from shared.ramps.ramp import Ramp
 from shared.store.manifest import find_all
@@ -199,6 +200,19 @@ def test_a_parameter_that_was_given_is_in_manifest_history_and_pixels(bench, ref
     assert parameters["flag_4_neighbors"] is True
     (line,) = [line for line in lines if line.startswith("Parameters of jump")]
     assert "rejection_threshold = 1000000.0" in line
+
+
+def test_a_parameter_that_would_hold_too_much_in_memory_is_refused_before_any_step(bench, monkeypatch):
+    # Given a dark that does not fit as a whole, and a parameter with which jwst's step holds it so
+    path = write_exposure(bench.inbox / "jw1_nrca3_uncal.fits", ngroups=8)
+    steps = {"jump.find_showers": "true"}
+    bench.settings = bench.settings.model_copy(update={"steps": steps, "max_memory": 128 * 1024**2})
+    monkeypatch.setattr(handler, "make_ramp_file", None)
+    # When it is ingested, Then the machine's owner is told which parameter it is, and nothing is recorded
+    with pytest.raises(EnvironmentFault) as refused:
+        bench.content(path)
+    assert (refused.value.setting, refused.value.where) == ("--step", path.name)
+    assert not [key for key in bench.store.list("ingest/") if key.endswith("manifest.json")]
 
 
 # ---- persistence from one exposure to the next

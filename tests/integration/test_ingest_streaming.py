@@ -30,6 +30,7 @@ JUMPS = {
         "after_jump_flag_time2": 9.0,
     },
     "sigma clipping": {"only_use_ints": False, "minimum_sigclip_groups": 8},
+    "showers": {"find_showers": True},
     "no neighbours": {"flag_4_neighbors": False},
 }
 

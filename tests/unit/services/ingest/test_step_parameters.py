@@ -1,7 +1,10 @@
 """Parameters of steps: jwst's own specification decides what may be given, and what type it has."""
 
+import math
+
 import pytest
 
+from services.ingest.memory_plan import require_memory
 from services.ingest.plan import plan_for
 from services.ingest.step_parameters import DEFAULTS, check_step_parameters, own_parameters
 from shared.errors import EnvironmentFault
@@ -59,3 +62,27 @@ def test_a_given_parameter_makes_another_product_of_the_steps_that_have_it(tmp_p
     assert changed.parameters["step_parameters"] == {"jump": {"expand_large_events": True}}
     assert changed.step_parameters == {"jump": {"expand_large_events": True}}
     assert done.parameters["step_parameters"] == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_memory", "fits"),
+    [
+        ((1, 108, 2048, 2048), 2 * 1024**3, False),
+        ((1, 108, 2048, 2048), 64 * 1024**3, True),
+        ((10, 20, 160, 160), 2 * 1024**3, True),
+        ((1000, 10, 64, 2048), 2 * 1024**3, False),
+    ],
+)
+def test_a_step_that_holds_the_whole_exposure_is_refused_where_that_does_not_fit(shape, max_memory, fits):
+    showers = {"jump": {"find_showers": True}}
+    require_memory(shape, {"jump": {"find_showers": False}}, max_memory, "dark.fits")
+    require_memory(shape, {}, max_memory, "dark.fits")
+    if fits:
+        require_memory(shape, showers, max_memory, "dark.fits")
+    else:
+        with pytest.raises(EnvironmentFault) as refused:
+            require_memory(shape, showers, max_memory, "dark.fits")
+        assert (refused.value.setting, refused.value.where) == ("--step", "dark.fits")
+        needed = [int(word) for word in str(refused.value).split() if word.isdigit() and int(word) > 2048]
+        # SCI alone, in single precision, is less than what is needed
+        assert max(needed) * 1024**2 > 4 * math.prod(shape)
