@@ -8,7 +8,8 @@ their work, with the reference files read once. Some of them look beyond a group
   given as one group before the run, which is saturated where any of them was. In frame-averaged patterns a
   group before a saturated one is compared with a lower threshold that depends on its number: the run is
   given with the group after it, and with its own place in the read pattern. Groups 0 to 2 of an integration
-  have a rule of their own: they are always in one run, and two groups are put before any other.
+  have a rule of their own: they are always in one run, and two groups are put before any other. Flags grow
+  to neighbours, so a band of rows is given with the rows that they can come from.
 - **Reference pixels.** jwst works on a frame that it keeps from group to group. A subarray is put into it,
   and what the correction of a group leaves around it is still there for the next. The correction from the
   sides leaves it in double precision, so only the first group of an exposure is corrected in single
@@ -164,7 +165,8 @@ class GroupRuns:
     ) -> None:
         self._pipeline, self._names, self._source = pipeline, names, source
         self._references, self._length = references, max(plan.groups, LEAST_RUN)
-        self._threads = plan.threads
+        # Saturation goes by bands of rows within a run: its planes stay in the processor's cache.
+        self._threads, self._rows = plan.threads, plan.highest
         self._loaded: dict[str, Any] = {}
         self._pixeldq = model.pixeldq.copy()
         self._benches = [_Bench(model)]
@@ -308,36 +310,50 @@ class GroupRuns:
     def _flag_saturation(self, model: Any, first_group: int, earlier: NDArray[np.float32] | None) -> None:
         """Flag saturation as `jwst.saturation.saturation.flag_saturation` does, from any group on."""
         step = self._pipeline.saturation
-        threshold, threshold_dq, bias = self._saturation_planes(model)
-        frames, count = model.meta.exposure.nframes, model.data.shape[1]
+        planes = self._saturation_planes(model)
+        frames, (_, count, ny, _) = model.meta.exposure.nframes, model.data.shape
         pattern = [
             [frame + 1 + group * frames for frame in range(frames)]
             for group in range(first_group, first_group + count)
         ]
-        data, groupdq, before = model.data, model.groupdq, 0
-        if earlier is not None:
-            before = _BEFORE
-            data = np.concatenate([np.broadcast_to(earlier, (1, before, *earlier.shape)), data], axis=1)
-            unflagged = np.zeros((1, before, *earlier.shape), np.uint8)
-            groupdq = np.concatenate([unflagged, groupdq], axis=1)
-            # A pattern of one frame: the groups before are not compared with a lower threshold.
-            pattern = [[1]] * before + pattern
-        groupdq, pixeldq, zeroframe = flag_saturated_pixels(
-            data,
-            groupdq,
-            model.pixeldq,
-            threshold,
-            threshold_dq,
-            ATOD_LIMIT,
-            dqflags.pixel,
-            n_pix_grow_sat=step.n_pix_grow_sat,
-            read_pattern=pattern if step.use_readpatt else None,
-            zframe=model.zeroframe if model.meta.exposure.zero_frame else None,
-            bias=bias,
-        )
-        model.groupdq, model.pixeldq = groupdq[:, before:], pixeldq
-        if zeroframe is not None:
-            model.zeroframe = zeroframe
+        before = 0 if earlier is None else _BEFORE
+        # A pattern of one frame: the groups before are not compared with a lower threshold.
+        pattern = [[1]] * before + pattern
+        zeroframe = model.zeroframe if model.meta.exposure.zero_frame else None
+        groupdq, pixeldq = np.empty_like(model.groupdq), np.empty_like(model.pixeldq)
+        grown = None if zeroframe is None else np.empty_like(zeroframe)
+        for rows, around in self._saturation_bands(ny, step.n_pix_grow_sat):
+            inside = slice(rows.start - around.start, rows.stop - around.start)
+            data = model.data[:, :, around]
+            if earlier is not None:
+                data = np.concatenate([np.stack([[earlier[around]] * before]), data], axis=1)
+            threshold, threshold_dq, bias = (plane[around] for plane in planes)
+            flags, dq, zero = flag_saturated_pixels(
+                data,
+                np.pad(model.groupdq[:, :, around], ((0, 0), (before, 0), (0, 0), (0, 0))),
+                model.pixeldq[around],
+                threshold,
+                threshold_dq,
+                ATOD_LIMIT,
+                dqflags.pixel,
+                n_pix_grow_sat=step.n_pix_grow_sat,
+                read_pattern=pattern if step.use_readpatt else None,
+                zframe=None if zeroframe is None else zeroframe[:, around].copy(),
+                bias=bias,
+            )
+            groupdq[:, :, rows], pixeldq[rows] = flags[:, before:, inside], dq[inside]
+            if grown is not None:
+                grown[:, rows] = zero[:, inside]
+        model.groupdq, model.pixeldq = groupdq, pixeldq
+        if grown is not None:
+            model.zeroframe = grown
+
+    def _saturation_bands(self, ny: int, reach: int) -> Iterator[tuple[slice, slice]]:
+        """Yield bands of rows, and the same with those beside them from which flags can grow into them."""
+        for start in range(0, ny, self._rows):
+            stop = min(start + self._rows, ny)
+            # A flag grows by `reach`, and what it makes DO_NOT_USE in the group before grows once more.
+            yield slice(start, stop), slice(max(start - 2 * reach, 0), min(stop + 2 * reach, ny))
 
     def _saturation_planes(self, model: Any) -> tuple[Any, Any, Any]:
         """Return the thresholds, their flags, and the superbias with its NaN, which superbias replaces."""

@@ -27,6 +27,7 @@ def main() -> None:
     )
     parser.add_argument("--max-memory", type=int, default=2 * 1024**3)
     parser.add_argument("--mode", default="flight")
+    parser.add_argument("--threads", type=int, default=1, help="of ingest")
     asked = parser.parse_args()
     handle = importlib.import_module(f"services.{asked.stage}.handler").handle
     from shared.contracts.messages import parse
@@ -40,6 +41,7 @@ def main() -> None:
         s3=S3Settings(endpoint=asked.endpoint),
         max_memory=asked.max_memory,
         mode=asked.mode,
+        ingest_threads=asked.threads,
         # A second pass over the ramps, which no peer makes; its time is measured by itself.
         verify=False,
         min_integrations=1,
