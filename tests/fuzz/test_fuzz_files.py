@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from shared.contracts.messages import ExposureIngested, ExposureRejected
 from shared.errors import DarksError
 from support.fuzz_files import base_files, mutated_files, stored_pixels
-from support.fuzz_limits import SEED, inputs, time_limit
+from support.fuzz_limits import SEED, first_input, inputs, time_limit
 from support.ingest_exposures import Bench, bench_on, write_references
 
 SECONDS = 30.0
@@ -54,7 +55,8 @@ def test_a_mutated_exposure_ends_once_and_never_with_changed_pixels(
     path = bench.inbox / "fuzz_uncal.fits"
     path.parent.mkdir()
     ends: Counter[str] = Counter()
-    for number, (base, content) in enumerate(mutated_files(SEED, inputs(250), bases)):
+    files = islice(mutated_files(SEED, inputs(250), bases), first_input(), None)
+    for number, (base, content) in enumerate(files, start=first_input()):
         path.write_bytes(content)
         # When each is ingested, Then it ends as a rejection, a product or an error of ours, in time
         with time_limit(SECONDS):
@@ -68,6 +70,9 @@ def test_a_mutated_exposure_ends_once_and_never_with_changed_pixels(
         ends[end] += 1
         # And a file that states sums is only accepted with the pixels that they were made of
         if base.sums and end in ("ingested", "waits for a segment") and content[:2] != b"\x1f\x8b":
-            assert stored_pixels(content) == base.pixels(), f"input {number}"
+            # An extension that was added states no sums.
+            pixels = stored_pixels(content)
+            assert {name: pixels.get(name) for name in base.pixels()} == base.pixels(), f"input {number}"
         empty(bench)
+    print(f"{sum(ends.values())} files: {dict(ends)}")
     assert ends.keys() >= {"rejected", "ingested"}

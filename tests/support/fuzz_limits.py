@@ -8,6 +8,8 @@ from types import FrameType
 
 #: Inputs of each kind, from the environment: `FUZZ_INPUTS=10000 pytest tests/fuzz`.
 FUZZ_INPUTS = "FUZZ_INPUTS"
+#: The first of them that is tried: what comes before is drawn and passed over.
+FUZZ_FIRST = "FUZZ_FIRST"
 SEED = 18
 
 
@@ -18,6 +20,11 @@ class Hang(BaseException):
 def inputs(default: int) -> int:
     """Return how many inputs to draw."""
     return int(os.environ.get(FUZZ_INPUTS, default))
+
+
+def first_input() -> int:
+    """Return the number of the first input to try."""
+    return int(os.environ.get(FUZZ_FIRST, 0))
 
 
 @contextlib.contextmanager

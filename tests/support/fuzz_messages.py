@@ -127,9 +127,11 @@ def _restructure(body: bytes, random: Random) -> bytes:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return _flip_bits(body, random)
-    for _ in range(random.choice((1, 1, 2, 5))):
-        value = _changed(value, random)
     try:
+        for _ in range(random.choice((1, 1, 2, 5))):
+            value = _changed(value, random)
+            if not _is_writable(value):
+                return body
         return json.dumps(value).encode()
     except RecursionError:
         return body
@@ -161,6 +163,19 @@ def _changed(value: Any, random: Random) -> Any:
         # A copy: what is changed in it later must not be in it again, or have no end.
         parent[key] = deepcopy(random.choice(_ODD))
     return value
+
+
+def _is_writable(value: Any) -> bool:
+    """Return whether a value has at most 4 million letters and parts: what is in it twice counts twice."""
+    waiting, left = [value], 4_000_000
+    while waiting and left > 0:
+        each = waiting.pop()
+        left -= len(each) if isinstance(each, str | list | dict) else 1
+        if isinstance(each, dict):
+            waiting += [part for pair in each.items() for part in pair]
+        elif isinstance(each, list) and left > 0:
+            waiting += each
+    return left > 0
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
