@@ -38,8 +38,6 @@ POINTS = [f"{when}-{what}" for what in ("put", "commit", "publish", "ack") for w
 PATIENCE, PATIENCE_EACH = 360.0, 12.0
 #: Sets of these, one after the other, until there are enough exposures.
 MANY, FEW = 10, 6
-#: What goes wrong between the services and the store.
-SPOILS = [kind for kind in KINDS if kind != "flipped"]
 #: A window in which no exposure reaches into the next one: announced out of order, each exposure would take
 #: up the state of those that happened to come before it, as it should.
 PERSISTENCE_TIME = "1"
@@ -190,7 +188,7 @@ def test_exposures_have_their_effect_once_whatever_breaks(
     candidates = exposures.candidates
     is_full = len(candidates) >= 100
     with (
-        bad_line(ceph.endpoint, every=60, burst_every=8, kinds=SPOILS) as line,
+        bad_line(ceph.endpoint, every=60, burst_every=8, kinds=KINDS) as line,
         deployed(
             rabbit_node,
             ceph,
@@ -266,7 +264,7 @@ def test_exposures_have_their_effect_once_whatever_breaks(
     # And everything that was planned did happen
     assert injector.done["kills"] == len(SERVICES) * injector.kills_each
     assert not injector.events
-    assert set(line.done) == set(SPOILS)
+    assert set(line.done) == set(KINDS)
 
 
 def committed(here: Deployment) -> int:

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 #: ``reset``: the connection is cut before the server sees it;
 #: ``lost``: the server does it, and its answer is lost;
 #: ``truncated``: half of the answer's body arrives;
-#: ``garbled``: a bit of the request's body is changed on its way; ``flipped``: one of the answer's.
+#: ``garbled``: a bit of the request's body is changed on its way; ``flipped``: one of an object's in the
+#: answer (a listing has no digest by which anybody could tell).
 KINDS = ("500", "503", "reset", "lost", "truncated", "garbled", "flipped")
 
 
@@ -40,7 +41,7 @@ class BadLine:
     endpoint : str
         Its own address.
     done : Counter of str
-        How many requests were spoilt, by kind.
+        How many requests were spoilt, by kind; an answer without a body is not.
     requests : int
         How many it has carried.
     """
@@ -82,7 +83,7 @@ class BadLine:
     def carry(self, handler: Any, method: str) -> None:
         """Carry a request and its answer, or spoil either."""
         body = bytearray(handler.rfile.read(int(handler.headers.get("Content-Length", 0))))
-        kind = self._fault(method, bool(body))
+        kind = self._fault(method, bool(body), "prefix=" in urlsplit(handler.path).query)
         if kind in ("500", "503"):
             handler.send_error(int(kind))
             return
@@ -95,7 +96,11 @@ class BadLine:
         if kind == "lost":
             _cut(handler)
             return
-        if kind == "flipped" and data and answer.status < 300:
+        if kind in ("truncated", "flipped") and (not data or answer.status >= 300):
+            with self._lock:
+                self.done[kind] -= 1
+            kind = None
+        if kind == "flipped":
             data[len(data) // 2] ^= 1
         handler.send_response_only(answer.status)
         for name, value in answer.getheaders():
@@ -105,7 +110,7 @@ class BadLine:
         if length is not None and answer.status != 204:
             handler.send_header("Content-Length", length)
         handler.end_headers()
-        if kind == "truncated" and data:
+        if kind == "truncated":
             handler.wfile.write(data[: len(data) // 2])
             _cut(handler)
             return
@@ -135,7 +140,7 @@ class BadLine:
         finally:
             connection.close()
 
-    def _fault(self, method: str, has_body: bool) -> str | None:
+    def _fault(self, method: str, has_body: bool, is_listing: bool) -> str | None:
         """Return what goes wrong with a request; None if nothing does."""
         with self._lock:
             self.requests += 1
@@ -153,6 +158,7 @@ class BadLine:
                     for kind in self._kinds
                     if (kind != "garbled" or has_body)
                     and (kind not in ("truncated", "flipped") or method == "GET")
+                    and (kind != "flipped" or not is_listing)
                 ]
                 # The rarest so far, so that each has its turn.
                 kind = min(fitting, key=lambda each: self.done[each])
