@@ -143,7 +143,8 @@ def _head(summary: "Summary") -> Text:
 def damaged_manifest(address: str) -> Text:
     """Return the line about a manifest that cannot be read."""
     return Text(
-        f"Damaged manifest: {address}; remove its folder to have the product built again", style="red"
+        f"Damaged manifest: {address}; announce its exposure or set again, and the product is made anew",
+        style="red",
     )
 
 
