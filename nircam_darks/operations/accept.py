@@ -9,6 +9,7 @@ from shared.products.reference import ReferenceResults
 from shared.products.sign_off import SIGN_OFF, SignOff
 from shared.statistics.verdicts import Acceptance
 from shared.store.base import Store
+from shared.store.changes import mark_changing
 
 _WHERE = "`nircam-darks status` and `coverage` list what the store has"
 
@@ -58,7 +59,9 @@ def accept_reference(store: Store, name: str, by: str, reason: str) -> SignOff:
         reason=reason,
         held_for=[] if verification is None else verification.outcome.failures,
     )
-    if not store.put_if_absent(f"{product.path}/{SIGN_OFF}", sign_off.model_dump_json(indent=1).encode()):
+    key = f"{product.path}/{SIGN_OFF}"
+    mark_changing(store, key)
+    if not store.put_if_absent(key, sign_off.model_dump_json(indent=1).encode()):
         raise BadInput("set", f"{name}: somebody else accepted it this moment; see `nircam-darks status`")
     return sign_off
 

@@ -4,21 +4,21 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel
 
 from nircam_darks.operations.required_coverage import AskedConfiguration, asked_configurations
 from shared.catalog.exposure_sets import BuiltSet, superseded_by
+from shared.catalog.packs import stored_by_catalog
 from shared.catalog.sets import StoredConfiguration, stored_sets
-from shared.catalog.store_contents import ProductSummary, Stored, read_stored
+from shared.catalog.store_contents import ProductSummary, Stored
 from shared.errors import DarksError
 from shared.nircam.configuration import ConfigurationKey
 from shared.products.unserved import UnservedConfiguration
 from shared.settings.stage import StageSettings
 from shared.statistics.verdicts import Acceptance
 from shared.store.base import Store
-from shared.store.manifest import find
 
 #: The only pattern that counts: the dark_current step takes each group of a dark for one frame.
 _PATTERN = "RAPID"
@@ -149,8 +149,8 @@ def coverage_matrix(store: Store, settings: StageSettings, now: datetime) -> Cov
     StoreUnavailable, EnvironmentFault
         If the store does not answer, or refuses.
     """
-    stored = read_stored(store)
-    ramps, references, simulated = _contents(store, stored, settings, now)
+    stored = stored_by_catalog(store)
+    ramps, references, simulated = _contents(stored, settings, now)
     asked = {(row.detector, row.subarray, row.noutputs): row for row in asked_configurations()}
     places = [*asked, *sorted((ramps.keys() | references.keys()) - asked.keys())]
     cells = [
@@ -192,34 +192,25 @@ class _Built:
 
 
 def _contents(
-    store: Store, stored: Stored, settings: StageSettings, now: datetime
+    stored: Stored, settings: StageSettings, now: datetime
 ) -> tuple[dict[_Place, list[_Ramps]], dict[_Place, list[_Built]], bool]:
     """Return ramps and references by cell, and whether any of them is simulated."""
     ramps: dict[_Place, list[_Ramps]] = defaultdict(list)
     references: dict[_Place, list[_Built]] = defaultdict(list)
     simulated = False
-    # Any ramp will do: its manifest has the key of the configuration.
+    # Any ramp will do: all of them have the key of the configuration.
     any_ramp = {ramp.configuration: ramp for ramp in stored.of_kind("ramp")}
     for configuration in stored_sets(stored, settings, now):
         ramp = any_ramp.get(configuration.configuration)
-        results = _results(store, ramp) if ramp is not None else {}
-        if "key" in results:
-            key = ConfigurationKey.model_validate(results["key"])
-            simulated |= bool(results.get("simulated"))
-            ramps[_place(key)].append(_Ramps(key, configuration))
+        if ramp is not None and ramp.key is not None:
+            simulated |= ramp.simulated
+            ramps[_place(ramp.key)].append(_Ramps(ramp.key, configuration))
     for product in stored.of_kind("reference"):
-        results = _results(store, product)
-        if "key" in results:
-            key = ConfigurationKey.model_validate(results["key"])
-            simulated |= bool(results.get("simulated"))
-            if key.readpatt == _PATTERN:
-                references[_place(key)].append(_Built(product, _reference(product)))
+        if product.key is not None:
+            simulated |= product.simulated
+            if product.key.readpatt == _PATTERN:
+                references[_place(product.key)].append(_Built(product, _reference(product)))
     return ramps, references, simulated
-
-
-def _results(store: Store, product: ProductSummary) -> dict[str, Any]:
-    manifest = find(store, product.path)
-    return manifest.results if manifest is not None else {}
 
 
 def _place(key: ConfigurationKey) -> _Place:

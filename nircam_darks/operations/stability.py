@@ -4,28 +4,19 @@ Each product adds points to series, one series per quantity and configuration; e
 and outliers.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from shared.catalog.exposure_sets import BuiltSet, superseded_by
-from shared.catalog.products import StoredProduct, walk
+from shared.catalog.exposure_sets import superseded_by
+from shared.catalog.packs import series_by_catalog
+from shared.catalog.series_products import SeriesOf, SeriesProduct
 from shared.errors import DarksError
 from shared.nircam.detectors import detectors
-from shared.products.figures import (
-    EXPOSURE_FIGURES,
-    REFERENCE_FIGURES,
-    SET_FIGURES,
-    FigureResults,
-    declared_figures,
-)
-from shared.products.noise import ExposureNoiseResults, SetNoiseResults
-from shared.products.reference import ReferenceResults
+from shared.products.figures import EXPOSURE_FIGURES, REFERENCE_FIGURES, SET_FIGURES
 from shared.statistics.trends import (
     DRIFT_SIGMA,
     SeriesPoint,
@@ -35,66 +26,11 @@ from shared.statistics.trends import (
     chance_of,
 )
 from shared.store.base import Store
-from shared.store.manifest import MANIFEST
 
-Of = Literal["exposure", "set"]
 #: Unit of every quantity that is followed in time, in the order in which they are shown.
 UNITS: dict[str, str] = {
     row.quantity: row.unit for row in (*REFERENCE_FIGURES, *SET_FIGURES, *EXPOSURE_FIGURES) if row.quantity
 }
-#: A point of the series of a quantity, per exposure or per set.
-QuantityPoint = tuple[str, Of, SeriesPoint]
-
-
-def of_reference(results: ReferenceResults) -> list[QuantityPoint]:
-    """Return the points that a dark reference adds to the series."""
-    return list(_points(results, "set", results.set_id, results.integration_mjd))
-
-
-def of_set_noise(results: SetNoiseResults) -> list[QuantityPoint]:
-    """Return the points that a set adds: its figures, and the dark rate of each of its exposures."""
-    series = results.stability
-    points = list(_points(results, "set", results.set_id, series.integration_mjd))
-    rates: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
-    for exposure, mjd, rate, error in zip(
-        series.exposure_ids,
-        series.integration_mjd,
-        series.dark_rate_e_per_ks,
-        series.dark_rate_error_e_per_ks,
-        strict=False,
-    ):
-        if math.isfinite(rate):
-            rates[exposure].append((mjd, rate, error))
-    for exposure, measurements in rates.items():
-        mjds, values, errors = zip(*measurements, strict=True)
-        mean = math.fsum(values) / len(values)
-        point = _point(exposure, mjds, mean, math.hypot(*errors) / len(values))
-        points.append(("dark rate", "exposure", point))
-    return points
-
-
-def of_exposure_noise(results: ExposureNoiseResults) -> list[QuantityPoint]:
-    """Return the points that an exposure adds to the series."""
-    return list(_points(results, "exposure", results.exposure_id, results.integration_mjd))
-
-
-def _points(results: FigureResults, of: Of, name: str, mjd: Sequence[float]) -> Iterator[QuantityPoint]:
-    """Yield one point per figure that is followed in time; none if the product has no time."""
-    if not mjd:
-        return
-    for row, figure in declared_figures(results):
-        if row.quantity and figure.value is not None and math.isfinite(figure.value):
-            yield row.quantity, of, _point(name, mjd, figure.value, figure.error)
-
-
-def _point(name: str, mjd: Sequence[float], value: float, error: float | None) -> SeriesPoint:
-    return SeriesPoint(
-        name=name,
-        mjd=math.fsum(mjd) / len(mjd),
-        value=value,
-        error=error if error is not None and math.isfinite(error) else None,
-        weight=float(len(mjd)),
-    )
 
 
 class StoreSeries(BaseModel):
@@ -113,7 +49,7 @@ class StoreSeries(BaseModel):
     detector: str
     configuration: str
     quantity: str
-    of: Of
+    of: SeriesOf
     unit: str
     simulated: bool
     points: list[SeriesPoint]
@@ -177,11 +113,8 @@ def store_stability(store: Store) -> StoreStability:
         If the store does not answer, or refuses.
     """
     read = _Read()
-    for product in walk(store, "darkref/", "noise/", damaged=read.damaged):
-        try:
-            read.add(product)
-        except (ValidationError, KeyError):
-            read.damaged.append(store.uri(f"{product.path}/{MANIFEST}"))
+    for product in series_by_catalog(store, read.damaged):
+        read.add(product)
     series = read.series()
     tested = sum(each.test.drift is not None for each in series)
     return StoreStability(
@@ -204,67 +137,23 @@ def _matters(quantity: str, detector: str) -> float | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Product:
-    """The points of one product; `of_set` is the set it was made from, None for a single exposure."""
-
-    path: str
-    created: datetime
-    detector: str
-    simulated: bool
-    of_set: BuiltSet | None
-    points: list[QuantityPoint]
-
-
 @dataclass
 class _Read:
-    """The points read so far, by configuration, and the addresses of damaged manifests."""
+    """The products read so far, by configuration, and the addresses of damaged manifests."""
 
-    products: dict[str, list[_Product]] = field(default_factory=lambda: defaultdict(list))
+    products: dict[str, list[SeriesProduct]] = field(default_factory=lambda: defaultdict(list))
     damaged: list[str] = field(default_factory=list)
 
-    def add(self, product: StoredProduct[BaseModel]) -> None:
-        """Keep the points of a product, and drop the rest."""
-        match product.results:
-            case ReferenceResults() as reference:
-                # Rejected references too: a drifting detector may be why they failed.
-                self._add_set(product, reference, of_reference(reference))
-            case SetNoiseResults() as noise:
-                self._add_set(product, noise, of_set_noise(noise))
-            case ExposureNoiseResults() as exposure:
-                # The slug begins with the detector; the results of an exposure have no key.
-                detector = exposure.configuration.partition("_")[0].upper()
-                self.products[exposure.configuration].append(
-                    _Product(
-                        product.path,
-                        product.manifest.created,
-                        detector,
-                        exposure.simulated,
-                        None,
-                        of_exposure_noise(exposure),
-                    )
-                )
-
-    def _add_set(
-        self,
-        product: StoredProduct[BaseModel],
-        results: ReferenceResults | SetNoiseResults,
-        points: list[QuantityPoint],
-    ) -> None:
-        created = product.manifest.created
-        # A reference does not supersede a noise product, nor the other way round.
-        name = f"{product.kind} {results.configuration}"
-        built = BuiltSet(product.path, name, product.exposures, created, product.is_withheld)
-        self.products[results.configuration].append(
-            _Product(product.path, created, results.key.detector, results.simulated, built, points)
-        )
+    def add(self, product: SeriesProduct) -> None:
+        """Keep a product."""
+        self.products[product.configuration].append(product)
 
     def series(self) -> list[StoreSeries]:
         """Return the series of all products added."""
         result = []
         for configuration, products in self.products.items():
-            superseded = superseded_by(each.of_set for each in products if each.of_set is not None)
-            points: dict[tuple[str, Of], dict[str, SeriesPoint]] = defaultdict(dict)
+            superseded = superseded_by(built for each in products if (built := each.built_set) is not None)
+            points: dict[tuple[str, SeriesOf], dict[str, SeriesPoint]] = defaultdict(dict)
             # In order of time, so that a newer measurement of the same exposure replaces an older one.
             for product in sorted(products, key=lambda each: (each.created, each.path)):
                 if superseded.get(product.path) is None:

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from pydantic import BaseModel
 
 from shared.broker.rabbitmq.management import QueueState
+from shared.catalog.packs import stored_by_catalog
 from shared.catalog.sets import StoredConfiguration, StoredSet, stored_sets
-from shared.catalog.store_contents import ProductSummary, Stored, read_stored
+from shared.catalog.store_contents import ProductSummary, Stored
 from shared.errors import DarksError
 from shared.products.claim import Claim, describe_missing, missing_segments, newest_segments
 from shared.products.unserved import UnservedConfiguration
@@ -162,7 +163,7 @@ def ask_status(
     try:
         store = open_store()
         try:
-            answer.store = store_status(read_stored(store), settings, last, now)
+            answer.store = store_status(stored_by_catalog(store), settings, last, now)
         finally:
             store.close()
     except DarksError as error:

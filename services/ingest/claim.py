@@ -6,12 +6,13 @@ agree on who was first.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from shared.errors import BadInput, EnvironmentFault, PermanentError
 from shared.products.claim import Claim, bytes_claim, exposure_claim, read_claim
 from shared.store.base import Store
+from shared.store.changes import ANEW, mark_changing, unmark
 
 #: Name of the check that rejects bytes which are another exposure's already.
 DUPLICATE = "duplicate"
@@ -42,6 +43,9 @@ def take_claim(claim: Claim, store: Store) -> None:
             where=claim.uri,
         )
     key = exposure_claim(claim.exposure_id, claim.sha256)
+    if claim.segment is not None or claim.stands_aside:
+        # `status` shows these, and does not read the claims of all exposures to find them.
+        mark_changing(store, key)
     earlier = _put(key, claim, store)
     if (earlier.uri, earlier.stands_aside) != (claim.uri, claim.stands_aside):
         store.put(key, claim.at(earlier.claimed).model_dump_json().encode())
@@ -60,6 +64,12 @@ def claim_ends_with_failure(claim: Claim, store: Store) -> Iterator[None]:
     except PermanentError:
         release_claim(claim, store)
         raise
+
+
+def segments_are_ingested(segments: Iterable[Claim], store: Store) -> None:
+    """Note that an exposure has a ramp: `status` need not read the claims of its segments any more."""
+    for claim in segments:
+        unmark(store, ANEW, exposure_claim(claim.exposure_id, claim.sha256))
 
 
 def release_claim(claim: Claim, store: Store) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from services.ingest import steps
 from services.ingest.adapted import Adaptation, adapted_file
 from services.ingest.checks import Check, ExposureProbe, first_failure, numbers
-from services.ingest.claim import claim_ends_with_failure, take_claim
+from services.ingest.claim import claim_ends_with_failure, segments_are_ingested, take_claim
 from services.ingest.compressed import uncompressed
 from services.ingest.delivery import Standing, revision_of
 from services.ingest.exposure import ValidExposure
@@ -256,6 +256,7 @@ def _ingest_segment(exposure: _Exposure, message: Envelope, context: StageContex
     standing = Standing.of(exposure.folder, context.store, context.settings)
     existing = standing.made_from([entry.sha256 for entry in exposure.files])
     if existing is not None:
+        segments_are_ingested(segments, context.store)
         return existing
     with joined_file(segments, exposure.path, context) as exposure.path:
         probe, ramp = open_exposure(exposure.path)
@@ -264,7 +265,9 @@ def _ingest_segment(exposure: _Exposure, message: Envelope, context: StageContex
             _require(header_checks(probe, context.settings.use_problem_data), probe)
             exposure.date = str(probe.primary.get("DATE", "")).strip()[:_LONGEST_DATE]
             if ramp is not None:
-                return _ingest_whole(exposure, probe, ramp, message, context)
+                manifest = _ingest_whole(exposure, probe, ramp, message, context)
+                segments_are_ingested(segments, context.store)
+                return manifest
     raise RuntimeError(f"{probe.where}: the joined file passed its checks and cannot be read")
 
 

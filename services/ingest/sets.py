@@ -43,6 +43,7 @@ from shared.products.ramp import configuration_prefix, counting_ramps, reference
 from shared.runtime.handler import Outgoing, StageContext
 from shared.settings.stage import StageSettings
 from shared.store.base import Store
+from shared.store.changes import mark_new
 from shared.store.manifest import MANIFEST, Manifest, find
 
 _logger = logging.getLogger(__name__)
@@ -194,7 +195,9 @@ def made_by(manifest: Manifest, plan: Plan) -> bool:
 
 def note_expected(configuration: str, count: int, exposure_id: str, store: Store) -> None:
     """Note the number of exposures that was announced with an exposure; the largest of its epoch counts."""
-    store.put_if_absent(note_key(configuration, exposure_id, count), json.dumps({"expected": count}).encode())
+    key = note_key(configuration, exposure_id, count)
+    mark_new(store, key)
+    store.put_if_absent(key, json.dumps({"expected": count}).encode())
 
 
 def sets_at_check(check: SetCheck, message: Envelope, context: StageContext) -> list[Outgoing]:

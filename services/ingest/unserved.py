@@ -10,6 +10,7 @@ from services.ingest.references import AbsentReference
 from shared.errors import DarksError
 from shared.products.unserved import UnservedConfiguration, unserved_key
 from shared.store.base import Store
+from shared.store.changes import mark_changing
 
 _logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def noted_if_unserved(configuration: str, plan: Plan, store: Store) -> Iterator[
         key, body = unserved_key(configuration), note.model_dump_json().encode()
         # That the store does not answer matters less than the fault itself.
         with suppress(DarksError):
+            mark_changing(store, key)
             if store.put_if_absent(key, body):
                 _logger.warning("%s", note)
             else:

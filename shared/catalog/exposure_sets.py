@@ -267,12 +267,14 @@ def form_epochs(
     split = split_at_gaps(spans, spans.__getitem__, epoch_gap_days)
     if undated and not split:
         split = [[]]
+    # A configuration may have ten thousand epochs: each exposure is looked at once, not in each of them.
+    number_of = {name: number for number, names in enumerate(split) for name in names}
+    chosen_in, older_in = (_by_epoch(members, number_of, len(split)) for members in (chosen, older))
     epochs = []
-    for names in map(frozenset, split):
+    for names, in_epoch, outdated_in_epoch in zip(map(frozenset, split), chosen_in, older_in, strict=True):
         by_group: dict[str, list[SetMember]] = defaultdict(list)
-        for member in chosen:
-            if member.exposure_id in names:
-                by_group[(groups or {}).get(member.manifest, "")].append(member)
+        for member in in_epoch:
+            by_group[(groups or {}).get(member.manifest, "")].append(member)
         within = [part for alike in by_group.values() for part in split_members(alike, epoch_gap_days)]
         within.sort(key=lambda part: (part[0].start_mjd, part[0].exposure_id))
         epochs.append(
@@ -280,10 +282,19 @@ def form_epochs(
                 sets=tuple(ReadySet(set_id(exposures), tuple(exposures)) for exposures in within),
                 rejected=(names & starts.keys()) | undated,
                 expected=max((counts[name] for name in names & counts.keys()), default=None),
-                outdated=tuple(member for member in older if member.exposure_id in names),
+                outdated=tuple(outdated_in_epoch),
             )
         )
     return epochs
+
+
+def _by_epoch(
+    members: Iterable[SetMember], number_of: Mapping[str, int], epochs: int
+) -> list[list[SetMember]]:
+    sorted_out: list[list[SetMember]] = [[] for _ in range(epochs)]
+    for member in members:
+        sorted_out[number_of[member.exposure_id]].append(member)
+    return sorted_out
 
 
 def epoch_groups(
@@ -443,11 +454,17 @@ def superseded_by(built: Iterable[BuiltSet]) -> dict[str, str | None]:
     superseded: dict[str, str | None] = {}
     for ordered in by_configuration.values():
         current: list[BuiltSet] = []
+        # Only a product that shares an exposure can hold all of them.
+        sharing: dict[str, list[BuiltSet]] = {}
         for product in ordered:
-            successor = next((c.name for c in current if product.exposures <= c.exposures), None)
+            some = next(iter(product.exposures), None)
+            others = current if some is None else sharing.get(some, [])
+            successor = next((c.name for c in others if product.exposures <= c.exposures), None)
             superseded[product.name] = successor
             if successor is None:
                 current.append(product)
+                for exposure in product.exposures:
+                    sharing.setdefault(exposure, []).append(product)
     return superseded
 
 

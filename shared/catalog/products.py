@@ -27,7 +27,7 @@ from shared.products.reference import ReferenceResults, stored_acceptance
 from shared.products.sign_off import SIGN_OFF, SignOff
 from shared.statistics.verdicts import Acceptance
 from shared.store.base import Store
-from shared.store.manifest import MANIFEST, Manifest, find, find_all
+from shared.store.manifest import MANIFEST, Manifest, find, find_all, read_manifests
 
 #: Kind of product, as in `Manifest.product` -> the model of its results.
 MODELS: dict[str, type[BaseModel]] = {
@@ -161,7 +161,18 @@ def walk(
     >>> for product in walk(store, "darkref/", kind=ReferenceResults):
     ...     print(product.path, product.results.dark_current_e_per_ks)
     """
-    for manifest in find_all(store, *prefixes, damaged=damaged):
+    yield from _typed(store, find_all(store, *prefixes, damaged=damaged), kind, damaged)
+
+
+def walk_keys(store: Store, keys: Iterable[str], damaged: list[str]) -> Iterator[StoredProduct[BaseModel]]:
+    """Yield the products whose manifests lie under some keys, those that exist; see `walk`."""
+    return _typed(store, read_manifests(store, keys, damaged), None, damaged)
+
+
+def _typed(
+    store: Store, manifests: Iterable[Manifest], kind: type[BaseModel] | None, damaged: list[str] | None
+) -> Iterator[StoredProduct[BaseModel]]:
+    for manifest in manifests:
         model = MODELS.get(manifest.product)
         if model is not None and kind in (None, model):
             try:

@@ -5,7 +5,7 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -138,6 +138,7 @@ def _configuration(
     ingested = {ramp.subject for ramp in ramps}
     announced = [epoch.expected for epoch in epochs if epoch.expected is not None]
     by_path = {ramp.path: ramp for ramp in ramps}
+    references_of, noise_of = _by_subject(references), _by_subject(noise)
     sets = []
     for epoch in epochs:
         for ready in epoch.sets:
@@ -151,8 +152,8 @@ def _configuration(
                     complete=ready.set_id in complete,
                     expected=epoch.expected,
                     newest=max(ramp.created for ramp in members),
-                    references=tuple(product for product in references if product.subject == ready.set_id),
-                    noise=tuple(product for product in noise if product.subject == ready.set_id),
+                    references=tuple(references_of.get(ready.set_id, [])),
+                    noise=tuple(noise_of.get(ready.set_id, [])),
                     calibrated_before=groups.get(ready.members[0].manifest, ""),
                 )
             )
@@ -170,6 +171,13 @@ def _configuration(
         outdated=tuple(outdated),
         newest=max(arrivals, default=None),
     )
+
+
+def _by_subject(products: Iterable[ProductSummary]) -> dict[str, list[ProductSummary]]:
+    by_subject: dict[str, list[ProductSummary]] = defaultdict(list)
+    for product in products:
+        by_subject[product.subject].append(product)
+    return by_subject
 
 
 def _groups(ramps: list[ProductSummary], gap_days: float) -> dict[str, str]:
@@ -240,6 +248,11 @@ def _alike(ramps: list[ProductSummary]) -> list[ProductSummary]:
     newest = max(ramps, key=lambda ramp: (ramp.created, ramp.path), default=None)
     if newest is None or newest.made is None:
         return []
-    alike = [(ramp, ramp.delivery) for ramp in ramps if ramp.made and newest.made.like(ramp.made)]
+    # Of the ramps of a pack, most share what they were made with: it is compared once.
+    is_like: dict[int, bool] = {}
+    for ramp in ramps:
+        if ramp.made is not None and id(ramp.made) not in is_like:
+            is_like[id(ramp.made)] = newest.made.like(ramp.made)
+    alike = [(ramp, ramp.delivery) for ramp in ramps if is_like.get(id(ramp.made))]
     known = [(ramp, delivery) for ramp, delivery in alike if delivery is not None]
     return [ramp for ramp, _ in counting_ramps(known, lambda pair: pair[1])]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from shared.catalog.products import StoredProduct, read_results, walk
 from shared.contracts.messages import SetMember
 from shared.contracts.routing import PRODUCT_FOLDERS
+from shared.nircam.configuration import ConfigurationKey
 from shared.products.announced_counts import announced_counts, notes_prefix
 from shared.products.claim import Claim, claims_prefix, read_claim
 from shared.products.provenance import Provenance
@@ -85,6 +86,10 @@ class ProductSummary:
         Product keys of the ramps it was made from.
     member, made, groups, delivery, provenance
         Of a ramp.
+    key : ConfigurationKey or None
+        Of a ramp or reference.
+    simulated : bool
+        Whether a ramp or reference is of simulated exposures.
     acceptance : Acceptance or None
         Of a reference that was verified; accepted, too, if a person accepted one that was held.
     """
@@ -106,6 +111,8 @@ class ProductSummary:
     groups: int = 0
     delivery: RampDelivery | None = None
     provenance: Provenance | None = None
+    key: ConfigurationKey | None = None
+    simulated: bool = False
     acceptance: Acceptance | None = None
 
     @property
@@ -173,7 +180,7 @@ def read_stored(store: Store) -> Stored:
     contents.unserved = unserved_configurations(notes, store)
     for product in walk(store, *PRODUCT_FOLDERS, damaged=contents.damaged):
         try:
-            contents.products.append(_summary(product))
+            contents.products.append(summary_of(product))
         except (ValidationError, KeyError):
             contents.damaged.append(store.uri(f"{product.path}/{MANIFEST}"))
     return contents
@@ -198,7 +205,14 @@ def manifests_by_exposure(store: Store) -> dict[str, list[str]]:
     return dict(keys)
 
 
-def _summary(product: StoredProduct[BaseModel]) -> ProductSummary:
+def summary_of(product: StoredProduct[BaseModel]) -> ProductSummary:
+    """Return the summary of a product.
+
+    Raises
+    ------
+    pydantic.ValidationError, KeyError
+        If its manifest does not hold what a product of its kind must have.
+    """
     manifest, results = product.manifest, product.manifest.results
     common: dict[str, Any] = {
         "kind": product.kind,
@@ -214,6 +228,7 @@ def _summary(product: StoredProduct[BaseModel]) -> ProductSummary:
         more: dict[str, Any] = {"member": member, "made": HowMade.of(manifest), "groups": ramp.key.ngroups}
         more["provenance"] = ramp.provenance
         more["delivery"] = RampDelivery.of(ramp, product.path, manifest.created)
+        more |= {"key": ramp.key, "simulated": ramp.simulated}
         return ProductSummary(uri=ramp.uri, **more, **common)
     if product.kind == "rejection":
         rejection = read_results(RejectionMetadata, results)
@@ -237,6 +252,9 @@ def _summary(product: StoredProduct[BaseModel]) -> ProductSummary:
     else:
         reference = HasVerdict.model_validate(results)
         verdict = _verdict_fields(reference.verdict, {"dark current": reference.comparison})
+    if product.kind == "reference" and "key" in results:
+        common["key"] = ConfigurationKey.model_validate(results["key"])
+        common["simulated"] = bool(results.get("simulated"))
     return ProductSummary(
         exposures=product.exposures,
         **verdict,

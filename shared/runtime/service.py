@@ -14,6 +14,7 @@ from types import FrameType
 
 from shared.broker.base import Broker
 from shared.broker.opening import open_broker
+from shared.catalog.packs import CatalogUpkeep
 from shared.catalog.waiting import WaitingSurvey
 from shared.contracts.messages import Envelope
 from shared.contracts.routing import BINDINGS, STAGE_HANDLERS
@@ -193,8 +194,8 @@ def serve(
             ),
             translate=_translator(service, settings),
         )
-        # Only the service that takes announcements shows what waits.
-        monitor = StoreMonitor(store, chore=WaitingSurvey(metrics) if _takes_announcements(service) else None)
+        # Only the service that takes announcements shows what waits, and keeps the catalog.
+        monitor = StoreMonitor(store, chore=_chores(metrics) if _takes_announcements(service) else None)
         health = Health(worker, lambda: monitor.problem, settings.live_seconds, lambda: broker.problem)
         metrics.watch(worker, lambda: monitor.problem, lambda: broker.problem)
         try:
@@ -226,6 +227,16 @@ def _require_sources(service: str, stage: StageSettings) -> None:
             "DARKS_ALLOWED_SOURCES is empty, so every exposure would be refused; set it to where announced "
             "exposures may be, such as '[\"s3://bucket/prefix/\"]'"
         )
+
+
+def _chores(metrics: Metrics) -> Callable[[Store], None]:
+    keep, survey = CatalogUpkeep(), WaitingSurvey(metrics)
+
+    def do(store: Store) -> None:
+        keep(store)
+        survey(store)
+
+    return do
 
 
 def _takes_announcements(service: str) -> bool:

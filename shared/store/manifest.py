@@ -16,7 +16,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,8 +27,10 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.contracts.messages import Envelope, MessageData
+from shared.contracts.routing import PRODUCT_FOLDERS
 from shared.errors import DamagedObject, DarksError, EnvironmentFault
 from shared.store.base import Store, Watch, get_many
+from shared.store.changes import mark_new
 
 _logger = logging.getLogger(__name__)
 
@@ -205,6 +207,12 @@ def find_all(store: Store, *prefixes: str, damaged: list[str] | None = None) -> 
         Takes the addresses of manifests that cannot be read, for the caller to tell. Such manifests are
         skipped; without a list they are logged.
     """
+    keys = (key for prefix in prefixes for key in store.list(prefix) if key.endswith("/" + MANIFEST))
+    yield from read_manifests(store, keys, damaged)
+
+
+def read_manifests(store: Store, keys: Iterable[str], damaged: list[str] | None = None) -> Iterator[Manifest]:
+    """Yield the manifests under some keys, those that exist; see `find_all`."""
 
     def tell(key: str, error: DarksError) -> None:
         if damaged is None:
@@ -212,7 +220,6 @@ def find_all(store: Store, *prefixes: str, damaged: list[str] | None = None) -> 
         else:
             damaged.append(store.uri(key))
 
-    keys = (key for prefix in prefixes for key in store.list(prefix) if key.endswith("/" + MANIFEST))
     for key, body in get_many(store, keys, tell):
         try:
             yield _parse(store, key, body)
@@ -424,7 +431,11 @@ class Draft:
             created=datetime.now(UTC),
         )
         body = manifest.model_dump_json(indent=1, by_alias=True).encode()
-        if self._store.put_if_absent(f"{self.path}/{MANIFEST}", body):
+        key = f"{self.path}/{MANIFEST}"
+        if key.startswith(PRODUCT_FOLDERS):
+            # Before the manifest: the catalog must not miss a product, see `shared.store.changes`.
+            mark_new(self._store, key)
+        if self._store.put_if_absent(key, body):
             return manifest
         try:
             existing = find(self._store, self.path)

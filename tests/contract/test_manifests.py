@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from nircam_darks.operations.stability import of_exposure_noise, of_reference, of_set_noise
 from shared.catalog.products import read_results
+from shared.catalog.series_products import of_exposure_noise, of_reference, of_set_noise
 from shared.products.figures import FigureResults, figures_of
 from shared.products.noise import ExposureNoiseResults, SetNoiseResults
 from shared.products.reference import ReferenceResults

@@ -30,11 +30,12 @@ KEYS = {
     "backfill's mark": "products/backfill/0.json",
     "archive's mark": "products/mast/program-1/x.json",
     "index": "products/index/arrivals-1/c/60/00/a~e/k",
+    "catalog's mark": "products/index/catalog-1/new/ingest~c~e~k~manifest.json",
     "probe": "products/probe/0/object",
 }
 _INGESTS = {
     *("ramp", "ramp's manifest", "claim", "claim on bytes", "count", "persistence", "persistence's manifest"),
-    "index",
+    *("index", "catalog's mark"),
 }
 _PRODUCTS = set(KEYS) - {"exposure"}
 READS = {
@@ -48,21 +49,21 @@ READS = {
 }
 WRITES = {
     "ingest": _INGESTS | {"probe"},
-    "darkref": {"reference", "reference's manifest", "sign-off", "probe"},
-    "noise": {"noise", "noise's manifest", "probe"},
+    "darkref": {"reference", "reference's manifest", "sign-off", "catalog's mark", "probe"},
+    "noise": {"noise", "noise's manifest", "catalog's mark", "probe"},
     "trigger": {"exposure"},
-    "operator": {"exposure", "backfill's mark", "archive's mark", "sign-off", "index"},
+    "operator": {"exposure", "backfill's mark", "archive's mark", "sign-off", "index", "catalog's mark"},
     "reader": set(),
-    "sweep": {"index"},
+    "sweep": {"index", "catalog's mark"},
 }
 DELETES = {
-    "ingest": {"claim", "claim on bytes", "index", "probe"},
+    "ingest": {"claim", "claim on bytes", "index", "catalog's mark", "probe"},
     "darkref": {"probe"},
     "noise": {"probe"},
     "trigger": set(),
-    "operator": {"index"},
+    "operator": {"index", "catalog's mark"},
     "reader": set(),
-    "sweep": {"ramp", "persistence", "reference", "noise", "index"},
+    "sweep": {"ramp", "persistence", "reference", "noise", "index", "catalog's mark"},
 }
 
 

@@ -66,6 +66,7 @@ class DictStore:
         return self.objects[key]
 
     def delete(self, key: str) -> None:
+        self.before("delete", key)
         self.objects.pop(key, None)
 
     def list(self, prefix: str) -> Iterator[str]:

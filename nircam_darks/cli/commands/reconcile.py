@@ -37,7 +37,8 @@ def reconcile_command(
 ) -> None:
     """Find products whose next stage is missing, and announce them again.
 
-    It also makes the index that sets are formed from agree with the manifests.
+    It also makes the index that sets are formed from, and the catalog that `status`, `coverage` and
+    `stability` go by, agree with the manifests.
 
     DARKS_BROKER_URL and DARKS_STORE name broker and store. DARKS_SETTLE_SECONDS, DARKS_MIN_INTEGRATIONS and
     DARKS_EPOCH_GAP_DAYS must have the values that the services have.
@@ -48,6 +49,7 @@ def reconcile_command(
     from nircam_darks.operations.store_access import open_existing, operator_settings
     from shared.broker.opening import open_services_broker
     from shared.broker.rabbitmq.management import queue_states
+    from shared.catalog.packs import Catalog
     from shared.catalog.store_contents import read_stored
     from shared.settings.broker import broker_settings
 
@@ -56,7 +58,8 @@ def reconcile_command(
     settings = operator_settings()
     with closing(open_existing(settings)) as store:
         swept = sweep_leftovers(store, queue_states(broker_settings())) if sweep else None
-        stored = read_stored(store)
+        # Of the index, and of the catalog that `status` goes by, the manifests are the truth.
+        stored = read_stored(store) if dry_run else Catalog(store).remake()
         missing = gaps(stored, settings, older_than, datetime.now(UTC), outdated)
         # Before a service forms any set: it goes by the index.
         added, removed = (0, 0) if dry_run else remake_indexes(stored, store)

@@ -16,9 +16,9 @@ from nircam_darks.operations.coverage import Coverage, ask_coverage, coverage_ma
 from nircam_darks.operations.stability import (
     StabilityAnswer,
     ask_stability,
-    of_exposure_noise,
     store_stability,
 )
+from shared.catalog.series_products import of_exposure_noise
 from shared.errors import StoreUnavailable
 from shared.settings.stage import StageSettings
 from shared.statistics.verdicts import Measured

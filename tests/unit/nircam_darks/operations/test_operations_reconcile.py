@@ -35,6 +35,11 @@ def found(bench: Ingest, after: timedelta = LATER, older_than: float = 600.0) ->
     return gaps(read_stored(bench.store), bench.settings, older_than, datetime.now(UTC) + after)
 
 
+def besides_index(store: LocalStore) -> set[str]:
+    """All keys but those that repeat what the others say."""
+    return {key for key in store.list("") if not key.startswith("index/")}
+
+
 def heard(broker: MemoryBroker, queue: str) -> list[Envelope]:
     consumer = broker.consume(queue, prefetch=100)
     messages = []
@@ -211,16 +216,16 @@ def test_leftovers_are_swept_only_where_nobody_consumes(tmp_path) -> None:
     bench.ramp(Exposure("a"))
     left = f"darkref/{SLUG}/s/{'0' * 32}/12345678/x.fits"
     store.put(left, b"half")
-    before = set(store.list(""))
+    before = besides_index(store)
     with pytest.raises(EnvironmentFault) as caught:
         sweep_leftovers(
             store, [QueueState("ingest", "service", 0, 0, 0), QueueState("noise", "service", 0, 0, 2)]
         )
     assert caught.value.where == "noise: 2"
-    assert {key for key in store.list("") if not key.startswith("index/")} == before
+    assert besides_index(store) == before
     assert sweep_leftovers(store, [QueueState("ingest", "service", 9, 0, 0)]) == 1
     assert caught.value.where == "noise: 2"
-    assert set(store.list("")) == before - {left}
+    assert besides_index(store) == before - {left}
 
 
 def test_the_command_only_shows_with_dry_run(tmp_path, monkeypatch) -> None:
@@ -229,7 +234,7 @@ def test_the_command_only_shows_with_dry_run(tmp_path, monkeypatch) -> None:
     bench.redate(bench.ramp(Exposure("a")).path, 700)
     monkeypatch.setenv("DARKS_STORE", str(tmp_path))
     monkeypatch.setattr("shared.broker.opening.open_services_broker", MemoryBroker)
-    before = set(store.list(""))
+    before = besides_index(store)
 
     def run(*words: str) -> list[dict]:
         result = CliRunner().invoke(app, ["reconcile", "--json", *words])
@@ -246,7 +251,7 @@ def test_the_command_only_shows_with_dry_run(tmp_path, monkeypatch) -> None:
             **{"indexed": announced, "unindexed": 0},
         }
     assert run("--older-than", "900")[0]["summary"]["missing"] == 0
-    assert {key for key in store.list("") if not key.startswith("index/")} == before
+    assert besides_index(store) == before
     assert CliRunner().invoke(app, ["reconcile", "--dry-run", "--sweep"]).exit_code == 2
 
 
