@@ -177,7 +177,7 @@ class Catalog:
                 yield part
             read |= names
         part = self._singly(sorted(singly), summaries, series)
-        part.notes = {key for key in new if key.startswith(notes_prefix())}
+        part.notes = self._notes(new)
         yield part
 
     def read_anew(self) -> Stored:
@@ -209,7 +209,7 @@ class Catalog:
             merged.add(_decoded(name, body, summaries=True, series=True))
             merged_names.append(name)
         fresh = self._packable(walk_keys(self.store, filter(_is_manifest, keys), damaged=[]))
-        fresh.notes = {key for key in keys if key.startswith(notes_prefix())}
+        fresh.notes = self._notes(keys)
         merged.add(fresh)
         written = self._write(merged)
         self._delete(name for name in merged_names if name not in written)
@@ -292,6 +292,11 @@ class Catalog:
             except (ValidationError, KeyError):
                 part.damaged.append(self.store.uri(f"{product.path}/{MANIFEST}"))
         return part
+
+    def _notes(self, keys: Iterable[str]) -> set[str]:
+        """Return the notes among some keys that exist: a worker may have died after it marked one."""
+        notes = [key for key in keys if key.startswith(notes_prefix())]
+        return {key for key, _ in get_many(self.store, notes)}
 
     def _write(self, part: CatalogPart) -> set[str]:
         """Write packs with everything in a part; return their names."""

@@ -125,7 +125,9 @@ class LocalStore:
                 path.unlink()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return
-            _sync_folder(path.parent)
+            with contextlib.suppress(FileNotFoundError):
+                # Another `delete` may have removed the folder, which this one left empty.
+                _sync_folder(path.parent)
             folder = path.parent
             with contextlib.suppress(OSError):
                 while folder != self.root:

@@ -34,7 +34,9 @@ from shared.products.figures import EXPOSURE_FIGURES, REFERENCE_FIGURES, SET_FIG
 from shared.products.unserved import UnservedConfiguration, unserved_key
 from shared.runtime.metrics import Metrics
 from shared.settings.stage import StageSettings
+from shared.store.base import Store
 from shared.store.changes import ANEW, CATALOG, NEW, mark_changing, mark_of, marked
+from shared.store.local import LocalStore
 from shared.store.manifest import MANIFEST, Draft, Manifest
 from support.arrivals import SLUG, DictStore, Exposure, Ingest
 from support.report_store import FilledStore, a_key
@@ -91,7 +93,7 @@ def commit(store: DictStore, kind: str, name: str, exposures: list[str], **chang
     return path
 
 
-def read_series(store: DictStore) -> list[SeriesProduct]:
+def read_series(store: Store) -> list[SeriesProduct]:
     """What the manifests say of the products that are followed in time."""
     followed = map(series_product_of, walk(store, "darkref/", "noise/", damaged=[]))
     return [each for each in followed if each is not None]
@@ -107,7 +109,7 @@ def shown_claims(stored: Stored) -> set[str]:
     }
 
 
-def says_what_the_manifests_say(store: DictStore) -> bool:
+def says_what_the_manifests_say(store: Store) -> bool:
     expected, found = read_stored(store), stored_by_catalog(store)
     assert found.products == expected.products
     assert found.counts == expected.counts
@@ -287,20 +289,21 @@ def test_little_is_left_to_be_read_singly(store: DictStore) -> None:
     assert len(list(marked(store, NEW))) == 1
 
 
-def test_a_damaged_manifest_is_told_until_it_is_made_anew(store: DictStore) -> None:
+def test_a_damaged_manifest_is_told_until_it_is_made_anew(tmp_path: Path) -> None:
     # Given a ramp whose manifest is cut before it was packed
-    bench = Ingest(store, StageSettings(store="s3://test"))
+    local = LocalStore(tmp_path)
+    CatalogUpkeep()(local)
+    bench = Ingest(local, StageSettings(store=tmp_path))
     key = f"{bench.ramp(Exposure('a')).path}/{MANIFEST}"
-    whole = store.objects[key]
-    store.objects[key] = whole[:50]
-    Catalog(store).pack(fewest=1)
-    assert stored_by_catalog(store).damaged == [store.uri(key)]
+    local.put(key, local.get(key)[:50])
+    Catalog(local).pack(fewest=1)
+    assert stored_by_catalog(local).damaged == [local.uri(key)]
     # When it is made again, and packed
     bench.ramp(Exposure("a"))
-    Catalog(store).pack(fewest=1)
+    Catalog(local).pack(fewest=1)
     # Then it is there
-    assert says_what_the_manifests_say(store)
-    assert list(marked(store, NEW)) == []
+    assert says_what_the_manifests_say(local)
+    assert list(marked(local, NEW)) == []
 
 
 def test_a_product_that_only_some_commands_can_read_is_never_packed(store: DictStore) -> None:
