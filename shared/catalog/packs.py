@@ -216,8 +216,7 @@ class Catalog:
         packed = [
             key for key in keys if key in fresh.notes or key.removesuffix(f"/{MANIFEST}") in fresh.products
         ]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda key: unmark(self.store, NEW, key), packed))
+        self._unmark(packed)
         return len(packed)
 
     def remake(self) -> Stored:
@@ -229,23 +228,25 @@ class Catalog:
             Everything in the store, as `read_stored` gives it.
         """
         # What comes while this goes on has a mark, or is in a pack that is not among these.
-        before = list(self.store.list(_PACKS))
+        marks, before = set(marked(self.store, NEW)), list(self.store.list(_PACKS))
         keys = {key for folder in PRODUCT_FOLDERS for key in self.store.list(folder) if _is_manifest(key)}
         stored = read_stored(self.store)
         self._mark_changing(stored)
         written: set[str] = set()
+        packed: set[str] = set()
         part = CatalogPart()
         for item in self._packable_items(stored):
             part.add(item)
-            keys.difference_update(f"{path}/{MANIFEST}" for path in item.products)
+            packed.update(item.notes, (f"{path}/{MANIFEST}" for path in item.products))
             if len(part) >= _FULL:
                 written |= self._write(part)
                 part = CatalogPart()
         written |= self._write(part)
         # What cannot be packed: damaged manifests, and kinds of another version.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda key: mark_new(self.store, key), keys))
+            list(pool.map(lambda key: mark_new(self.store, key), keys - packed - marks))
         self.store.put(_WHOLE, b"")
+        self._unmark(marks & packed)
         self._delete(name for name in before if name not in written)
         return stored
 
@@ -317,6 +318,10 @@ class Catalog:
             name = f"{_PACKS}{len(some) + len(few):05d}{_BETWEEN}{_digest(body)}"
             self.store.put(name, body)
             names.add(name)
+
+    def _unmark(self, keys: Iterable[str]) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda key: unmark(self.store, NEW, key), keys))
 
     def _bodies(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Yield the packs that exist."""
