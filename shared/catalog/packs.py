@@ -211,7 +211,7 @@ class Catalog:
         fresh = self._packable(walk_keys(self.store, filter(_is_manifest, keys), damaged=[]))
         fresh.notes = self._notes(keys)
         merged.add(fresh)
-        written = self._write(merged)
+        written = self.write(merged)
         self._delete(name for name in merged_names if name not in written)
         packed = [
             key for key in keys if key in fresh.notes or key.removesuffix(f"/{MANIFEST}") in fresh.products
@@ -239,9 +239,9 @@ class Catalog:
             part.add(item)
             packed.update(item.notes, (f"{path}/{MANIFEST}" for path in item.products))
             if len(part) >= _FULL:
-                written |= self._write(part)
+                written |= self.write(part)
                 part = CatalogPart()
-        written |= self._write(part)
+        written |= self.write(part)
         # What cannot be packed: damaged manifests, and kinds of another version.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda key: mark_new(self.store, key), keys - packed - marks))
@@ -299,7 +299,7 @@ class Catalog:
         notes = [key for key in keys if key.startswith(notes_prefix())]
         return {key for key, _ in get_many(self.store, notes)}
 
-    def _write(self, part: CatalogPart) -> set[str]:
+    def write(self, part: CatalogPart) -> set[str]:
         """Write packs with everything in a part; return their names."""
         names: set[str] = set()
         paths, notes = iter(sorted(part.products)), iter(sorted(part.notes))
