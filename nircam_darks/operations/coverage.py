@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from nircam_darks.operations.required_coverage import AskedConfiguration, asked_configurations
 from shared.catalog.exposure_sets import BuiltSet, superseded_by
-from shared.catalog.packs import stored_by_catalog
+from shared.catalog.packs import collecting_later, stored_by_catalog
 from shared.catalog.sets import StoredConfiguration, stored_sets
 from shared.catalog.store_contents import ProductSummary, Stored
 from shared.errors import DarksError
@@ -134,7 +134,9 @@ def ask_coverage(
     try:
         store = open_store()
         try:
-            return Coverage(time=now, coverage=coverage_matrix(store, settings, now), store_problem=None)
+            with collecting_later():
+                matrix = coverage_matrix(store, settings, now)
+            return Coverage(time=now, coverage=matrix, store_problem=None)
         finally:
             store.close()
     except DarksError as error:

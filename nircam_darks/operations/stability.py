@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel
 
 from shared.catalog.exposure_sets import superseded_by
-from shared.catalog.packs import series_by_catalog
+from shared.catalog.packs import collecting_later, series_by_catalog
 from shared.catalog.series_products import SeriesOf, SeriesProduct
 from shared.errors import DarksError
 from shared.nircam.detectors import detectors
@@ -94,7 +94,9 @@ def ask_stability(open_store: Callable[[], Store], now: datetime | None = None) 
     try:
         store = open_store()
         try:
-            return StabilityAnswer(time=now, stability=store_stability(store), store_problem=None)
+            with collecting_later():
+                stability = store_stability(store)
+            return StabilityAnswer(time=now, stability=stability, store_problem=None)
         finally:
             store.close()
     except DarksError as error:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pydantic import BaseModel
 
 from shared.broker.rabbitmq.management import QueueState
-from shared.catalog.packs import stored_by_catalog
+from shared.catalog.packs import collecting_later, stored_by_catalog
 from shared.catalog.sets import StoredConfiguration, StoredSet, stored_sets
 from shared.catalog.store_contents import ProductSummary, Stored
 from shared.errors import DarksError
@@ -163,7 +163,8 @@ def ask_status(
     try:
         store = open_store()
         try:
-            answer.store = store_status(stored_by_catalog(store), settings, last, now)
+            with collecting_later():
+                answer.store = store_status(stored_by_catalog(store), settings, last, now)
         finally:
             store.close()
     except DarksError as error:

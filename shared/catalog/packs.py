@@ -20,6 +20,8 @@ which `nircam-darks reconcile` calls, makes it again. What a person removes by h
 then.
 """
 
+import contextlib
+import gc
 import hashlib
 import itertools
 import json
@@ -61,6 +63,7 @@ MOST_TO_REMAKE = 1000
 #: From this number of manifests on it is worth saying that they were read one by one.
 _MANY = 1000
 _AT_ONCE = 16
+_STAGE_NUMBERS = {folder.rstrip("/"): number for number, folder in enumerate(PRODUCT_FOLDERS)}
 #: Products of these folders are followed in time.
 _SERIES_FOLDERS = ("darkref/", "noise/")
 
@@ -336,6 +339,22 @@ class Catalog:
             self.store.delete(name)
 
 
+@contextlib.contextmanager
+def collecting_later() -> Iterator[None]:
+    """Collect no garbage meanwhile: a context around work on the hundred thousand products of a store.
+
+    Python would go through all of them again and again, which takes longer than to read them; none is part of
+    a cycle.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def stored_by_catalog(store: Store) -> Stored:
     """Return what `status` and `coverage` ask of a store: by its catalog, or by all manifests without one.
 
@@ -446,10 +465,7 @@ def _is_manifest(key: str) -> bool:
 
 def _in_order(product: ProductSummary | SeriesProduct) -> tuple[int, str]:
     """Sort products as `walk` gives them."""
-    stage = next(
-        (n for n, folder in enumerate(PRODUCT_FOLDERS) if product.path.startswith(folder)),
-        len(PRODUCT_FOLDERS),
-    )
+    stage = _STAGE_NUMBERS.get(product.path.partition("/")[0], len(_STAGE_NUMBERS))
     return stage, f"{product.path}/"
 
 
@@ -511,9 +527,11 @@ def _decoded(name: str, body: bytes, summaries: bool, series: bool) -> CatalogPa
             table, numbered = _Summaries.validate_json(products)
             for number, summary in numbered:
                 common = table[number]
-                part.products[summary.path] = replace(
-                    summary, made=common.made, key=common.key, provenance=common.provenance
-                )
+                for field_name, value in common:
+                    if value is not None:
+                        # Nobody has seen it yet; `replace` would take longer than all the rest.
+                        object.__setattr__(summary, field_name, value)
+                part.products[summary.path] = summary
         if series:
             part.series = {each.path: each for each in _Series.validate_json(followed)}
     except (zlib.error, ValueError, IndexError) as error:

@@ -25,7 +25,7 @@ from nircam_darks.operations.coverage import coverage_matrix
 from nircam_darks.operations.stability import store_stability
 from nircam_darks.operations.status import store_status
 from shared.catalog.exposure_sets import set_id
-from shared.catalog.packs import Catalog, CatalogPart, stored_by_catalog
+from shared.catalog.packs import Catalog, CatalogPart, collecting_later, stored_by_catalog
 from shared.catalog.products import walk
 from shared.catalog.series_products import series_product_of
 from shared.catalog.store_contents import summary_of
@@ -136,11 +136,14 @@ def run(command: str, settings: StageSettings) -> dict[str, Any]:
     now = datetime(2026, 3, 2, tzinfo=UTC)
     began = time.perf_counter()
     if command == "status":
-        store_status(stored_by_catalog(store), settings, 10, now)
+        with collecting_later():
+            store_status(stored_by_catalog(store), settings, 10, now)
     elif command == "coverage":
-        coverage_matrix(store, settings, now)
+        with collecting_later():
+            coverage_matrix(store, settings, now)
     elif command == "stability":
-        store_stability(store)
+        with collecting_later():
+            store_stability(store)
     else:
         WaitingSurvey(Metrics("ingest"))(store)
     seconds = time.perf_counter() - began
