@@ -157,7 +157,7 @@ def run(command: str, settings: StageSettings) -> dict[str, Any]:
 
 
 def plot(points: list[dict[str, Any]], path: Path) -> None:
-    """Draw requests and seconds of each command against the number of exposures."""
+    """Draw requests and processor time of each command against the number of exposures."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharex=True, layout="constrained")
@@ -165,11 +165,11 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
         mine = [point for point in points if point["command"] == command]
         x = [point["exposures"] for point in mine]
         axes[0].loglog(x, [point["requests"] for point in mine], "o-", label=command)
-        axes[1].loglog(x, [point["seconds"] for point in mine], "o-", label=command)
+        axes[1].loglog(x, [point["processor_seconds"] for point in mine], "o-", label=command)
     axes[0].axhline(200, color="grey", ls=":")
     axes[1].axhline(10, color="grey", ls=":")
     axes[0].set_ylabel("requests")
-    axes[1].set_ylabel("seconds")
+    axes[1].set_ylabel("processor seconds, start included")
     axes[0].legend()
     for axis in axes:
         axis.set_xlabel("exposures")

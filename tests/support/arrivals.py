@@ -71,7 +71,8 @@ class DictStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         self.before("list", prefix)
-        return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+        # A copy at once: other threads may write meanwhile.
+        return iter(sorted(key for key in list(self.objects) if key.startswith(prefix)))
 
     def uri(self, key: str) -> str:
         return f"dict:{key}"
