@@ -3,15 +3,19 @@
 RabbitMQ, Ceph, Prometheus and Alertmanager are Debian's, in an image that stands in for their own.
 """
 
+import json
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from services.ingest.plan import ALGORITHM_VERSION
 from shared.contracts.routing import BINDINGS
 from support.compose_stack import ALERTMANAGER, PROMETHEUS, Stack, started_apart
 from support.docker_engine import Engine
@@ -196,6 +200,74 @@ def test_a_password_is_changed_as_the_security_page_says(stack: Stack) -> None:
         stack.compose(*words, before.strip())
     assert "authenticate" in refused.value.args[0]
     stack.until(lambda: stack.value('sum(darks:queue_consumers{queue="noise"})') == 1, "noise's consumer")
+
+
+def configurations(stack: Stack) -> list[dict[str, Any]]:
+    """What `status` says of each configuration."""
+    text = stack.cli("status", "--json")
+    return json.loads(text[text.index("{") : text.rindex("}") + 1])["store"]["configurations"]
+
+
+def newer_ingest(engine: Engine) -> str:
+    """Make an image of ingest whose algorithm is of the next version; return its name."""
+    plan = "/opt/darks/lib/python3*/site-packages/services/ingest/plan.py"
+    change = f's/^ALGORITHM_VERSION = .*/ALGORITHM_VERSION = "{int(ALGORITHM_VERSION) + 1}"/'
+    return engine.derive(
+        "darks-ingest-newer",
+        "nircam-darks-ingest",
+        "USER 0",
+        f"RUN sed -i '{change}' {plan}",
+        "USER 65532:65532",
+    )
+
+
+def test_a_version_rolled_out_under_load_halves_no_set(stack: Stack, engine: Engine) -> None:
+    # Given two sets with their references, and an ingest of a newer version
+    before = configurations(stack)
+    exposures = [each["sets"][0]["exposures"] for each in before]
+    sizes = [len(names) for names in exposures]
+    assert sorted(sizes) == [2, 4]
+    addresses = [f"s3://darks/raw/{name}_uncal.fits" for names in exposures for name in names]
+    # What the demo was brought up with: nothing else is started anew
+    demo = (stack.checkout / "deploy" / "compose" / "demo.env").read_text().splitlines()
+    more = dict(line.split("=", 1) for line in demo if "=" in line and not line.startswith("#"))
+    as_it_was = dict(stack.environment)
+    stack.environment |= {**more, "INGEST_IMAGE": newer_ingest(engine)}
+    stack.up("--no-build", "--no-recreate", "--scale", "ingest=1")
+    # When it is started beside the other, and then takes its place, while exposures are announced
+    stop = threading.Event()
+
+    def announce_on() -> None:
+        while not stop.is_set():
+            stack.cli("announce", *addresses)
+
+    with ThreadPoolExecutor(1) as thread:
+        load = thread.submit(announce_on)
+        try:
+            stack.up("--no-build", "--no-recreate", "--scale", "ingest=2")
+            images = {stack.inspect(name)["Config"]["Image"] for name in stack.containers("ingest")}
+            stack.up("--no-build", "--scale", "ingest=2")
+        finally:
+            stop.set()
+        load.result(300)
+    assert images == {"nircam-darks-ingest", "darks-ingest-newer"}
+
+    # Then each set is made again, whole
+    def made_again() -> bool:
+        now = configurations(stack)
+        known = {reference["path"] for each in before for reference in each["references"]}
+        return all(
+            each["waits_for"] is None and each["sets"][0]["reference"] not in (None, *known) for each in now
+        )
+
+    stack.until(made_again, "the references of the newer version", 240)
+    # And no reference of a part was ever built, and nothing was lost
+    after = configurations(stack)
+    assert [each["sets"][0]["exposures"] for each in after] == exposures
+    references = [[reference["exposures"] for reference in each["references"]] for each in after]
+    assert references == [[size, size] for size in sizes]
+    assert "ingest.dead: 0, darkref.dead: 0, noise.dead: 0" in stack.cli("dead-letters", "list")
+    stack.environment = as_it_was
 
 
 def test_down_keeps_what_was_made_and_leaves_nothing_else(stack: Stack) -> None:
