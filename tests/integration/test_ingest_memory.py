@@ -13,16 +13,17 @@ from support.ingest_exposures import (
 )
 from support.peak_memory import needs_proc, peak_of
 
-#: With this in the environment, also NIRCam's routine dark of 2 x 150 groups, which takes minutes.
+#: With this in the environment, also the routine dark of 2 x 150 groups, and one of few groups, from which
+#: stcal takes jumps one after another; each takes minutes.
 LONG = "DARKS_TEST_LONG_EXPOSURE"
-SHAPES = [(1, 30, 2), (2, 40, 1), (12, 10, 1), *([(2, 150, 1)] if os.environ.get(LONG) else [])]
+SHAPES = [(1, 30, 2), (2, 40, 1), *([(12, 10, 1), (2, 150, 1)] if os.environ.get(LONG) else [])]
 
 
 @pytest.mark.slow
 @needs_proc
 @pytest.mark.parametrize(("nints", "ngroups", "threads"), SHAPES)
 def test_a_full_frame_of_any_length_needs_two_gib(tmp_path, nints, ngroups, threads):
-    # Given a full-frame dark, of few groups, too, from which stcal takes jumps one after another
+    # Given a full-frame dark
     raw = full_frame(tmp_path, nints, ngroups)
     for path in write_references(tmp_path / "references", size=NY).values():
         edit(path, SUBARRAY="FULL")
