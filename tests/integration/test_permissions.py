@@ -134,7 +134,7 @@ def test_only_the_sweeper_removes_what_killed_attempts_left(here: tuple[Deployme
     deployment, users = here
     left = f"noise/x/y/{'0' * 32}/12345678/x.json"
     users.store.client("noise").put_object(Bucket=users.store.bucket, Key=f"products/{left}", Body=b"half")
-    before = {key for key in deployment.store.list("") if key.endswith(MANIFEST)}
+    before = {key for key in deployment.store.list("") if key.endswith(f"/{MANIFEST}")}
     assert before
     # When an operator sweeps who is none at the store
     refused = users.command("reconcile", "--sweep", "--json")
@@ -147,7 +147,7 @@ def test_only_the_sweeper_removes_what_killed_attempts_left(here: tuple[Deployme
     assert swept.returncode == 0, swept.stderr
     assert json.loads(swept.stdout.splitlines()[-1])["summary"]["swept"] == 1
     assert left not in deployment.store.list("noise/x/")
-    assert before == {key for key in deployment.store.list("") if key.endswith(MANIFEST)}
+    assert before == {key for key in deployment.store.list("") if key.endswith(f"/{MANIFEST}")}
 
 
 @pytest.mark.parametrize(
