@@ -29,9 +29,9 @@ _TABLES, _LARGEST_TABLE = ("GROUP", "INT_TIMES"), 64 * 1024**2
 def open_first_groups(ramp: Ramp) -> Any:
     """Open the first groups of a validated exposure as a data model; the caller closes it.
 
-    All its metadata and small extensions are in it: PIXELDQ, ZEROFRAME, AVDRKCUR, GROUP and INT_TIMES. Of
-    the extensions with an array for each group it has SCI and GROUPDQ alone: an ERR of older versions of
-    jwst, all zeros, is left out, as are extensions that no ramp has.
+    All its metadata and small extensions are in it: PIXELDQ, AVDRKCUR, GROUP and INT_TIMES, and ZEROFRAME of
+    the first integration. Of the extensions with an array for each group it has SCI and GROUPDQ alone: an ERR
+    of older versions of jwst, all zeros, is left out, as are extensions that no ramp has.
 
     Parameters
     ----------
@@ -71,7 +71,8 @@ def _hdus(ramp: Ramp) -> list[Any]:
                     f"{ramp.where}: {name} is {ramp.shape(name)}, but SCI {ramp.shape('SCI')} needs "
                     f"{shapes[name]}; fetch it again",
                 )
-            hdus.append(fits.ImageHDU(ramp.read_whole(name), header))
+            data = ramp.read_frame(name, 0)[np.newaxis] if name == "ZEROFRAME" else ramp.read_whole(name)
+            hdus.append(fits.ImageHDU(data, header))
         elif name in _TABLES and str(header.get("XTENSION")).strip() == "BINTABLE":
             hdus.append(_table(ramp, name, header))
     return hdus

@@ -81,6 +81,15 @@ class RunSource:
         integrations, groups, ny, nx = self.ramp.shape("SCI")
         return integrations, groups, ny, nx
 
+    @property
+    def has_zeroframe(self) -> bool:
+        """Whether there is a ZEROFRAME for each integration."""
+        return self.ramp.has("ZEROFRAME")
+
+    def read_zeroframe(self, integration: int) -> NDArray[np.float32]:
+        """Return ZEROFRAME (DN) of an integration, 2D (y, x)."""
+        return self.ramp.read_frame("ZEROFRAME", integration).astype(np.float32, copy=False)
+
     def read(
         self, integration: int, groups: slice, pixeldq: NDArray[np.uint32]
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -184,14 +184,13 @@ class DarkRampPipeline(JwstPipeline):  # type: ignore[misc]  # jwst has no types
     def _run_groups(self, model: Any) -> Any:
         """Run the steps up to linearity; return the model of the first run, as these steps leave it."""
         names = tuple(name for name in self.wanted if name in GROUP_STEPS)
-        zeroframe = model.zeroframe if model.meta.exposure.zero_frame else None
+        uses_zeroframe = bool(model.meta.exposure.zero_frame)
         others = model.copy()
-        if zeroframe is not None:
-            model.zeroframe = zeroframe[:1].copy()
         for name in names:
             with self._timed(name):
                 model = getattr(self, name).run(model)
-        self.planes = RampPlanes(self.stream.path, model, self.source.shape)
+        has_zeroframe = self.source.has_zeroframe
+        self.planes = RampPlanes(self.stream.path, model, self.source.shape, has_zeroframe)
         others.meta.exposure.zero_frame = False
         runs = GroupRuns(self, names, self.source, self.stream.references, others, self.stream.plan)
         self.current = names[-1] if names else "reading"
@@ -199,10 +198,10 @@ class DarkRampPipeline(JwstPipeline):  # type: ignore[misc]  # jwst has no types
             self.planes.data[run.integration, run.groups] = run.data
             self.planes.groupdq[run.integration, run.groups] = run.groupdq
             self.planes.release()
-        if zeroframe is not None:
-            for number, frame in enumerate(zeroframe):
-                zeroframe[number] = runs.run_zeroframe(frame)
-            model.zeroframe = zeroframe
+        for number in range(self.source.shape[0] if has_zeroframe else 0):
+            frame = self.source.read_zeroframe(number)
+            self.planes.zeroframe[number] = runs.run_zeroframe(frame) if uses_zeroframe else frame
+            self.planes.release()
         if runs.linearity_by_rows(others):
             with self._timed("linearity"):
                 runs.correct_linearity_by_rows(

@@ -1,15 +1,15 @@
 """The file of a ramp that is being calibrated: its planes on scratch, in their places from the start.
 
-jwst writes a data model that is whole in memory. Here SCI and GROUPDQ are mapped where they belong in the
-FITS file, filled in piece by piece, and the headers and small extensions follow at the end, from jwst's own
-translation of the model (`stdatamodels.fits_support.to_fits`). What HISTORY will say is not known when the
-first plane is written, so that room is left behind the primary header, in blank cards.
+jwst writes a data model that is whole in memory. Here SCI, GROUPDQ and ZEROFRAME are mapped where they
+belong in the FITS file, filled in piece by piece, and the headers and small extensions follow at the end,
+from jwst's own translation of the model (`stdatamodels.fits_support.to_fits`). What HISTORY will say is not
+known when the first plane is written, so that room is left behind the primary header, in blank cards.
 """
 
 import io
 import mmap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from stdatamodels import fits_support
 _BLOCK = 2880
 #: Blocks of 36 cards for the HISTORY of what is still to be found.
 _ROOM = 4
-_BULK = ("SCI", "GROUPDQ")
+#: What is mapped, and the types of its values as stored.
+_BULK = {"SCI": ">f4", "GROUPDQ": "u1", "ZEROFRAME": ">f4"}
+#: Their names in a data model.
+_PARTS = {"SCI": "data", "GROUPDQ": "groupdq", "ZEROFRAME": "zeroframe"}
 #: Bytes at a time when planes have to make room.
 _PIECE = 32 * 1024**2
 #: Seconds between two releases of the pages that were touched.
@@ -43,30 +46,38 @@ class _Mapped(np.ndarray[Any, Any]):
 
 
 class RampPlanes:
-    """SCI and GROUPDQ of a ramp, as arrays on disk.
+    """SCI, GROUPDQ and ZEROFRAME of a ramp, as arrays on disk.
 
     Parameters
     ----------
     path : Path
         The file, which is created.
     model : RampModel
-        With the metadata, PIXELDQ and tables of the exposure; its SCI and GROUPDQ are of some groups only.
+        With the metadata, PIXELDQ and tables of the exposure; its SCI and GROUPDQ are of some groups only,
+        its ZEROFRAME, if it has any, of some integrations.
     shape : (int, int, int, int)
         Of the exposure: (integrations, groups, y, x).
+    has_zeroframe : bool
 
     Attributes
     ----------
     data : ndarray of float32 in big-endian order, 4D
         SCI (DN).
     groupdq : ndarray of uint8, 4D
+    zeroframe : ndarray of float32 in big-endian order, 3D (integrations, y, x)
+        ZEROFRAME (DN), if the exposure has it.
     """
 
-    def __init__(self, path: Path, model: Any, shape: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self, path: Path, model: Any, shape: tuple[int, int, int, int], has_zeroframe: bool = False
+    ) -> None:
         self.path, self.shape = path, shape
-        count = int(np.prod(shape))
+        self._shapes: dict[str, tuple[int, ...]] = {"SCI": shape, "GROUPDQ": shape}
+        if has_zeroframe:
+            self._shapes["ZEROFRAME"] = shape[0], *shape[2:]
         with path.open("w+b") as file:
             # Where nothing was written a file takes no room; the maps need its length.
-            file.truncate(count * 5 + 1024 * _BLOCK)
+            file.truncate(sum(map(self._size, self._shapes)) + 1024 * _BLOCK)
             stand_in = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             # A copy: what jwst does to a model before it is saved parts it from a HISTORY that begins later.
             starts, length = self._starts(self._hdus(model.copy(), stand_in), _ROOM * _BLOCK)
@@ -76,11 +87,17 @@ class RampPlanes:
         self._view()
 
     def _view(self) -> None:
-        self.data: NDArray[np.float32] = self._mapped("SCI", ">f4")
-        self.groupdq: NDArray[np.uint8] = self._mapped("GROUPDQ", "u1")
+        self.data: NDArray[np.float32] = self._mapped("SCI")
+        self.groupdq: NDArray[np.uint8] = self._mapped("GROUPDQ")
+        if "ZEROFRAME" in self._shapes:
+            self.zeroframe: NDArray[np.float32] = self._mapped("ZEROFRAME")
 
-    def _mapped(self, name: str, dtype: str) -> "_Mapped":
-        array = np.ndarray(self.shape, dtype, self._map, self._start[name]).view(_Mapped)
+    def _size(self, name: str) -> int:
+        """Return the bytes of a mapped array."""
+        return int(np.prod(self._shapes[name])) * np.dtype(_BULK[name]).itemsize
+
+    def _mapped(self, name: str) -> "_Mapped":
+        array = np.ndarray(self._shapes[name], _BULK[name], self._map, self._start[name]).view(_Mapped)
         array.release = self.release
         return array
 
@@ -119,14 +136,14 @@ class RampPlanes:
             header.append(fits.Card(), end=True, useblanks=False)
         # jwst reads the headers only if this hash of them differs.
         padded = fits_support.fits_hash(hdus)
-        small = _Written(hdus, recorded.encode(), padded.encode())
+        small = _Written(hdus, self._shapes, recorded.encode(), padded.encode())
         with self.path.open("r+b") as file:
             for hdu, piece in zip(hdus, small.pieces, strict=True):
                 file.write(piece)
-                if hdu.name in _BULK:
+                if hdu.name in self._shapes:
                     if file.tell() != self._start[hdu.name]:
                         raise RuntimeError(f"{self.path.name}: {hdu.name} is not where it was expected")
-                    size = int(np.prod(self.shape)) * abs(hdu.header["BITPIX"]) // 8
+                    size = self._size(hdu.name)
                     file.seek(size, io.SEEK_CUR)
                     file.write(bytes(-size % _BLOCK))
             file.truncate()
@@ -134,38 +151,41 @@ class RampPlanes:
 
     def close(self) -> None:
         """Let go of the map; the arrays must not be used any more."""
-        del self.data, self.groupdq
+        for part in _PARTS.values():
+            vars(self).pop(part, None)
 
     def _hdus(self, model: Any, buffer: mmap.mmap) -> fits.HDUList:
         """Return the model as jwst would write it, with arrays that are never looked at for the planes."""
-        data, groupdq = model.data, model.groupdq
-        model.data = np.ndarray(self.shape, "f4", buffer)
-        model.groupdq = np.ndarray(self.shape, "u1", buffer)
+        kept = {name: getattr(model, _PARTS[name]) for name in self._shapes}
         try:
+            for name, shape in self._shapes.items():
+                native = np.dtype(_BULK[name]).newbyteorder("=")
+                setattr(model, _PARTS[name], np.ndarray(shape, native, buffer))
             model.on_save(str(self.path))
             return fits_support.to_fits(model._instance, model._schema)
         finally:
-            model.data, model.groupdq = data, groupdq
+            for name, array in kept.items():
+                setattr(model, _PARTS[name], array)
 
     def _starts(self, hdus: fits.HDUList, room: int) -> tuple[dict[str, int], int]:
-        """Return where SCI and GROUPDQ begin, and how long the file is."""
+        """Return where the mapped arrays begin, and how long the file is."""
         starts, at = {}, room
-        for hdu, piece in zip(hdus, _Written(hdus).pieces, strict=True):
+        for hdu, piece in zip(hdus, _Written(hdus, self._shapes).pieces, strict=True):
             at += len(piece)
-            if hdu.name in _BULK:
+            if hdu.name in self._shapes:
                 starts[hdu.name] = at
-                size = int(np.prod(self.shape)) * abs(hdu.header["BITPIX"]) // 8
+                size = self._size(hdu.name)
                 at += size + -size % _BLOCK
         return starts, at
 
     def _make_room(self, starts: dict[str, int]) -> None:
         """Move the planes to where longer headers leave them, the last one first."""
-        by = {name: starts[name] - self._start[name] for name in _BULK}
+        by = {name: starts[name] - self._start[name] for name in self._shapes}
         length = len(self._map)
         with self.path.open("r+b") as file:
             file.truncate(length + max(by.values()))
-            for name, width in (("GROUPDQ", 1), ("SCI", 4)):
-                size = int(np.prod(self.shape)) * width
+            for name in sorted(starts, key=lambda name: -starts[name]):
+                size = self._size(name)
                 for start in range(size - size % _PIECE, -1, -_PIECE):
                     file.seek(self._start[name] + start)
                     piece = file.read(min(_PIECE, size - start))
@@ -177,16 +197,18 @@ class RampPlanes:
 
 
 class _Written:
-    """The bytes of every HDU as astropy writes it; of SCI and GROUPDQ the header alone."""
+    """The bytes of every HDU as astropy writes it; of those that are mapped the header alone."""
 
-    def __init__(self, hdus: fits.HDUList, old: bytes = b"", new: bytes = b"") -> None:
+    def __init__(
+        self, hdus: fits.HDUList, mapped: Container[str], old: bytes = b"", new: bytes = b""
+    ) -> None:
         file = io.BytesIO()
-        small = fits.HDUList([hdu for hdu in hdus if hdu.name not in _BULK])
+        small = fits.HDUList([hdu for hdu in hdus if hdu.name not in mapped])
         small.writeto(file, output_verify="silentfix+ignore")
         file.seek(0)
         self.pieces = []
         for hdu in hdus:
-            if hdu.name in _BULK:
+            if hdu.name in mapped:
                 self.pieces.append(hdu.header.tostring().encode("ascii"))
                 continue
             piece = file.read(hdu.filebytes())

@@ -316,6 +316,21 @@ class Ramp(AbstractContextManager["Ramp", None]):
         image: NDArray[Any] = _values(array, stored)[0]
         return image
 
+    def read_frame(self, extension: str, integration: int) -> NDArray[Any]:
+        """Read an integration's plane of a 3-D extension such as ZEROFRAME.
+
+        Returns
+        -------
+        ndarray, 2D (y, x)
+        """
+        array = self._array(extension)
+        if len(array.shape) != 3:
+            raise BadInput("shape", f"{self.where}: {extension} has {len(array.shape)} axes, not 3")
+        stored = np.empty((1, *array.shape[1:]), _DTYPES[array.bitpix])
+        self._fill(array, integration, 0, stored)
+        frame: NDArray[Any] = _values(array, stored)[0]
+        return frame
+
     def read_whole(self, extension: str) -> NDArray[Any]:
         """Return a whole array of any number of axes, unchecked; the caller looks at its size first."""
         array = self._array(extension)

@@ -189,7 +189,7 @@ def test_lost_telemetry_gives_the_same_ramp_however_it_is_cut(tmp_path, referenc
 
 
 def test_the_file_is_as_jwst_writes_it(tmp_path, references, monkeypatch):
-    path = busy_exposure(tmp_path / "busy_nrca3_uncal.fits")
+    path = busy_exposure(tmp_path / "busy_nrca3_uncal.fits", zero_frame=True)
     bench_on(tmp_path, references, monkeypatch)
     made = stream(path, references, tmp_path / "own", monkeypatch, CUTS[0])
     expected = tmp_path / "by_hand.fits"
@@ -210,7 +210,7 @@ def test_the_file_is_as_jwst_writes_it(tmp_path, references, monkeypatch):
 
 def test_a_long_history_moves_the_planes(tmp_path, references, monkeypatch):
     # Given more lines of HISTORY than there is room for
-    path = busy_exposure(tmp_path / "busy_nrca3_uncal.fits")
+    path = busy_exposure(tmp_path / "busy_nrca3_uncal.fits", zero_frame=True)
     monkeypatch.setattr(ValidExposure, "history", property(lambda _: [f"Line {n}" for n in range(400)]))
     made = stream(path, references, tmp_path / "own", monkeypatch, CUTS[1])
     # Then they are all there, and so is the ramp
