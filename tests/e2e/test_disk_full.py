@@ -14,8 +14,8 @@ from support.running import run_darks
 #: `finished` is run once for all of them.
 pytestmark = pytest.mark.xdist_group("campaign")
 
-#: Seconds in which a run on a full disk must have given up.
-PATIENCE = 90
+#: Seconds in which a run on a full disk must have given up: twice what a busy machine takes for a whole one.
+PATIENCE = 240
 
 
 def mount(*arguments) -> subprocess.CompletedProcess:
