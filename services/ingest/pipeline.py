@@ -40,6 +40,7 @@ from services.ingest.step_parameters import effective_parameters
 from services.ingest.telemetry import Telemetry, blank, mask
 from shared.errors import DarksError, EnvironmentFault, PermanentError, TransientError
 from shared.products.ramp import CommonStep, StepRecord
+from shared.runtime.heap import reusing_memory
 
 # stpipe collects garbage before every step. Freezing what jwst's modules created at import keeps it out of
 # that search, which otherwise takes a third of the calibration of a small subarray.
@@ -195,9 +196,7 @@ class DarkRampPipeline(JwstPipeline):  # type: ignore[misc]  # jwst has no types
         runs = GroupRuns(self, names, self.source, self.stream.references, others, self.stream.plan)
         self.current = names[-1] if names else "reading"
         for run in runs.run():
-            self.planes.data[run.integration, run.groups] = run.data
-            self.planes.groupdq[run.integration, run.groups] = run.groupdq
-            self.planes.release()
+            self.planes.put(run.integration, run.groups, run.data, run.groupdq)
         for number in range(self.source.shape[0] if has_zeroframe else 0):
             frame = self.source.read_zeroframe(number)
             self.planes.zeroframe[number] = runs.run_zeroframe(frame) if uses_zeroframe else frame
@@ -283,7 +282,7 @@ def calibrate(
         If memory or disk is short.
     """
     pipeline, where = None, exposure.path.name
-    with quiet_pipeline(), crds_faults(where):
+    with quiet_pipeline(), crds_faults(where), reusing_memory():
         try:
             if wanted:
                 config, config_file = DarkRampPipeline.build_config(

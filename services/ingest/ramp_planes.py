@@ -8,6 +8,7 @@ known when the first plane is written, so that room is left behind the primary h
 
 import io
 import mmap
+import sys
 import threading
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -100,6 +101,32 @@ class RampPlanes:
         array = np.ndarray(self._shapes[name], _BULK[name], self._map, self._start[name]).view(_Mapped)
         array.release = self.release
         return array
+
+    def put(
+        self, integration: int, groups: slice, data: NDArray[np.float32], groupdq: NDArray[np.uint8]
+    ) -> None:
+        """Write the planes of some groups; what is in `data` afterwards is of no use.
+
+        Written rather than assigned: the system need not clear the pages of a file before they are filled.
+
+        Parameters
+        ----------
+        integration : int
+        groups : slice
+        data, groupdq : ndarray, 3D (groups, y, x)
+        """
+        stored = np.asarray(data, np.float32)
+        if sys.byteorder == "little":
+            stored.byteswap(inplace=True)
+        planes = {"SCI": stored, "GROUPDQ": groupdq}
+        number = integration * self.shape[1] + groups.start
+        with self.path.open("r+b", buffering=0) as file:
+            for name, values in planes.items():
+                contiguous = np.ascontiguousarray(values)
+                file.seek(self._start[name] + number * contiguous[0].nbytes)
+                piece = contiguous.reshape(-1).view(np.uint8).data
+                while piece:
+                    piece = piece[file.write(piece) :]
 
     def release(self) -> None:
         """Let go of the memory of the pages that were touched; what was written stays in the file."""

@@ -19,8 +19,8 @@ R = TypeVar("R")
 def side_by_side(work: Callable[[P], R], pieces: Iterable[P], threads: int) -> Iterator[R]:
     """Yield the result of every piece, in order.
 
-    At most so many pieces are in memory as there are threads: a piece is taken from `pieces`, in the caller's
-    thread, when the one so many places before it was yielded.
+    A piece is taken from `pieces`, in the caller's thread, while the threads work on those before it. With
+    more than one thread, at most one piece more is in memory than there are threads.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def side_by_side(work: Callable[[P], R], pieces: Iterable[P], threads: int) -> I
         try:
             for piece in pieces:
                 waiting.append(pool.submit(work, piece))
-                if len(waiting) == threads:
+                if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -25,6 +25,7 @@ from uuid import UUID
 from shared.contracts.messages import Envelope
 from shared.errors import EnvironmentFault, PermanentError, StoreUnavailable, TransientError
 from shared.runtime.handler import Handler, Outgoing, StageContext
+from shared.runtime.heap import share_one_heap
 from shared.runtime.logs import log_job
 from shared.runtime.turns import Turns
 from shared.settings.logs import LogSettings
@@ -123,6 +124,7 @@ def main(fd: int, life: int, words: int) -> None:
     words : int
         A file for the stacks of all threads, written at a crash and at `DUMP_SIGNAL`.
     """
+    share_one_heap()
     faulthandler.enable(words)
     faulthandler.register(DUMP_SIGNAL, words)
     threading.Thread(target=_end_with_parent, args=(life,), daemon=True).start()

@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--mode", default="flight")
     parser.add_argument("--threads", type=int, default=1, help="of ingest")
     asked = parser.parse_args()
+    from shared.runtime.heap import share_one_heap
+
+    share_one_heap()
     handle = importlib.import_module(f"services.{asked.stage}.handler").handle
     from shared.contracts.messages import parse
     from shared.runtime.handler import StageContext
