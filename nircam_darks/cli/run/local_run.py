@@ -102,6 +102,7 @@ def run_local(
         served = [each for each in candidates if each.configuration not in unserved]
         spare = [] if selection is None else selection.not_needed
         reserves = [each for each in spare if each.candidate.configuration not in unserved]
+        settings = settings.model_copy(update={"ingest_threads": ingest_threads(settings, jobs, len(served))})
         tracker = _run_services(served, out, settings, jobs, environment, bars, reserves)
         tracker.failures += [
             Failure(service="ingest", uri=each.uri, reason=unserved[each.configuration])
@@ -119,6 +120,17 @@ def run_local(
             selection=_without_tried(selection, tracker.tried),
         )
         return _write_outcome(store, run, out)
+
+
+def ingest_threads(settings: StageSettings, jobs: int, exposures: int) -> int:
+    """Return the threads of an ingest job: fewer exposures than jobs share the processors among them.
+
+    Examples
+    --------
+    >>> ingest_threads(StageSettings(store="results"), jobs=8, exposures=3)
+    2
+    """
+    return min(max(settings.ingest_threads, jobs // max(exposures, 1)), 16)
 
 
 def _run_services(
