@@ -281,6 +281,16 @@ def _dq_shapes(probe: ExposureProbe) -> Check:
     name = "DQ shapes"
     sci = probe.shapes.get("SCI")
     present = [extension for extension in ("PIXELDQ", "GROUPDQ") if extension in probe.shapes]
+    missing = [extension for extension in ("PIXELDQ", "GROUPDQ") if extension not in probe.shapes]
+    done = steps.completed(probe.primary)
+    if missing and done and steps.out_of_order(probe.primary) is None:
+        # A file that was cut between two HDUs is whole to FITS, and its jumps would count as dark current.
+        return Check(
+            name,
+            False,
+            f"{', '.join(done)} are done by the header, but there is no {' and no '.join(missing)}: the file "
+            "was cut short, or its flags were removed; fetch it again, or start from the _uncal file",
+        )
     if sci is None or len(sci) != 4 or not present:
         return Check(name, None, "no PIXELDQ and GROUPDQ yet")
     for extension in present:

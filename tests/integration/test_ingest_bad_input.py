@@ -68,7 +68,17 @@ def change_a_pixel(path):
     path.write_bytes(content)
 
 
+def cut_behind_sci(path):
+    """Leave what an interrupted download leaves that ends between two HDUs, of a file that was calibrated."""
+    write_exposure(path, finished=True)
+    with fits.open(path) as hdus:
+        end = hdus["SCI"].fileinfo()["datLoc"] + hdus["SCI"].fileinfo()["datSpan"]
+    path.write_bytes(path.read_bytes()[:end])
+
+
 BAD = {
+    "cut between HDUs": (cut_behind_sci, "DQ shapes", "no PIXELDQ and no GROUPDQ"),
+    "flags by the header": (lambda p: edit(p, S_DQINIT="COMPLETE"), "DQ shapes", "dq_init"),
     "truncated": (truncate, "truncated", "truncated"),
     "not FITS": (not_fits, "FITS", "not"),
     "checksum": (change_a_pixel, "checksum", "HDU SCI: DATASUM"),

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import numpy as np
 from astropy.io import fits
 
-from services.ingest.steps import STEPS
 from shared.ramps.hdus import BLOCK, walk_hdus
 from support.hostile_files import HOSTILE_FILES, asdf_hdu
-from support.ingest_exposures import edit, write_exposure, write_segments
+from support.ingest_exposures import write_exposure, write_segments
 
 _CARD = 80
 _ODD_VALUES = (
@@ -122,14 +120,10 @@ def base_files(folder: Path) -> list[BaseFile]:
 
     All steps are done by their headers, so that an exposure that passes takes no calibration.
     """
-    raw = write_exposure(folder / "raw.fits", ngroups=3)
-    edit(raw, **dict.fromkeys(STEPS.values(), "COMPLETE"))
+    raw = write_exposure(folder / "raw.fits", ngroups=3, finished=True)
     flagged = folder / "flagged.fits"
     with fits.open(raw, memmap=False) as hdus:
-        shape = hdus["SCI"].data.shape
         hdus["SCI"] = fits.ImageHDU(hdus["SCI"].data.astype("f4"), name="SCI")
-        hdus.append(fits.ImageHDU(np.zeros(shape[2:], np.uint32), name="PIXELDQ"))
-        hdus.append(fits.ImageHDU(np.zeros(shape, np.uint8), name="GROUPDQ"))
         hdus.append(
             fits.BinTableHDU.from_columns(
                 [fits.Column("integration_number", "I", array=[1, 2])], name="GROUP"

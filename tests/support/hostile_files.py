@@ -98,13 +98,11 @@ def _append(path: Path, *more: object) -> None:
 
 
 def float_flags(path: Path) -> None:
-    """Add PIXELDQ and GROUPDQ as floating-point numbers."""
-    shape = fits.getdata(path, "SCI").shape
-    _append(
-        path,
-        fits.ImageHDU(np.zeros(shape[2:], "f4"), name="PIXELDQ"),
-        fits.ImageHDU(np.zeros(shape, "f4"), name="GROUPDQ"),
-    )
+    """Make PIXELDQ and GROUPDQ floating-point numbers."""
+    with fits.open(path, memmap=False) as hdus:
+        for name in ("PIXELDQ", "GROUPDQ"):
+            hdus[name] = fits.ImageHDU(hdus[name].data.astype("f4"), name=name)
+        hdus.writeto(path, overwrite=True)
 
 
 def scaled_to_infinity(path: Path) -> None:

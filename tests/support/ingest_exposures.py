@@ -94,7 +94,8 @@ def write_exposure(
     """A level 1b dark with a cosmic ray at (y 30, x 30), integration 0, group 3.
 
     `saturated` are (y, x) that hold 65000 DN from the middle of every integration on. With `finished`
-    the header says that every step is done, so that ingest has nothing to run and takes no time.
+    the header says that every step is done, and flags are there, so that ingest has nothing to run and
+    takes no time.
     """
     random = np.random.default_rng(seed)
     shape = (nints, ngroups, SIZE, SIZE)
@@ -122,6 +123,9 @@ def write_exposure(
     if pedigree is not None:
         edit(path, PEDIGREE=pedigree)
     if finished:
+        with fits.open(path, mode="append") as hdus:
+            hdus.append(fits.ImageHDU(np.zeros(shape[2:], np.uint32), name="PIXELDQ"))
+            hdus.append(fits.ImageHDU(np.zeros(shape, np.uint8), name="GROUPDQ"))
         edit(path, **dict.fromkeys(STEPS.values(), "COMPLETE"))
     return path
 
