@@ -35,6 +35,8 @@ from shared.settings.stage import BucketAccess
 MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
 #: Error codes of an `IfNoneMatch` or `IfMatch` that does not hold.
 CONDITION_FAILED = frozenset({"PreconditionFailed", "412"})
+#: Those who read many objects send 16 requests at once, and two of them may do so at a time.
+_CONNECTIONS = 32
 
 _CREDENTIALS = (
     "give this service valid credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile)"
@@ -96,6 +98,8 @@ def make_client(settings: BucketAccess) -> Any:
         signature_version=UNSIGNED if settings.anonymous else None,
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        # Connections kept; boto3 keeps ten, and closes those above with a warning for each.
+        max_pool_connections=_CONNECTIONS,
     )
     try:
         with _making:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from shared.errors import DamagedObject, EnvironmentFault, StoreUnavailable
 from shared.ramps.ramp import Ramp
 from shared.settings.stage import S3Settings, StageSettings
+from shared.store.base import get_many
 from shared.store.local import LocalStore
 from shared.store.manifest import (
     BuiltProduct,
@@ -59,6 +61,21 @@ def requests(store: S3Store) -> list[tuple[str, str]]:
         "before-send.s3", lambda request, **_: seen.append((request.method, request.url))
     )
     return seen
+
+
+def test_connections_of_many_requests_at_once_are_kept(
+    store: S3Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given many objects
+    keys = [f"many/{number}" for number in range(96)]
+    for key in keys:
+        store.put(key, b"x")
+    # When two threads read them, each with as many requests at once as it sends
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: len(list(get_many(store, keys))), range(2)))
+    # Then no connection was closed for want of room
+    assert found == [96, 96]
+    assert [record.message for record in caplog.records if record.name == "urllib3.connectionpool"] == []
 
 
 def test_settings_open_a_bucket_or_a_folder_in_any_process(
