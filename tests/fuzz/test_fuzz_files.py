@@ -55,7 +55,7 @@ def test_a_mutated_exposure_ends_once_and_never_with_changed_pixels(
     path = bench.inbox / "fuzz_uncal.fits"
     path.parent.mkdir()
     ends: Counter[str] = Counter()
-    files = islice(mutated_files(SEED, inputs(250), bases), first_input(), None)
+    files = islice(mutated_files(SEED, inputs(250, in_ci=1000), bases), first_input(), None)
     for number, (base, content) in enumerate(files, start=first_input()):
         path.write_bytes(content)
         # When each is ingested, Then it ends as a rejection, a product or an error of ours, in time

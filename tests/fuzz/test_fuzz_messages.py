@@ -49,7 +49,7 @@ def test_a_mutated_message_is_refused_or_can_be_served(tmp_path: Path) -> None:
     settings = StageSettings(store=tmp_path / "store", allowed_sources=[(tmp_path / "in").as_uri()])
     context = StageContext(LocalStore(tmp_path / "store"), settings, lambda done, total, what: None)
     ends: Counter[str] = Counter()
-    for body in islice(mutated_messages(SEED, inputs(500)), first_input(), None):
+    for body in islice(mutated_messages(SEED, inputs(1000)), first_input(), None):
         with time_limit(SECONDS):
             # When a message is read, Then it is refused with a reason that can travel with it
             try:
