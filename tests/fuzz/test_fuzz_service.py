@@ -73,6 +73,8 @@ class Bench:
         url = pika.URLParameters(self.settings.url.get_secret_value())
         with contextlib.closing(pika.BlockingConnection(url)) as connection:
             channel = connection.channel()
+            # Without confirms, what the broker has not yet handed to a quorum queue is lost with the channel.
+            channel.confirm_delivery()
             for body in bodies:
                 properties = mutated_headers(random) if random is not None else {}
                 channel.basic_publish(
