@@ -47,6 +47,7 @@ def settings_of(kind: str, folder: Path) -> Iterator[StageSettings]:
         (folder / "store").mkdir()
         yield StageSettings(store=folder / "store", **more)
         return
+    (folder / "ceph").mkdir()
     ceph = Ceph(folder / "ceph")
     os.environ |= {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
     try:

@@ -159,6 +159,7 @@ def run(command: str, settings: StageSettings) -> dict[str, Any]:
 def plot(points: list[dict[str, Any]], path: Path) -> None:
     """Draw requests and processor time of each command against the number of exposures."""
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import StrMethodFormatter
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharex=True, layout="constrained")
     for command in COMMANDS:
@@ -174,6 +175,9 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
     for axis in axes:
         axis.set_xlabel("exposures")
         axis.grid(which="major", alpha=0.3)
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        for each in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            each(StrMethodFormatter("{x:.0f}"))
     figure.savefig(path, dpi=110)
 
 
