@@ -149,11 +149,25 @@ def _read_header(reader: HeaderSource, offset: int, where: str) -> bytes | None:
         if (len(blocks) + 1) * BLOCK > LONGEST_HEADER:
             raise _unreadable(where, offset, f"no END within {LONGEST_HEADER} bytes")
         blocks.append(reader.read(at, BLOCK))
+    if _behind_end(blocks[-1]).strip(b" \0"):
+        # Else what a damaged END cuts off would be overlooked: that a step was done, or the header's own sum.
+        raise _unreadable(where, offset, "there is more behind its END, which FITS does not allow")
     return b"".join(blocks)
 
 
 def _ends(block: bytes) -> bool:
-    return any(block[card : card + 8] == b"END     " for card in range(0, BLOCK, _CARD))
+    return _end_in(block) is not None
+
+
+def _end_in(block: bytes) -> int | None:
+    """Return where the first END card begins in a block."""
+    return next((card for card in range(0, BLOCK, _CARD) if block[card : card + 8] == b"END     "), None)
+
+
+def _behind_end(block: bytes) -> bytes:
+    end = _end_in(block)
+    assert end is not None
+    return block[end + 8 :]
 
 
 def _parsed(raw: bytes) -> tuple[fits.Header, tuple[str, ...]]:

@@ -76,7 +76,16 @@ def cut_behind_sci(path):
     path.write_bytes(path.read_bytes()[:end])
 
 
+def end_early(path):
+    """Damage a card of the header of a calibrated file so that it reads END, and linearity seems undone."""
+    write_exposure(path, finished=True)
+    content = path.read_bytes()
+    at = content.index(b"S_LINEAR")
+    path.write_bytes(content[:at] + b"END".ljust(80) + content[at + 80 :])
+
+
 BAD = {
+    "cards behind END": (end_early, "FITS", "behind its END"),
     "cut between HDUs": (cut_behind_sci, "DQ shapes", "no PIXELDQ and no GROUPDQ"),
     "flags by the header": (lambda p: edit(p, S_DQINIT="COMPLETE"), "DQ shapes", "dq_init"),
     "truncated": (truncate, "truncated", "truncated"),
