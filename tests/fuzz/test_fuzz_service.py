@@ -145,7 +145,7 @@ def require_its_pixels(bench: Bench, ramp: Manifest, base: BaseFile, content: by
 @pytest.mark.xdist_group("rabbitmq")
 def test_every_input_ends_once_and_the_service_serves_on(bench: Bench) -> None:
     # Given a running ingest, a good exposure, mutated messages, some of which announce it, and mutated files
-    count, random = inputs(30), Random(SEED)
+    count, random = inputs(30, in_ci=1000), Random(SEED)
     bases = base_files(bench.folder / "bases")
     good = bench.inbox / "good_uncal.fits"
     good.write_bytes(bases[1].content)
