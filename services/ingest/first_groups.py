@@ -14,7 +14,7 @@ import numpy as np
 from astropy.io import fits
 from stdatamodels.jwst.datamodels import RampModel
 
-from services.ingest.group_runs import LEAST_RUN
+from services.ingest.memory_plan import LEAST_RUN
 from services.ingest.references import quiet_pipeline
 from shared.errors import BadInput, DarksError, TransientError
 from shared.ramps.hdus import BLOCK

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from stcal.saturation.saturation import flag_saturated_pixels
 from stdatamodels.jwst import datamodels
 
-from services.ingest.memory_plan import StreamPlan
+from services.ingest.memory_plan import LEAST_RUN, StreamPlan
 from services.ingest.quick_medians import running_median
 from services.ingest.ramp_planes import RampPlanes
 from services.ingest.side_by_side import side_by_side
@@ -51,8 +51,6 @@ from shared.ramps.ramp import Ramp
 
 #: The steps that are run on a few groups at a time.
 GROUP_STEPS = ("dq_init", "saturation", "superbias", "refpix", "linearity")
-#: Groups of an integration that the saturation step looks at together.
-LEAST_RUN = 3
 #: Groups put before a run for the saturation step, so that its rule for groups 0 to 2 meets none of the run.
 _BEFORE = 2
 

@@ -288,8 +288,9 @@ def _dq_shapes(probe: ExposureProbe) -> Check:
         return Check(
             name,
             False,
-            f"{', '.join(done)} are done by the header, but there is no {' and no '.join(missing)}: the file "
-            "was cut short, or its flags were removed; fetch it again, or start from the _uncal file",
+            f"the header says that these steps are done: {', '.join(done)}; but the file has no "
+            f"{' and no '.join(missing)}: it was cut short, or its flags were removed; fetch it again, or "
+            "start from the _uncal file",
         )
     if sci is None or len(sci) != 4 or not present:
         return Check(name, None, "no PIXELDQ and GROUPDQ yet")

@@ -21,6 +21,8 @@ _OF_A_BAND, _OF_AN_ITERATED_BAND = 38, 92
 _LIBRARIES, _REFERENCES, _WHOLE = 400 * 1024**2, 252, 68
 #: Longer runs and higher bands gain no speed; bands that stay in the processor's cache are faster.
 _LONGEST_RUN, _HIGHEST_BAND, _WIDEST_BAND = 16, 64, 2048
+#: Groups of an integration that the saturation step looks at together: no run is shorter.
+LEAST_RUN = 3
 #: Groups of a run and rows of a band that are given beside those that are kept.
 _BESIDE = 3
 
@@ -74,7 +76,9 @@ class StreamPlan:
 
 
 def plan_stream(ny: int, nx: int, threads: int = 1) -> StreamPlan:
-    """Return the plan for frames of a size, and so many runs or bands at a time.
+    """Return the plan for frames of a size, and at most so many runs or bands at a time.
+
+    There are fewer threads where a shortest run for each would not fit into memory.
 
     Examples
     --------
@@ -84,8 +88,12 @@ def plan_stream(ny: int, nx: int, threads: int = 1) -> StreamPlan:
     >>> plan = plan_stream(2048, 2048, threads=2)
     >>> plan.groups, plan.band(108), plan.band(108, iterated=True)
     (5, (36, 2048), (13, 2048))
+    >>> plan_stream(2048, 2048, threads=16).threads
+    2
     """
-    fit = _AVAILABLE // (ny * nx * _OF_A_RUN * threads) - _BESIDE
+    of_a_group = ny * nx * _OF_A_RUN
+    threads = max(min(threads, _AVAILABLE // (of_a_group * (LEAST_RUN + _BESIDE))), 1)
+    fit = _AVAILABLE // (of_a_group * threads) - _BESIDE
     return StreamPlan(groups=max(min(fit, _LONGEST_RUN), 1), ny=ny, nx=nx, threads=threads)
 
 

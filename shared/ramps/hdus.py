@@ -29,6 +29,7 @@ MOST_AXES, MOST_COLUMNS = 999, 999
 LONGEST_AXIS = 2**40
 _BITPIX = frozenset({8, 16, 32, 64, -32, -64})
 _CARD = 80
+_END = b"END     "
 #: What astropy raises, besides its own error, for cards that no standard allows.
 _ODD_CARD = (fits.VerifyError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
@@ -138,7 +139,8 @@ def _read_header(reader: HeaderSource, offset: int, where: str) -> bytes | None:
         # The FITS standard allows other records after the last extension.
         return None
     blocks: list[bytes] = []
-    while not blocks or not _ends(blocks[-1]):
+    end: int | None = None
+    while end is None:
         at = offset + len(blocks) * BLOCK
         if at + BLOCK > reader.size:
             raise BadInput(
@@ -149,25 +151,16 @@ def _read_header(reader: HeaderSource, offset: int, where: str) -> bytes | None:
         if (len(blocks) + 1) * BLOCK > LONGEST_HEADER:
             raise _unreadable(where, offset, f"no END within {LONGEST_HEADER} bytes")
         blocks.append(reader.read(at, BLOCK))
-    if _behind_end(blocks[-1]).strip(b" \0"):
-        # Else what a damaged END cuts off would be overlooked: that a step was done, or the header's own sum.
-        raise _unreadable(where, offset, "there is more behind its END, which FITS does not allow")
+        end = _end_in(blocks[-1])
+    if blocks[-1][end + len(_END) :].strip(b" \0"):
+        # A card that was damaged so that it reads END would hide those behind it: steps that were done, sums.
+        raise _unreadable(where, offset, "its END is followed by more than blanks, which FITS does not allow")
     return b"".join(blocks)
-
-
-def _ends(block: bytes) -> bool:
-    return _end_in(block) is not None
 
 
 def _end_in(block: bytes) -> int | None:
     """Return where the first END card begins in a block."""
-    return next((card for card in range(0, BLOCK, _CARD) if block[card : card + 8] == b"END     "), None)
-
-
-def _behind_end(block: bytes) -> bytes:
-    end = _end_in(block)
-    assert end is not None
-    return block[end + 8 :]
+    return next((card for card in range(0, BLOCK, _CARD) if block.startswith(_END, card)), None)
 
 
 def _parsed(raw: bytes) -> tuple[fits.Header, tuple[str, ...]]:

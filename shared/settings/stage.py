@@ -19,6 +19,8 @@ from shared.nircam.detectors import READ_PATTERNS
 
 #: Names that settings had before, still accepted: former name -> name.
 FORMER_NAMES = {"max_equivalent_groups": "max_fullframe_groups", "min_measurements": "min_valid"}
+#: More threads for one exposure were never tried.
+MOST_INGEST_THREADS = 16
 
 
 def _mode_today(mode: Any) -> Any:
@@ -133,7 +135,12 @@ class StageSettings(BaseSettings):
         "(bytes)",
     )
     ingest_threads: int = Field(
-        default=1, ge=1, le=16, description="Threads with which one ingest job calibrates an exposure"
+        default=1,
+        ge=1,
+        le=MOST_INGEST_THREADS,
+        description="Maximum number of threads with which one ingest job calibrates an exposure: as many are "
+        "started as fit into memory, two for full frames; where there are fewer exposures than jobs, `run` "
+        "raises it",
     )
     max_fullframe_groups: int | None = Field(
         default=None,

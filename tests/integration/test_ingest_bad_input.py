@@ -69,7 +69,7 @@ def change_a_pixel(path):
 
 
 def cut_behind_sci(path):
-    """Leave what an interrupted download leaves that ends between two HDUs, of a file that was calibrated."""
+    """Cut a calibrated file between two HDUs, as a download may that is interrupted."""
     write_exposure(path, finished=True)
     with fits.open(path) as hdus:
         end = hdus["SCI"].fileinfo()["datLoc"] + hdus["SCI"].fileinfo()["datSpan"]
@@ -85,7 +85,7 @@ def end_early(path):
 
 
 BAD = {
-    "cards behind END": (end_early, "FITS", "behind its END"),
+    "cards behind END": (end_early, "FITS", "its END is followed by"),
     "cut between HDUs": (cut_behind_sci, "DQ shapes", "no PIXELDQ and no GROUPDQ"),
     "flags by the header": (lambda p: edit(p, S_DQINIT="COMPLETE"), "DQ shapes", "dq_init"),
     "truncated": (truncate, "truncated", "truncated"),

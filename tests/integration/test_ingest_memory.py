@@ -16,7 +16,8 @@ from support.peak_memory import needs_proc, peak_of
 #: With this in the environment, also the routine dark of 2 x 150 groups, and one of few groups, from which
 #: stcal takes jumps one after another; each takes minutes.
 LONG = "DARKS_TEST_LONG_EXPOSURE"
-SHAPES = [(1, 30, 2), (2, 40, 1), *([(12, 10, 1), (2, 150, 1)] if os.environ.get(LONG) else [])]
+#: Integrations, groups, and the threads that are asked for, more than would fit.
+SHAPES = [(1, 30, 16), (2, 40, 1), *([(12, 10, 1), (2, 150, 1)] if os.environ.get(LONG) else [])]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ class Hang(BaseException):
 
 
 def inputs(default: int, in_ci: int | None = None) -> int:
-    """Return how many inputs to draw: what the environment says, or so many, in CI more."""
+    """Return how many inputs to draw: what the environment says; else in CI `in_ci`; else `default`."""
     if in_ci is not None and os.environ.get("CI") == "true":
         default = in_ci
     return int(os.environ.get(FUZZ_INPUTS, default))

@@ -29,7 +29,7 @@ from shared.runtime.events import WorkerEvent
 from shared.runtime.jobs import JobProcesses
 from shared.runtime.turns import Turns
 from shared.runtime.worker import Worker, WorkerPolicy
-from shared.settings.stage import StageSettings
+from shared.settings.stage import MOST_INGEST_THREADS, StageSettings
 from shared.store.base import Store
 from shared.store.faults import store_faults
 from shared.store.manifest import sweep
@@ -123,14 +123,14 @@ def run_local(
 
 
 def ingest_threads(settings: StageSettings, jobs: int, exposures: int) -> int:
-    """Return the threads of an ingest job: fewer exposures than jobs share the processors among them.
+    """Return the threads of an ingest job: jobs without an exposure leave their processors to it.
 
     Examples
     --------
     >>> ingest_threads(StageSettings(store="results"), jobs=8, exposures=3)
     2
     """
-    return min(max(settings.ingest_threads, jobs // max(exposures, 1)), 16)
+    return min(max(settings.ingest_threads, jobs // max(exposures, 1)), MOST_INGEST_THREADS)
 
 
 def _run_services(
